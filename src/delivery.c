@@ -29,6 +29,7 @@
 
 #include "compat.h"
 #include "delivery.h"
+#include "frontier.h"
 
 /* Rows of one multi-insert. */
 #define INSERT_CHUNK 1000
@@ -150,6 +151,8 @@ pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n)
 		for (int i = 0; i < chunk; i++)
 			store_row(&rows[done + i], slots[i]);
 		pgn_table_multi_insert(&deliveries->table, slots, chunk);
+		for (int i = 0; i < chunk; i++)
+			pgn_frontier_lower(deliveries->queue, rows[done + i].lane, rows[done + i].visible_at);
 		done += chunk;
 	}
 	for (int i = 0; i < nslots; i++)
@@ -173,15 +176,20 @@ begin_scan(DeliveryScan *scan, DeliveryTable *deliveries, const AttrNumber *inde
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
 
-/* Walk over the deliveries of a lane that are due at "until", the longest due first. */
+/*
+ * Walk over the deliveries of a lane that become or became visible between
+ * "from" and "until" (both included), the earliest first.
+ */
 void
-pgn_due_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int16 lane, TimestampTz until)
+pgn_due_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int16 lane,
+				   TimestampTz from, TimestampTz until)
 {
-	ScanKeyData keys[2];
+	ScanKeyData keys[3];
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(lane));
-	ScanKeyInit(&keys[1], 2, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(until));
-	begin_scan(scan, deliveries, due_index, keys, 2, NULL);
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE, TimestampTzGetDatum(from));
+	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(until));
+	begin_scan(scan, deliveries, due_index, keys, 3, NULL);
 }
 
 /*
@@ -263,6 +271,8 @@ pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *
 	result = pgn_table_update(&deliveries->table, tid, slot,
 							  PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_visible_at),
 							  wait);
+	if (result == TM_Ok)
+		pgn_frontier_lower(deliveries->queue, row->lane, row->visible_at);
 	ExecDropSingleTupleTableSlot(slot);
 	return result;
 }

@@ -102,7 +102,7 @@ extern Delivery pgn_delivery_make(const Queue *queue, const Message *message,
 								  TimestampTz now, int64 delay);
 extern bool pgn_delivery_expired(const Queue *queue, const Delivery *row, TimestampTz now);
 extern void pgn_due_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int16 lane,
-							   TimestampTz until);
+							   TimestampTz from, TimestampTz until);
 extern void pgn_message_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries,
 								   int64 from_message_id, int64 to_message_id, Snapshot snapshot);
 extern void pgn_message_scan_restart(DeliveryScan *scan, int64 message_id, int32 home);

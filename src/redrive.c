@@ -24,6 +24,7 @@
 
 #include "compat.h"
 #include "delivery.h"
+#include "frontier.h"
 #include "owner.h"
 #include "redrive.h"
 
@@ -66,7 +67,7 @@ count_due(Queue *queue, TimestampTz now)
 		DeliveryScan scan;
 		DeliveryVersion version;
 
-		pgn_due_scan_begin(&scan, &deliveries, lane, now);
+		pgn_due_scan_begin(&scan, &deliveries, lane, pgn_frontier(queue, lane), now);
 		while (pgn_scan_next(&scan, &version))
 			n += !version.uncommitted;
 		pgn_scan_end(&scan);
@@ -153,7 +154,7 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 		DeliveryScan scan;
 		DeliveryVersion version;
 
-		pgn_due_scan_begin(&scan, &deliveries, lane, now);
+		pgn_due_scan_begin(&scan, &deliveries, lane, pgn_frontier(source, lane), now);
 		while (!task->failure && pgn_scan_next(&scan, &version))
 		{
 			DeliveryTable *target;

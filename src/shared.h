@@ -22,6 +22,7 @@ typedef struct SharedQueue
 {
 	SharedQueueKey key;
 	pg_atomic_uint64 frontier[PGN_LANES];	/* see frontier.c */
+	pg_atomic_uint64 doubted_at;	/* when the frontiers were last checked */
 } SharedQueue;
 
 extern void pgn_shared_init(void);
