@@ -62,7 +62,7 @@ count_due(Queue *queue, TimestampTz now)
 	int64		n = 0;
 
 	pgn_deliveries_open(&deliveries, queue, AccessShareLock);
-	for (int16 lane = PGN_LANE_RETRY; lane <= PGN_LANE_FINAL; lane++)
+	for (int16 lane = 0; lane < PGN_LANES; lane++)
 	{
 		DeliveryScan scan;
 		DeliveryVersion version;
@@ -149,7 +149,7 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 
 	*more = false;
 	pgn_deliveries_open(&deliveries, source, RowExclusiveLock);
-	for (int16 lane = PGN_LANE_RETRY; lane <= PGN_LANE_FINAL && !*more && !task->failure; lane++)
+	for (int16 lane = 0; lane < PGN_LANES && !*more && !task->failure; lane++)
 	{
 		DeliveryScan scan;
 		DeliveryVersion version;

@@ -8,9 +8,8 @@
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
 
+#include "delivery.h"
 #include "queue.h"
-
-#define PGN_LANES 3				/* see delivery.h */
 
 typedef struct SharedQueueKey
 {
