@@ -16,7 +16,7 @@
  *	  open is inserting or deleting, prepared transactions included; what it
  *	  passed over is committed as deleted, or aborted as inserted.  It also
  *	  passes over what its own transaction deleted, so only a transaction
- *	  that has written nothing yet may advance the frontier.
+ *	  that has not changed deliveries of the queue may advance the frontier.
  *
  *	- An entry may come to life below the new frontier after the scan has
  *	  passed its place.  Therefore:
@@ -44,8 +44,9 @@
  *	  after an asynchronous commit) is not possible, as a crash empties it.
  *
  *	- Rows written by something else than this library (a restore of data, a
- *	  logical replication subscription) do not go through W3.  For their sake
- *	  a receive that finds nothing looks below the frontier once a minute.
+ *	  logical replication subscription, an owner's own SQL) do not go through
+ *	  W3.  For their sake a receive that finds nothing looks below the frontier
+ *	  once a minute.
  */
 #include "postgres.h"
 

@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "fmgr.h"
@@ -22,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "compat.h"
 #include "dead_letter.h"
 #include "delivery.h"
 #include "durability.h"
@@ -291,19 +291,12 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 		advance_frontier(deliveries, lane, frontier, first);
 }
 
-/* Has this transaction written anything, here or elsewhere? */
-static bool
-wrote_something(void)
-{
-	return TransactionIdIsValid(GetTopTransactionIdIfAny());
-}
-
 /* Receive what is due now.  The queue is locked. */
 static void
 receive_due(Receive *receive, Queue *queue)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool		may_advance = !wrote_something();
+	bool		may_advance = queue->changed_in != pgn_local_transaction();
 	DeliveryTable deliveries;
 	DeadLetters letters;
 
