@@ -1,0 +1,14 @@
+/*
+ * pigeon.h
+ *		Settings.
+ */
+#ifndef PIGEON_H
+#define PIGEON_H
+
+extern int	pgn_max_queues;
+extern int	pgn_log_segment_size;	/* kilobytes */
+extern int	pgn_log_segment_age;	/* seconds */
+extern int	pgn_max_visibility; /* seconds */
+extern int	pgn_poll_interval;	/* milliseconds */
+
+#endif							/* PIGEON_H */
