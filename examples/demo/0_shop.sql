@@ -14,6 +14,7 @@ CREATE TABLE shop.shipments (
 	parcels  integer NOT NULL,
 	shipper  text NOT NULL
 );
+CREATE TABLE shop.diary (at timestamptz DEFAULT clock_timestamp(), entry text NOT NULL);
 
 SELECT pigeon.create_queue('unshippable');
 SELECT pigeon.create_queue('orders', dead_letter_queue => 'unshippable', max_receive_count => 3);
@@ -45,15 +46,22 @@ BEGIN
 		BEGIN
 			PERFORM shop.ship(message.body::jsonb, shipper);
 			PERFORM pigeon.delete('orders', message.receipt);
-			RAISE INFO '  % ships order %', shipper, message.body::jsonb->>'id';
+			INSERT INTO shop.diary (entry) VALUES (format('%s ships order %s',
+				shipper, message.body::jsonb->>'id'));
 		EXCEPTION WHEN OTHERS THEN
 			PERFORM pigeon.change_visibility('orders', message.receipt, '0');
-			RAISE INFO '  % fails at order %, receive % of it: %',
-				shipper, message.body::jsonb->>'id', message.receive_count, SQLERRM;
+			INSERT INTO shop.diary (entry) VALUES (format('%s fails at order %s, receive %s: %s',
+				shipper, message.body::jsonb->>'id', message.receive_count, SQLERRM));
 		END;
 		COMMIT;
 	END LOOP;
 END $$;
+
+-- What the consumers did since the last look.
+CREATE FUNCTION shop.read_diary() RETURNS SETOF text LANGUAGE sql BEGIN ATOMIC
+	WITH page AS (DELETE FROM shop.diary RETURNING *)
+	SELECT '   ' || entry FROM page ORDER BY at;
+END;
 
 -- Says that something holds, or stops the demo.
 CREATE FUNCTION shop.check(fact text, holds boolean) RETURNS text LANGUAGE plpgsql AS $$
@@ -61,5 +69,5 @@ BEGIN
 	IF holds IS NOT TRUE THEN
 		RAISE EXCEPTION 'this does not hold: %', fact;
 	END IF;
-	RETURN '  ✓ ' || fact;
+	RETURN '   ✓ ' || fact;
 END $$;

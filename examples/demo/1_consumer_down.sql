@@ -18,6 +18,7 @@ SELECT shop.check('three orders and three messages; the order that was rolled ba
 \echo '   The consumer starts.'
 \echo
 CALL shop.consume('Ping');
+SELECT shop.read_diary() \g (tuples_only=on format=unaligned)
 SELECT shop.check('every order is shipped and the queue is empty',
 	(SELECT array_agg(order_id ORDER BY order_id) FROM shop.shipments)
 		= (SELECT array_agg(id ORDER BY id) FROM shop.orders)

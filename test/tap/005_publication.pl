@@ -21,8 +21,9 @@ $publisher->command_ok([ 'pg_dump', '--schema-only', '--no-publications', '-f', 
 $subscriber->safe_psql('postgres', 'CREATE ROLE worker; CREATE ROLE stranger');
 $subscriber->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', 'postgres', '-f', $schema ],
 	'schema restore');
-$subscriber->safe_psql('postgres', sprintf(
-	q{CREATE SUBSCRIPTION everything CONNECTION '%s' PUBLICATION everything}, $publisher->connstr('postgres')));
+my $connstr = $publisher->connstr('postgres') =~ s/'/''/gr;
+$subscriber->safe_psql('postgres',
+	qq{CREATE SUBSCRIPTION everything CONNECTION '$connstr' PUBLICATION everything});
 $subscriber->wait_for_subscription_sync($publisher, 'everything');
 is(state($subscriber, 'postgres'), state($publisher, 'postgres'), 'the initial copy is complete');
 
