@@ -25,7 +25,6 @@ LANGUAGE sql BEGIN ATOMIC
 END;
 SELECT pigeon.redrive('unshippable') AS task_id \gset
 CALL pigeon.maintain();
-\echo
 SELECT dead_letter_queue, status, moved FROM pigeon.redrive_tasks;
 CALL shop.consume('Ping');
 SELECT shop.read_diary() \g (tuples_only=on format=unaligned)

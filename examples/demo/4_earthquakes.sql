@@ -1,5 +1,5 @@
 \echo
-\echo '4. Earthquakes: a feed, and four workers at once of which one dies at work'
+\echo '4. A feed of earthquakes for four workers at once, of which one dies at work'
 \echo
 SELECT pigeon.create_queue('earthquakes') \gset
 
@@ -46,3 +46,5 @@ END $$;
 
 -- One JSON document a line: no character of it quotes or separates anything.
 \copy shop.feed (feature) FROM 'data/earthquakes.ndjson' (FORMAT csv, DELIMITER E'\x01', QUOTE E'\x02')
+SELECT format('   Sending %s earthquakes, while the workers record them ...', count(*)) FROM shop.feed
+\g (tuples_only=on format=unaligned)

@@ -1,11 +1,11 @@
+\echo
 SELECT worker, count(*) AS messages,
 	   CASE worker WHEN :dying THEN 'died; what it held went to the others' ELSE '' END AS note
 FROM shop.earthquakes GROUP BY worker ORDER BY worker;
 
-SELECT count(*) AS in_file, (SELECT sent FROM shop.feed_end) AS sent,
-	   (SELECT count(*) FROM shop.earthquakes) AS recorded,
-	   (SELECT count(DISTINCT feature->>'id') FROM shop.earthquakes) AS distinct_ids
-FROM shop.feed;
+SELECT (SELECT count(*) FROM shop.feed) AS in_file, (SELECT sent FROM shop.feed_end) AS sent,
+	   count(*) AS recorded, count(DISTINCT feature->>'id') AS distinct_ids
+FROM shop.earthquakes;
 
 SELECT shop.check('nothing is lost', NOT EXISTS
 	(SELECT feature FROM shop.feed EXCEPT ALL SELECT feature FROM shop.earthquakes))

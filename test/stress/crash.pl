@@ -1,6 +1,6 @@
 # Eight clients send, receive and delete until a backend, or the whole server,
 # is killed with SIGKILL.  Every acknowledged send must then be in the queue or
-# have been deleted, and nothing may be delivered twice within its lease, while the message log rotates
+# have been deleted, and nothing may be delivered twice within its durable lease, while the message log rotates
 # several times a second.
 #
 # A client is a psql that writes down what it is about to do and what was
@@ -18,7 +18,8 @@ use constant { CLIENTS => 8, SECONDS => 2 };
 
 my $dir = PostgreSQL::Test::Utils::tempdir;
 my $node = new_server('main', 'log_statement = none',
-	'restart_after_crash = on', 'pigeon.log_segment_size = 256kB');
+	'restart_after_crash = on', 'pigeon.log_segment_size = 256kB',
+	'pigeon.durable_leases = on');
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION pigeon;
 	SELECT pigeon.create_queue('work', visibility_timeout => '12 h')});

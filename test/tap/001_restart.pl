@@ -21,19 +21,29 @@ $node->safe_psql('postgres', q{SELECT pigeon.create_queue('scratch')});
 $node->safe_psql('postgres', q{SELECT pigeon.send('scratch', 'last words')});
 $node->stop('immediate');
 $node->start;
-my $receipt = $node->safe_psql('postgres',
-	q{SELECT receipt FROM pigeon.receive('scratch') WHERE body = 'last words'});
+my $receipt = $node->safe_psql('postgres', q{
+	SET pigeon.durable_leases = on;
+	SELECT receipt FROM pigeon.receive('scratch') WHERE body = 'last words'});
 isnt($receipt, '', 'crash: an acknowledged send is kept');
 $node->stop('immediate');
 $node->start;
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pigeon.receive('scratch')}),
-	'0', 'crash: an acknowledged lease is kept');
+	'0', 'crash: a durable lease is kept');
 is($node->safe_psql('postgres', qq{SELECT pigeon.delete('scratch', '$receipt')}),
 	't', 'crash: its receipt deletes');
 $node->stop('immediate');
 $node->start;
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pigeon.peek('scratch')}),
 	'0', 'crash: an acknowledged delete is kept');
+
+# A lease that is not durable may be lost, its message may not.
+$node->safe_psql('postgres', q{SELECT pigeon.send('scratch', 'leased')});
+$node->safe_psql('postgres', q{SELECT pigeon.receive('scratch')});
+$node->stop('immediate');
+$node->start;
+is($node->safe_psql('postgres', q{SELECT string_agg(body, ',') FROM pigeon.peek('scratch')}),
+	'leased', 'crash: what was leased is kept');
+$node->safe_psql('postgres', q{SELECT pigeon.purge_queue('scratch')});
 
 # A crash in the middle of a transaction undoes all of it.
 my $session = $node->background_psql('postgres', on_error_stop => 0);
