@@ -303,21 +303,25 @@ static void
 receive_due(Receive *receive, Queue *queue)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	bool		may_advance = !wrote_something();
 	DeliveryTable deliveries;
 	DeadLetters letters;
 
-	receive->advance = received_since_advance >= ADVANCE_AFTER && !wrote_something();
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	pgn_dead_letters_begin(&letters, &deliveries);
+	receive->advance = may_advance && received_since_advance >= ADVANCE_AFTER;
 	do
 	{
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_FINAL, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_RETRY, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
-	} while (receive->found + receive->cleared == 0 && pgn_frontier_doubt(queue, now));
+		if (receive->found + receive->cleared > 0 || !pgn_frontier_doubt(queue, now))
+			break;
+		receive->advance = may_advance;
+	} while (true);
 	pgn_dead_letters_end(&letters);
 	pgn_deliveries_close(&deliveries, NoLock);
-	received_since_advance = receive->advance ? 0 : received_since_advance + receive->found;
+	received_since_advance = receive->advance ? 0 : received_since_advance + receive->found + 1;
 }
 
 /* The visibility timeout of a receive: the argument, or else the queue's. */
