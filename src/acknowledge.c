@@ -24,6 +24,7 @@
 
 #include "arguments.h"
 #include "delivery.h"
+#include "durability.h"
 #include "pigeon.h"
 #include "receipt.h"
 
@@ -259,8 +260,12 @@ pgn_change_visibility(PG_FUNCTION_ARGS)
 {
 	Queue	   *queue = open_queue(fcinfo, "pigeon.change_visibility()", ACL_UPDATE);
 	Action		action = visibility_action(fcinfo);
+	Datum		answer;
 
-	return acknowledge_one(fcinfo, queue, &action);
+	pgn_lease_begin();
+	answer = acknowledge_one(fcinfo, queue, &action);
+	pgn_lease_end();
+	return answer;
 }
 
 /* change_visibility(queue, receipts, visibility_timeout) */
@@ -269,6 +274,10 @@ pgn_change_visibility_batch(PG_FUNCTION_ARGS)
 {
 	Queue	   *queue = open_queue(fcinfo, "pigeon.change_visibility()", ACL_UPDATE);
 	Action		action = visibility_action(fcinfo);
+	Datum		answers;
 
-	return acknowledge_batch(fcinfo, queue, &action);
+	pgn_lease_begin();
+	answers = acknowledge_batch(fcinfo, queue, &action);
+	pgn_lease_end();
+	return answers;
 }

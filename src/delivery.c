@@ -29,11 +29,12 @@
 
 #include "compat.h"
 #include "delivery.h"
+#include "frontier.h"
 
 /* Rows of one multi-insert. */
 #define INSERT_CHUNK 1000
 
-#define DELIVERY_DATA_SIZE (offsetof(Delivery, queue_receive_count) + sizeof(int32))
+#define DELIVERY_DATA_SIZE (offsetof(Delivery, lane) + sizeof(int16))
 
 static const PgnColumn delivery_columns[Natts_delivery] = {
 	{"message_id", INT8OID, true},
@@ -42,7 +43,6 @@ static const PgnColumn delivery_columns[Natts_delivery] = {
 	{"source", INT4OID, true},
 	{"subscription", INT4OID, true},
 	{"segment", INT2OID, true},
-	{"lane", INT2OID, true},
 	{"group_key", INT8OID, true},
 	{"enqueued_at", TIMESTAMPTZOID, true},
 	{"first_received_at", TIMESTAMPTZOID, true},
@@ -51,12 +51,19 @@ static const PgnColumn delivery_columns[Natts_delivery] = {
 	{"lease", INT4OID, true},
 	{"receive_count", INT4OID, true},
 	{"queue_receive_count", INT4OID, true},
+	{"lane", INT2OID, true},
 };
 
 static const AttrNumber message_index[] = {Anum_delivery_message_id, Anum_delivery_home};
 static const AttrNumber due_index[] = {Anum_delivery_lane, Anum_delivery_visible_at};
 
-/* The statements that create a queue's table. */
+/*
+ * The statements that create a queue's table.
+ *
+ * Pages of the table and of its primary key are half filled, so that the new
+ * version that a receive writes, and its index entry, find room beside the old
+ * ones: that saves a WAL record, most of another, and page splits.
+ */
 char *
 pgn_delivery_table_sql(int32 queue_id)
 {
@@ -69,8 +76,8 @@ pgn_delivery_table_sql(int32 queue_id)
 						 delivery_columns[i].type == INT8OID ? "bigint" :
 						 delivery_columns[i].type == INT4OID ? "integer" :
 						 delivery_columns[i].type == INT2OID ? "smallint" : "timestamptz");
-	appendStringInfo(&sql, "PRIMARY KEY (message_id, home));"
-					 "CREATE INDEX q_%d_due ON pigeon.q_%d (lane, visible_at)",
+	appendStringInfo(&sql, "PRIMARY KEY (message_id, home) WITH (fillfactor = 50)) USING heap WITH (fillfactor = 50);"
+					 "CREATE INDEX q_%d_due ON pigeon.q_%d (lane, visible_at) WITH (deduplicate_items = off)",
 					 queue_id, queue_id);
 	return sql.data;
 }
@@ -150,6 +157,8 @@ pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n)
 		for (int i = 0; i < chunk; i++)
 			store_row(&rows[done + i], slots[i]);
 		pgn_table_multi_insert(&deliveries->table, slots, chunk);
+		for (int i = 0; i < chunk; i++)
+			pgn_frontier_lower(deliveries->queue, rows[done + i].lane, rows[done + i].visible_at);
 		done += chunk;
 	}
 	for (int i = 0; i < nslots; i++)
@@ -173,15 +182,20 @@ begin_scan(DeliveryScan *scan, DeliveryTable *deliveries, const AttrNumber *inde
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
 
-/* Walk over the deliveries of a lane that are due at "until", the longest due first. */
+/*
+ * Walk over the deliveries of a lane that become or became visible between
+ * "from" and "until" (both included), the earliest first.
+ */
 void
-pgn_due_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int16 lane, TimestampTz until)
+pgn_due_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int16 lane,
+				   TimestampTz from, TimestampTz until)
 {
-	ScanKeyData keys[2];
+	ScanKeyData keys[3];
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(lane));
-	ScanKeyInit(&keys[1], 2, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(until));
-	begin_scan(scan, deliveries, due_index, keys, 2, NULL);
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE, TimestampTzGetDatum(from));
+	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(until));
+	begin_scan(scan, deliveries, due_index, keys, 3, NULL);
 }
 
 /*
@@ -263,6 +277,8 @@ pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *
 	result = pgn_table_update(&deliveries->table, tid, slot,
 							  PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_visible_at),
 							  wait);
+	if (result == TM_Ok)
+		pgn_frontier_lower(deliveries->queue, row->lane, row->visible_at);
 	ExecDropSingleTupleTableSlot(slot);
 	return result;
 }

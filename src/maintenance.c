@@ -67,7 +67,7 @@ sweep_dead_letters(DeliveryTable *deliveries, TimestampTz now)
 	DeliveryVersion version;
 
 	pgn_dead_letters_begin(&letters, deliveries);
-	pgn_due_scan_begin(&scan, deliveries, PGN_LANE_FINAL, now);
+	pgn_due_scan_begin(&scan, deliveries, PGN_LANE_FINAL, PG_INT64_MIN, now);
 	while (pgn_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -23,6 +23,7 @@ PG_MODULE_MAGIC;
 int			pgn_max_queues = 1000;
 int			pgn_log_segment_size = 64 * 1024;
 int			pgn_log_segment_age = 60 * 60;
+bool		pgn_durable_leases = false;
 int			pgn_max_visibility = 12 * 60 * 60;
 int			pgn_poll_interval = 100;
 
@@ -40,6 +41,11 @@ define_settings(void)
 							"Age at which the next segment of the message log becomes the current one.",
 							NULL, &pgn_log_segment_age, 60 * 60, 1, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomBoolVariable("pigeon.durable_leases",
+							 "Whether a transaction that only received messages waits for the disk when it commits.",
+							 "A lease lost in a crash costs one redelivery, never a message.",
+							 &pgn_durable_leases, false,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("pigeon.max_visibility",
 							"Longest time that a message can stay invisible after a receive.",
 							"SQS allows 12 hours.", &pgn_max_visibility, 12 * 60 * 60, 1, INT_MAX,

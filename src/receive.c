@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "fmgr.h"
@@ -23,6 +24,8 @@
 
 #include "dead_letter.h"
 #include "delivery.h"
+#include "durability.h"
+#include "frontier.h"
 #include "log.h"
 #include "pigeon.h"
 #include "receipt.h"
@@ -59,6 +62,13 @@ enum
 	Natts_message = Anum_message_replayed_message_id
 };
 
+/*
+ * Advancing the frontier costs a second look at the range that is skipped, so
+ * a backend does it for so many messages at a time only.
+ */
+#define ADVANCE_AFTER 16
+static int	received_since_advance = ADVANCE_AFTER;
+
 /* One call of receive, pop or peek. */
 typedef struct Receive
 {
@@ -70,6 +80,7 @@ typedef struct Receive
 	int			cleared;		/* expired or moved on the way */
 	bool		pop;			/* delete what is received */
 	int64		visibility_timeout; /* microseconds */
+	bool		advance;		/* advance the frontier on the way */
 } Receive;
 
 /* The max_messages argument, checked. */
@@ -211,20 +222,44 @@ claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, Tim
 	return pgn_delivery_update(deliveries, &version->tid, row, false) == TM_Ok;
 }
 
+/*
+ * Advance the frontier of a lane to the first entry that a scan returned, and
+ * look at the range that is skipped from now on once more; see frontier.c.
+ */
+static void
+advance_frontier(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz first)
+{
+	DeliveryScan scan;
+	DeliveryVersion version;
+
+	if (!pgn_frontier_advance(deliveries->queue, lane, from, first))
+		return;
+	pgn_due_scan_begin(&scan, deliveries, lane, from, first - 1);
+	if (pgn_scan_next(&scan, &version))
+		pgn_frontier_lower(deliveries->queue, lane, version.row.visible_at);
+	pgn_scan_end(&scan);
+}
+
 /* Receive what is due in one lane, until there is enough. */
 static void
 receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 			 int16 lane, TimestampTz now)
 {
 	Queue	   *queue = deliveries->queue;
+	TimestampTz frontier = pgn_frontier(queue, lane);
+	TimestampTz first = now;	/* the first entry that is not dead */
+	bool		returned_any = false;
 	DeliveryScan scan;
 	DeliveryVersion version;
 
-	pgn_due_scan_begin(&scan, deliveries, lane, now);
+	pgn_due_scan_begin(&scan, deliveries, lane, frontier, now);
 	while (receive->found < receive->max_messages && receive->cleared < MAX_CLEARED &&
 		   pgn_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
+		if (!returned_any)
+			first = version.row.visible_at;
+		returned_any = true;
 		if (version.uncommitted || version.held)
 			continue;
 		if (pgn_delivery_expired(queue, &version.row, now))
@@ -252,6 +287,15 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 		}
 	}
 	pgn_scan_end(&scan);
+	if (receive->advance && first > frontier)
+		advance_frontier(deliveries, lane, frontier, first);
+}
+
+/* Has this transaction written anything, here or elsewhere? */
+static bool
+wrote_something(void)
+{
+	return TransactionIdIsValid(GetTopTransactionIdIfAny());
 }
 
 /* Receive what is due now.  The queue is locked. */
@@ -259,16 +303,25 @@ static void
 receive_due(Receive *receive, Queue *queue)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	bool		may_advance = !wrote_something();
 	DeliveryTable deliveries;
 	DeadLetters letters;
 
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	pgn_dead_letters_begin(&letters, &deliveries);
-	receive_lane(receive, &deliveries, &letters, PGN_LANE_FINAL, now);
-	receive_lane(receive, &deliveries, &letters, PGN_LANE_RETRY, now);
-	receive_lane(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
+	receive->advance = may_advance && received_since_advance >= ADVANCE_AFTER;
+	do
+	{
+		receive_lane(receive, &deliveries, &letters, PGN_LANE_FINAL, now);
+		receive_lane(receive, &deliveries, &letters, PGN_LANE_RETRY, now);
+		receive_lane(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
+		if (receive->found + receive->cleared > 0 || !pgn_frontier_doubt(queue, now))
+			break;
+		receive->advance = may_advance;
+	} while (true);
 	pgn_dead_letters_end(&letters);
 	pgn_deliveries_close(&deliveries, NoLock);
+	received_since_advance = receive->advance ? 0 : received_since_advance + receive->found + 1;
 }
 
 /* The visibility timeout of a receive: the argument, or else the queue's. */
@@ -307,7 +360,9 @@ pgn_receive(PG_FUNCTION_ARGS)
 			wait_until = pgn_timestamp_plus(GetCurrentTimestamp(),
 											PG_ARGISNULL(3) ? queue->attributes.wait_time :
 											pgn_interval(PG_GETARG_INTERVAL_P(3), "wait_time"));
+		pgn_lease_begin();
 		receive_due(&receive, queue);
+		pgn_lease_end();
 		if (receive.found > 0 || GetCurrentTimestamp() >= wait_until)
 			break;
 		receive.cleared = 0;

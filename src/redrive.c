@@ -24,6 +24,7 @@
 
 #include "compat.h"
 #include "delivery.h"
+#include "frontier.h"
 #include "owner.h"
 #include "redrive.h"
 
@@ -61,12 +62,12 @@ count_due(Queue *queue, TimestampTz now)
 	int64		n = 0;
 
 	pgn_deliveries_open(&deliveries, queue, AccessShareLock);
-	for (int16 lane = PGN_LANE_RETRY; lane <= PGN_LANE_FINAL; lane++)
+	for (int16 lane = 0; lane < PGN_LANES; lane++)
 	{
 		DeliveryScan scan;
 		DeliveryVersion version;
 
-		pgn_due_scan_begin(&scan, &deliveries, lane, now);
+		pgn_due_scan_begin(&scan, &deliveries, lane, pgn_frontier(queue, lane), now);
 		while (pgn_scan_next(&scan, &version))
 			n += !version.uncommitted;
 		pgn_scan_end(&scan);
@@ -148,12 +149,12 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 
 	*more = false;
 	pgn_deliveries_open(&deliveries, source, RowExclusiveLock);
-	for (int16 lane = PGN_LANE_RETRY; lane <= PGN_LANE_FINAL && !*more && !task->failure; lane++)
+	for (int16 lane = 0; lane < PGN_LANES && !*more && !task->failure; lane++)
 	{
 		DeliveryScan scan;
 		DeliveryVersion version;
 
-		pgn_due_scan_begin(&scan, &deliveries, lane, now);
+		pgn_due_scan_begin(&scan, &deliveries, lane, pgn_frontier(source, lane), now);
 		while (!task->failure && pgn_scan_next(&scan, &version))
 		{
 			DeliveryTable *target;

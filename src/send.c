@@ -62,7 +62,11 @@ pgn_send_messages(Queue *queue, Message *messages, int n, int64 delay)
 
 	pgn_log_append(messages, n, now);
 	for (int i = 0; i < n; i++)
+	{
 		rows[i] = pgn_delivery_make(queue, &messages[i], now, delay);
+		/* One after the other, so that the index keeps them in order. */
+		rows[i].visible_at -= n - 1 - i;
+	}
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	pgn_deliveries_insert(&deliveries, rows, n);
 	pgn_deliveries_close(&deliveries, NoLock);

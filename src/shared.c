@@ -85,8 +85,11 @@ pgn_shared_queue(Queue *queue)
 		LWLockAcquire(shared_lock, LW_EXCLUSIVE);
 		shared = hash_search(shared_queues, &key, HASH_ENTER_NULL, &found);
 		if (shared && !found)
+		{
 			for (int lane = 0; lane < PGN_LANES; lane++)
 				pg_atomic_init_u64(&shared->frontier[lane], (uint64) PG_INT64_MIN);
+			pg_atomic_init_u64(&shared->doubted_at, 0);
+		}
 		LWLockRelease(shared_lock);
 	}
 	queue->shared = shared;

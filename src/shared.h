@@ -8,9 +8,8 @@
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
 
+#include "delivery.h"
 #include "queue.h"
-
-#define PGN_LANES 3				/* see delivery.h */
 
 typedef struct SharedQueueKey
 {
@@ -22,6 +21,7 @@ typedef struct SharedQueue
 {
 	SharedQueueKey key;
 	pg_atomic_uint64 frontier[PGN_LANES];	/* see frontier.c */
+	pg_atomic_uint64 doubted_at;	/* when the frontiers were last checked */
 } SharedQueue;
 
 extern void pgn_shared_init(void);
