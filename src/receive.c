@@ -21,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "arguments.h"
 #include "compat.h"
 #include "dead_letter.h"
 #include "delivery.h"
@@ -101,9 +102,7 @@ static char *
 queue_argument(FunctionCallInfo fcinfo)
 {
 	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("queue must not be null")));
+		pgn_null_argument("queue");
 	return text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 

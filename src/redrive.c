@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "arguments.h"
 #include "compat.h"
 #include "delivery.h"
 #include "frontier.h"
@@ -344,9 +345,7 @@ pgn_redrive(PG_FUNCTION_ARGS)
 
 	pgn_begin_write("pigeon.redrive()");
 	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("dead_letter_queue must not be null")));
+		pgn_null_argument("dead_letter_queue");
 	if (!PG_ARGISNULL(2) && PG_GETARG_INT32(2) < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
