@@ -396,7 +396,8 @@ CREATE VIEW pigeon.redrive_tasks WITH (security_barrier) AS
 	SELECT t.id AS task_id, t.dead_letter_queue, t.destination, t.max_per_second, t.status,
 		   t.moved, t.to_move, t.failure_reason, t.started_by, t.started_at, t.finished_at
 	FROM pigeon.redrive_task t
-	WHERE pg_catalog.pg_has_role(t.started_by, 'USAGE')
+	WHERE EXISTS (SELECT FROM pg_catalog.pg_roles r
+				  WHERE r.rolname = t.started_by AND pg_catalog.pg_has_role(r.oid, 'USAGE'))
 	   OR pg_catalog.has_table_privilege(pigeon.queue_table(t.queue_id), 'SELECT');
 COMMENT ON VIEW pigeon.redrive_tasks IS 'redrive tasks, running and past (SQS ListMessageMoveTasks)';
 GRANT SELECT ON pigeon.redrive_tasks TO PUBLIC;

@@ -96,12 +96,19 @@ pgn_maintain_queue(int32 queue_id)
 	pgn_deliveries_close(&deliveries, NoLock);
 }
 
-/* Commit what the last job did, if maintain() may. */
+/*
+ * Commit what the last job did, if maintain() may.  The next one sees what is
+ * committed while it runs, whatever the default isolation level is: see
+ * log_rotation.c, and nobody should fail to serialize because of maintenance.
+ */
 static void
 end_job(bool may_commit)
 {
 	if (may_commit)
+	{
 		SPI_commit();
+		XactIsoLevel = XACT_READ_COMMITTED;
+	}
 	else
 		CommandCounterIncrement();
 }
@@ -119,6 +126,7 @@ pgn_maintain(PG_FUNCTION_ARGS)
 
 	pgn_begin_write("pigeon.maintain()");
 	SPI_connect_ext(may_commit ? SPI_OPT_NONATOMIC : 0);
+	end_job(may_commit);
 
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	queues = pgn_queue_ids(snapshot, &n);

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -26,6 +27,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
 #include "admin.h"
 #include "arguments.h"
@@ -270,6 +272,43 @@ check_dead_letter_queue(const char *name, const QueueAttributes *a)
 				 errhint("Change redrive_allow_policy of the dead-letter queue.")));
 }
 
+/*
+ * Fail if queues of others name this queue, which is to be created, as their
+ * dead-letter queue: its creator would get their messages.
+ */
+static void
+check_sources(const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	MemoryContext caller = CurrentMemoryContext;
+	int32	   *ids;
+	int			n;
+
+	pgn_owner_begin();
+	pgn_owner_execute("SELECT id FROM pigeon.queue WHERE dead_letter_queue = $1", 1, types, values, NULL);
+	n = SPI_processed;
+	ids = MemoryContextAlloc(caller, (n + 1) * sizeof(int32));
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	pgn_owner_end();
+
+	for (int i = 0; i < n; i++)
+	{
+		Queue	   *source = pgn_queue_find_by_id(ids[i]);
+
+		if (source && !pgn_owns_table(source->relid, GetUserId()))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("queue \"%s\" would receive the dead letters of a queue of somebody else", name),
+					 errhint("Choose another name.")));
+	}
+}
+
 /* Write a queue to the registry: a new row, or (if "id" is there) its new attributes. */
 static void
 write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a, const Given *given)
@@ -372,6 +411,11 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	pgn_begin_write("pigeon.create_queue()");
 	create_arguments(fcinfo, &given);
 	name = name_argument(&given);
+	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to create a queue"),
+				 errhint("Creating queues needs CREATE on schema pigeon.")));
 	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
 
 	existing = pgn_queue_find(name);
@@ -393,11 +437,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("this version of pigeon has no FIFO queues")));
 	apply(&given, name, &a);
-	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to create a queue"),
-				 errhint("Creating queues needs CREATE on schema pigeon.")));
+	check_sources(name);
 	if (a.dead_letter_queue[0] != '\0')
 		check_dead_letter_queue(name, &a);
 
@@ -410,12 +450,28 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * Fail unless the queue is there and the caller owns it.  This comes before
+ * any lock, so that only who may change a queue can make others wait.
+ */
+static void
+check_own_queue(const char *name)
+{
+	Queue	   *queue = pgn_queue_find(name);
+
+	if (queue == NULL)
+		pgn_queue_unknown(name);
+	pgn_queue_check_owner(queue);
+}
+
 /* The queue that the arguments name, locked; the caller must be its owner. */
 static Queue *
 open_own_queue(const char *name, LOCKMODE lockmode)
 {
-	Queue	   *queue = pgn_queue_open(name, 0, lockmode);
+	Queue	   *queue;
 
+	check_own_queue(name);
+	queue = pgn_queue_open(name, 0, lockmode);
 	pgn_queue_check_owner(queue);
 	return queue;
 }
@@ -425,13 +481,16 @@ Datum
 pgn_alter_queue(PG_FUNCTION_ARGS)
 {
 	Given		given;
+	char	   *name;
 	Queue	   *queue;
 	QueueAttributes a;
 
 	pgn_begin_write("pigeon.alter_queue()");
 	alter_arguments(fcinfo, &given);
+	name = name_argument(&given);
+	check_own_queue(name);
 	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
-	queue = open_own_queue(name_argument(&given), AccessShareLock);
+	queue = open_own_queue(name, AccessShareLock);
 	a = queue->attributes;
 	apply(&given, queue->name, &a);
 	if (a.deduplicate_by_group != queue->attributes.deduplicate_by_group)
@@ -459,12 +518,16 @@ Datum
 pgn_drop_queue(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool		if_exists = PG_GETARG_BOOL(1);
 	Queue	   *queue;
 	Datum		id;
 
 	pgn_begin_write("pigeon.drop_queue()");
+	if (if_exists && pgn_queue_find(name) == NULL)
+		PG_RETURN_BOOL(false);
+	check_own_queue(name);
 	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
-	if (PG_GETARG_BOOL(1) && pgn_queue_find(name) == NULL)
+	if (if_exists && pgn_queue_find(name) == NULL)
 		PG_RETURN_BOOL(false);
 	queue = open_own_queue(name, AccessExclusiveLock);
 	id = Int32GetDatum(queue->id);
@@ -524,18 +587,29 @@ delete_deliveries(Queue *queue)
 	return n;
 }
 
-/* Truncate the deliveries; how many they were.  The table is locked exclusively. */
+/*
+ * Truncate the deliveries; how many they were.  The table is locked
+ * exclusively.  The right to truncate is the caller's own: the table belongs
+ * to a user, so nothing may be run on it with more rights than the caller has.
+ */
 static int64
 truncate_deliveries(Queue *queue)
 {
-	bool		isnull;
-	int64		n;
+	DeliveryTable deliveries;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan;
+	int64		n = 0;
+
+	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
+	scan = table_beginscan(deliveries.table.rel, snapshot, 0, NULL);
+	while (heap_getnext(scan, ForwardScanDirection) != NULL)
+		n++;
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	pgn_deliveries_close(&deliveries, NoLock);
 
 	SPI_connect();
-	if (SPI_execute(psprintf("SELECT count(*) FROM pigeon.q_%d", queue->id), false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not count the messages of queue \"%s\"", queue->name);
-	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	if (SPI_execute(psprintf("TRUNCATE pigeon.q_%d", queue->id), false, 0) < 0)
+	if (SPI_execute(psprintf("TRUNCATE ONLY pigeon.q_%d", queue->id), false, 0) < 0)
 		elog(ERROR, "could not truncate the table of queue \"%s\"", queue->name);
 	SPI_finish();
 	return n;
@@ -554,14 +628,7 @@ pgn_purge_queue(PG_FUNCTION_ARGS)
 	pgn_begin_write("pigeon.purge_queue()");
 	queue = pgn_queue_open(name, ACL_TRUNCATE, RowExclusiveLock);
 	if (pgn_queue_lock_now(queue, AccessExclusiveLock))
-	{
-		int64		n;
-
-		pgn_owner_begin();
-		n = truncate_deliveries(queue);
-		pgn_owner_end();
-		PG_RETURN_INT64(n);
-	}
+		PG_RETURN_INT64(truncate_deliveries(queue));
 	PG_RETURN_INT64(delete_deliveries(queue));
 }
 

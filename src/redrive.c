@@ -404,7 +404,8 @@ pgn_cancel_redrive(PG_FUNCTION_ARGS)
 	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
 	pgn_owner_begin();
 	pgn_owner_execute("SELECT t.moved, t.status = 'RUNNING',"
-					  " pg_has_role($2, t.started_by, 'USAGE') OR coalesce(pg_has_role($2, c.relowner, 'USAGE'), false)"
+					  " EXISTS (SELECT FROM pg_roles r WHERE r.rolname = t.started_by AND pg_has_role($2, r.oid, 'USAGE'))"
+					  " OR coalesce(pg_has_role($2, c.relowner, 'USAGE'), false)"
 					  " FROM pigeon.redrive_task t"
 					  " LEFT JOIN pg_class c ON c.oid = pigeon.queue_table(t.queue_id)"
 					  " WHERE t.id = $1 FOR UPDATE OF t",
