@@ -30,12 +30,14 @@
 #include "admin.h"
 #include "arguments.h"
 #include "compat.h"
+#include "deduplication.h"
 #include "delivery.h"
 #include "message.h"
 #include "owner.h"
 #include "pigeon.h"
 #include "queue.h"
 #include "registry.h"
+#include "schedule.h"
 #include "table.h"
 
 PG_FUNCTION_INFO_V1(pgn_create_queue);
@@ -67,6 +69,7 @@ enum
 	ARG_TAGS,
 	ARG_IF_NOT_EXISTS,
 	ARG_REDRIVE_ALLOW_POLICY,
+	ARG_DEDUPLICATION_WINDOW,
 	NARGS
 };
 
@@ -95,7 +98,7 @@ alter_arguments(FunctionCallInfo fcinfo, Given *given)
 		ARG_QUEUE, ARG_VISIBILITY_TIMEOUT, ARG_DELAY, ARG_RETENTION, ARG_WAIT_TIME,
 		ARG_MAX_MESSAGE_SIZE, ARG_DEAD_LETTER_QUEUE, ARG_MAX_RECEIVE_COUNT,
 		ARG_CONTENT_BASED_DEDUPLICATION, ARG_DEDUPLICATION_SCOPE, ARG_NOTIFY, ARG_TAGS,
-		ARG_REDRIVE_ALLOW_POLICY
+		ARG_REDRIVE_ALLOW_POLICY, ARG_DEDUPLICATION_WINDOW
 	};
 
 	for (int i = 0; i < NARGS; i++)
@@ -190,7 +193,11 @@ apply_fifo(const Given *given, QueueAttributes *a)
 			pgn_bad_attribute("deduplication_scope must be \"queue\" or \"message_group\"", NULL);
 		a->deduplicate_by_group = strcmp(scope, "message_group") == 0;
 	}
-	if (!a->fifo && (a->content_based_deduplication || a->deduplicate_by_group))
+	apply_interval(given, ARG_DEDUPLICATION_WINDOW, "deduplication_window", &a->deduplication_window);
+	if (a->deduplication_window == 0)
+		pgn_bad_attribute("deduplication_window must not be zero", NULL);
+	if (!a->fifo && (a->content_based_deduplication || a->deduplicate_by_group ||
+					 GIVEN(given, ARG_DEDUPLICATION_WINDOW)))
 		pgn_bad_attribute("only FIFO queues have deduplication attributes", NULL);
 }
 
@@ -275,7 +282,7 @@ static void
 write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a, const Given *given)
 {
 	Oid			types[] = {INT4OID, TEXTOID, BOOLOID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID,
-		TEXTOID, INT4OID, TEXTARRAYOID, BOOLOID, TEXTOID, BOOLOID, JSONBOID};
+		TEXTOID, INT4OID, TEXTARRAYOID, BOOLOID, TEXTOID, BOOLOID, JSONBOID, INT8OID};
 	Datum		values[] = {
 		Int32GetDatum(id), CStringGetTextDatum(name), BoolGetDatum(a->fifo),
 		Int64GetDatum(a->visibility_timeout), Int64GetDatum(a->delay),
@@ -284,7 +291,7 @@ write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a
 		Int32GetDatum(a->max_receive_count), VALUE(given, ARG_REDRIVE_ALLOW_POLICY),
 		BoolGetDatum(a->content_based_deduplication),
 		CStringGetTextDatum(a->deduplicate_by_group ? "message_group" : "queue"),
-		BoolGetDatum(a->notify), VALUE(given, ARG_TAGS)
+		BoolGetDatum(a->notify), VALUE(given, ARG_TAGS), Int64GetDatum(a->deduplication_window)
 	};
 	char		nulls[lengthof(values) + 1];
 
@@ -301,12 +308,12 @@ write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a
 	pgn_owner_begin();
 	pgn_owner_execute(is_new ?
 					  "INSERT INTO pigeon.queue VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
-					  " coalesce($11, '{*}'), $12, $13, $14, coalesce($15, '{}'))" :
+					  " coalesce($11, '{*}'), $12, $13, $14, coalesce($15, '{}'), $16)" :
 					  "UPDATE pigeon.queue SET name = $2, fifo = $3, visibility_timeout = $4, delay = $5,"
 					  " retention = $6, wait_time = $7, max_message_size = $8, dead_letter_queue = $9,"
 					  " max_receive_count = $10, redrive_allow_policy = coalesce($11, redrive_allow_policy),"
 					  " content_based_deduplication = $12, deduplication_scope = $13, notify = $14,"
-					  " tags = coalesce($15, tags), altered_at = now() WHERE id = $1",
+					  " tags = coalesce($15, tags), deduplication_window = $16, altered_at = now() WHERE id = $1",
 					  lengthof(values), types, values, nulls);
 	pgn_owner_end();
 }
@@ -328,6 +335,7 @@ check_same(const Queue *queue, const Given *given)
 
 #define COMPARE(attribute) if (old.attribute != new.attribute) differs = #attribute
 	COMPARE(notify);
+	COMPARE(deduplication_window);
 	COMPARE(content_based_deduplication);
 	COMPARE(max_receive_count);
 	COMPARE(max_message_size);
@@ -362,6 +370,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	QueueAttributes a = {
 		.visibility_timeout = 30 * USECS_PER_SEC,
 		.retention = 4 * USECS_PER_DAY,
+		.deduplication_window = 5 * USECS_PER_MINUTE,
 		.max_message_size = 1024 * 1024
 	};
 	Given		given;
@@ -388,10 +397,6 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 
 	if (GIVEN(&given, ARG_FIFO))
 		a.fifo = DatumGetBool(VALUE(&given, ARG_FIFO));
-	if (a.fifo)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("this version of pigeon has no FIFO queues")));
 	apply(&given, name, &a);
 	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
 		ereport(ERROR,
@@ -403,8 +408,10 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 
 	id = nextval_internal(pgn_relation("queue_id_seq"), false);
 	SPI_connect();
-	if (SPI_execute(pgn_delivery_table_sql(id), false, 0) < 0)
-		elog(ERROR, "could not create the table of queue \"%s\"", name);
+	if (SPI_execute(pgn_delivery_table_sql(id, a.fifo), false, 0) < 0 ||
+		(a.fifo && (SPI_execute(pgn_schedule_table_sql(id), false, 0) < 0 ||
+					SPI_execute(pgn_deduplication_table_sql(id), false, 0) < 0)))
+		elog(ERROR, "could not create the tables of queue \"%s\"", name);
 	SPI_finish();
 	write_registry(true, id, name, &a, &given);
 	PG_RETURN_VOID();
@@ -469,7 +476,9 @@ pgn_drop_queue(PG_FUNCTION_ARGS)
 	queue = open_own_queue(name, AccessExclusiveLock);
 	id = Int32GetDatum(queue->id);
 	SPI_connect();
-	if (SPI_execute(psprintf("DROP TABLE pigeon.q_%d", queue->id), false, 0) < 0)
+	if (SPI_execute(psprintf("DROP TABLE pigeon.q_%d", queue->id), false, 0) < 0 ||
+		SPI_execute(psprintf("DROP TABLE IF EXISTS pigeon.g_%d, pigeon.d_%d", queue->id, queue->id),
+					false, 0) < 0)
 		elog(ERROR, "could not drop the table of queue \"%s\"", name);
 	SPI_finish();
 	/* The event trigger did this, unless somebody disabled it. */
