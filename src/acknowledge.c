@@ -229,6 +229,10 @@ acknowledge_batch(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
 	if (PG_ARGISNULL(1))
 		pgn_null_argument("receipts");
 	array = PG_GETARG_ARRAYTYPE_P(1);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("receipts must be a one-dimensional array")));
 	deconstruct_array(array, ARR_ELEMTYPE(array), sizeof(Receipt), false, TYPALIGN_DOUBLE,
 					  &values, &nulls, &n);
 	entries = palloc(n * sizeof(Entry));
@@ -248,7 +252,10 @@ acknowledge_batch(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
 static Action
 delete_action(void)
 {
-	return (Action) {.is_delete = true, .now = GetCurrentTimestamp()};
+	return (Action)
+	{
+		.is_delete = true,.now = GetCurrentTimestamp()
+	};
 }
 
 /* The action of a change_visibility. */
@@ -257,9 +264,10 @@ visibility_action(FunctionCallInfo fcinfo)
 {
 	if (PG_ARGISNULL(2))
 		pgn_null_argument("visibility_timeout");
-	return (Action) {
+	return (Action)
+	{
 		.visibility_timeout = pgn_interval(PG_GETARG_INTERVAL_P(2), "visibility_timeout"),
-		.now = GetCurrentTimestamp()
+			.now = GetCurrentTimestamp()
 	};
 }
 

@@ -174,14 +174,14 @@ visit_group(Walk *walk, Schedule *schedule, const ScheduleVersion *version)
  * the range that is skipped from now on once more; see frontier.c.
  */
 static void
-advance_frontier(Schedule *schedule, TimestampTz from, TimestampTz first)
+advance_frontier(Schedule *schedule, const Frontier *frontier, TimestampTz first, TimestampTz now)
 {
 	ScheduleScan scan;
 	ScheduleVersion version;
 
-	if (!pgn_frontier_advance(schedule->queue, PGN_LANE_NORMAL, from, first))
+	if (!pgn_frontier_advance(schedule->queue, PGN_LANE_NORMAL, now, frontier, first, NULL, 0))
 		return;
-	pgn_schedule_scan_begin(&scan, schedule, from, first - 1);
+	pgn_schedule_scan_begin(&scan, schedule, frontier->at, first - 1);
 	if (pgn_schedule_scan_next(&scan, &version))
 		pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, version.row.visible_at);
 	pgn_schedule_scan_end(&scan);
@@ -195,8 +195,8 @@ static void
 visit_due_groups(FifoReceive *receive, bool final_only)
 {
 	Queue	   *queue = receive->deliveries->queue;
-	TimestampTz frontier = pgn_frontier(queue, PGN_LANE_NORMAL);
 	TimestampTz first = receive->now;	/* the first entry that is not dead */
+	Frontier	frontier;
 	bool		returned_any = false;
 	Schedule	schedule;
 	ScheduleScan scan;
@@ -206,7 +206,8 @@ visit_due_groups(FifoReceive *receive, bool final_only)
 
 	pgn_schedule_open(&schedule, queue, RowExclusiveLock);
 	pgn_dead_letters_begin(&letters, receive->deliveries);
-	pgn_schedule_scan_begin(&scan, &schedule, frontier, receive->now);
+	pgn_frontier_read(queue, PGN_LANE_NORMAL, receive->now, &frontier);
+	pgn_schedule_scan_begin(&scan, &schedule, frontier.at, receive->now);
 	while ((receive->found < receive->max_messages || final_only) &&
 		   receive->cleared < receive->max_cleared && pgn_schedule_scan_next(&scan, &version))
 	{
@@ -222,8 +223,8 @@ visit_due_groups(FifoReceive *receive, bool final_only)
 		pgn_group_unlatch(queue, version.row.group_key);
 	}
 	pgn_schedule_scan_end(&scan);
-	if (receive->advance && first > frontier)
-		advance_frontier(&schedule, frontier, first);
+	if (receive->advance && first > frontier.at)
+		advance_frontier(&schedule, &frontier, first, receive->now);
 	pgn_dead_letters_end(&letters);
 	pgn_schedule_close(&schedule, NoLock);
 }

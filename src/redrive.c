@@ -25,7 +25,6 @@
 #include "arguments.h"
 #include "compat.h"
 #include "delivery.h"
-#include "frontier.h"
 #include "owner.h"
 #include "redrive.h"
 
@@ -68,7 +67,7 @@ count_due(Queue *queue, TimestampTz now)
 		DeliveryScan scan;
 		DeliveryVersion version;
 
-		pgn_due_scan_begin(&scan, &deliveries, lane, pgn_frontier(queue, lane), now);
+		pgn_due_scan_begin(&scan, &deliveries, lane, PG_INT64_MIN, now);
 		while (pgn_scan_next(&scan, &version))
 			n += !version.uncommitted;
 		pgn_scan_end(&scan);
@@ -155,7 +154,7 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 		DeliveryScan scan;
 		DeliveryVersion version;
 
-		pgn_due_scan_begin(&scan, &deliveries, lane, pgn_frontier(source, lane), now);
+		pgn_due_scan_begin(&scan, &deliveries, lane, PG_INT64_MIN, now);
 		while (!task->failure && pgn_scan_next(&scan, &version))
 		{
 			DeliveryTable *target;
