@@ -282,7 +282,8 @@ pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, Timestam
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		pgn_group_latch(deliveries->queue, group_key);
-		pgn_fifo_reschedule(deliveries, &schedule, group_key, sorted[i]->message_id, now);
+		pgn_fifo_reschedule(deliveries, &schedule, group_key, sorted[i]->message_id,
+							Min(now, sorted[i]->visible_at));
 		pgn_group_unlatch(deliveries->queue, group_key);
 	}
 	pgn_schedule_close(&schedule, NoLock);

@@ -87,6 +87,22 @@ clear(Walk *walk, DeliveryVersion *version)
 	return CLEARED_NOT;
 }
 
+/* Is this a version that this walk has just written itself? */
+static bool
+is_own(const Walk *walk, const DeliveryVersion *version)
+{
+	const FifoReceive *receive = walk->receive;
+
+	for (int i = receive->found - 1; i >= walk->first; i--)
+	{
+		if (receive->rows[i].message_id != version->row.message_id)
+			return false;
+		if (receive->rows[i].home == version->row.home)
+			return true;
+	}
+	return false;
+}
+
 /* Take what a group has to deliver, in order. */
 static WalkEnd
 walk_group(Walk *walk, int64 group_key, int64 first_message_id)
@@ -103,6 +119,8 @@ walk_group(Walk *walk, int64 group_key, int64 first_message_id)
 	{
 		Cleared		cleared = CLEARED_HELD;
 
+		if (is_own(walk, &version))
+			continue;
 		if (!version.uncommitted && !version.held)
 			cleared = clear(walk, &version);
 		if (cleared == CLEARED_HELD)

@@ -61,7 +61,11 @@ pgn_fifo_send(Queue *queue, Message *messages, int n, bool has_delay)
 		pgn_log_append(fresh, nfresh, now);
 		rows = palloc(nfresh * sizeof(Delivery));
 		for (int i = 0; i < nfresh; i++)
+		{
 			rows[i] = pgn_delivery_make(queue, &fresh[i], now, queue->attributes.delay);
+			/* One after the other, so that groups are served in their order. */
+			rows[i].visible_at -= nfresh - 1 - i;
+		}
 		pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 		pgn_fifo_insert(&deliveries, rows, nfresh, now);
 		pgn_deliveries_close(&deliveries, NoLock);

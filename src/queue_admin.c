@@ -476,14 +476,29 @@ pgn_drop_queue(PG_FUNCTION_ARGS)
 	queue = open_own_queue(name, AccessExclusiveLock);
 	id = Int32GetDatum(queue->id);
 	SPI_connect();
-	if (SPI_execute(psprintf("DROP TABLE pigeon.q_%d", queue->id), false, 0) < 0 ||
-		SPI_execute(psprintf("DROP TABLE IF EXISTS pigeon.g_%d, pigeon.d_%d", queue->id, queue->id),
-					false, 0) < 0)
+	if (SPI_execute(psprintf(queue->attributes.fifo ?
+							 "DROP TABLE pigeon.q_%d, pigeon.g_%d, pigeon.d_%d" : "DROP TABLE pigeon.q_%d",
+							 queue->id, queue->id, queue->id), false, 0) < 0)
 		elog(ERROR, "could not drop the table of queue \"%s\"", name);
 	SPI_finish();
 	/* The event trigger did this, unless somebody disabled it. */
 	forget_queues(PointerGetDatum(construct_array(&id, 1, INT4OID, 4, true, TYPALIGN_INT)));
 	PG_RETURN_BOOL(true);
+}
+
+/* Drop what is left of FIFO queues whose tables of deliveries were dropped; SPI is connected. */
+static void
+drop_side_tables(Datum ids)
+{
+	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
+	Datum		id;
+	bool		isnull;
+
+	while (array_iterate(iterator, &id, &isnull))
+		if (OidIsValid(pgn_relation(psprintf("g_%d", DatumGetInt32(id)))) &&
+			SPI_execute(psprintf("DROP TABLE IF EXISTS pigeon.g_%d, pigeon.d_%d",
+								 DatumGetInt32(id), DatumGetInt32(id)), false, 0) < 0)
+			elog(ERROR, "could not drop the tables of queue %d", DatumGetInt32(id));
 }
 
 /* Event trigger on sql_drop: forget the queues whose tables were dropped. */
@@ -505,7 +520,10 @@ pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not list the dropped tables");
 	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
+	{
 		forget_queues(ids);
+		drop_side_tables(ids);
+	}
 	SPI_finish();
 	PG_RETURN_NULL();
 }
@@ -530,6 +548,8 @@ delete_deliveries(Queue *queue)
 	}
 	pgn_scan_end(&scan);
 	pgn_deliveries_close(&deliveries, NoLock);
+	if (queue->attributes.fifo)
+		pgn_deduplication_expire(queue, PG_INT64_MAX);
 	return n;
 }
 
@@ -544,15 +564,19 @@ truncate_deliveries(Queue *queue)
 	if (SPI_execute(psprintf("SELECT count(*) FROM pigeon.q_%d", queue->id), false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not count the messages of queue \"%s\"", queue->name);
 	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	if (SPI_execute(psprintf("TRUNCATE pigeon.q_%d", queue->id), false, 0) < 0)
-		elog(ERROR, "could not truncate the table of queue \"%s\"", queue->name);
+	if (SPI_execute(psprintf(queue->attributes.fifo ?
+							 "TRUNCATE pigeon.q_%d, pigeon.g_%d, pigeon.d_%d" : "TRUNCATE pigeon.q_%d",
+							 queue->id, queue->id, queue->id), false, 0) < 0)
+		elog(ERROR, "could not truncate the tables of queue \"%s\"", queue->name);
 	SPI_finish();
 	return n;
 }
 
 /*
  * purge_queue(queue): by truncation if nobody uses the queue right now, row by
- * row otherwise; messages that an open transaction holds then stay.
+ * row otherwise; messages that an open transaction holds then stay.  A FIFO
+ * queue forgets its deduplication keys; its schedule, if it is not truncated,
+ * puts itself right.
  */
 Datum
 pgn_purge_queue(PG_FUNCTION_ARGS)
