@@ -22,6 +22,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "activity.h"
 #include "delivery.h"
 #include "durability.h"
 #include "pigeon.h"
@@ -114,7 +115,10 @@ acknowledge(DeliveryTable *deliveries, DeliveryScan *scan, const Receipt *receip
 			result = pgn_delivery_update(deliveries, &version.tid, row, true);
 		}
 		if (result == TM_Ok)
+		{
+			pgn_activity_count(deliveries->queue, COUNT_DELETED, action->is_delete);
 			return true;
+		}
 		CHECK_FOR_INTERRUPTS();
 	}
 	return false;

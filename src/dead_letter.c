@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "activity.h"
 #include "dead_letter.h"
 
 /* Start; nothing is looked up before the first message is to be moved. */
@@ -60,8 +61,10 @@ pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampT
 	row.visible_at = now;
 	row.lease = 0;
 	row.queue_receive_count = 0;
-	return pgn_delivery_move(letters->source, version, &letters->target, &row) ?
-		DEAD_LETTER_MOVED : DEAD_LETTER_BUSY;
+	if (!pgn_delivery_move(letters->source, version, &letters->target, &row))
+		return DEAD_LETTER_BUSY;
+	pgn_activity_count(source, COUNT_DEAD_LETTERED, 1);
+	return DEAD_LETTER_MOVED;
 }
 
 /* Close what was opened, keeping the locks. */

@@ -37,6 +37,7 @@ typedef struct Queue
 	char		name[PGN_NAME_BYTES + 1];
 	QueueAttributes attributes;
 	struct SharedQueue *shared; /* NULL: not looked up yet, or none */
+	struct Activity *activity;	/* see activity.c */
 } Queue;
 
 extern void pgn_queue_init(void);

@@ -28,6 +28,7 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 
+#include "activity.h"
 #include "compat.h"
 #include "delivery.h"
 #include "message.h"
@@ -453,6 +454,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not create the table of queue \"%s\"", name);
 	SPI_finish();
 	write_registry(true, id, name, &a, &given);
+	pgn_activity_job(JOB_REGISTRY);
 	PG_RETURN_VOID();
 }
 
@@ -486,6 +488,8 @@ pgn_alter_queue(PG_FUNCTION_ARGS)
 		check_dead_letter_queue(queue->name, &a);
 	write_registry(false, queue->id, queue->name, &a, &given);
 	CacheInvalidateRelcacheByRelid(queue->relid);
+	/* Retention may be shorter now. */
+	pgn_activity_maintain(queue, PG_INT64_MIN);
 	PG_RETURN_VOID();
 }
 
@@ -542,7 +546,10 @@ pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not list the dropped tables");
 	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
+	{
 		forget_queues(ids);
+		pgn_activity_job(JOB_REGISTRY);
+	}
 	SPI_finish();
 	PG_RETURN_NULL();
 }
@@ -596,19 +603,20 @@ pgn_purge_queue(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	Queue	   *queue;
+	int64		n;
 
 	pgn_begin_write("pigeon.purge_queue()");
 	queue = pgn_queue_open(name, ACL_TRUNCATE, RowExclusiveLock);
 	if (pgn_queue_lock_now(queue, AccessExclusiveLock))
 	{
-		int64		n;
-
 		pgn_owner_begin();
 		n = truncate_deliveries(queue);
 		pgn_owner_end();
-		PG_RETURN_INT64(n);
 	}
-	PG_RETURN_INT64(delete_deliveries(queue));
+	else
+		n = delete_deliveries(queue);
+	pgn_activity_count(queue, COUNT_PURGED, n);
+	PG_RETURN_INT64(n);
 }
 
 /* The SQL privilege of an action on a queue, NULL if there is no such action. */

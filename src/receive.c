@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "activity.h"
 #include "dead_letter.h"
 #include "delivery.h"
 #include "durability.h"
@@ -264,7 +265,8 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 			continue;
 		if (pgn_delivery_expired(queue, &version.row, now))
 		{
-			(void) pgn_delivery_delete(deliveries, &version.tid, false);
+			if (pgn_delivery_delete(deliveries, &version.tid, false) == TM_Ok)
+				pgn_activity_count(queue, COUNT_EXPIRED, 1);
 			receive->cleared++;
 			continue;
 		}
@@ -284,6 +286,10 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 			};
 
 			return_message(receive, queue, &version.row, receive->pop ? NULL : &receipt);
+			pgn_activity_claimed(queue);
+			pgn_activity_count(queue, COUNT_RECEIVED, 1);
+			if (receive->pop)
+				pgn_activity_count(queue, COUNT_DELETED, 1);
 		}
 	}
 	pgn_scan_end(&scan);
@@ -316,7 +322,7 @@ receive_due(Receive *receive, Queue *queue)
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
 	} while (receive->found + receive->cleared == 0 && pgn_frontier_doubt(queue, now));
 	pgn_dead_letters_end(&letters);
-	pgn_deliveries_close(&deliveries, NoLock);
+	pgn_deliveries_close(&deliveries, receive->found + receive->cleared > 0 ? NoLock : RowExclusiveLock);
 	received_since_advance = receive->advance ? 0 : received_since_advance + receive->found;
 }
 
@@ -360,11 +366,15 @@ pgn_receive(PG_FUNCTION_ARGS)
 		receive_due(&receive, queue);
 		pgn_lease_end();
 		if (receive.found > 0 || GetCurrentTimestamp() >= wait_until)
+		{
+			pgn_activity_count(queue, COUNT_EMPTY_RECEIVES, receive.found == 0);
 			break;
+		}
 		receive.cleared = 0;
 		pgn_queue_unlock(queue, RowExclusiveLock);
 		pgn_wait_for_messages(queue, wait_until);
 	}
+	pgn_wait_end();
 	end_receive(&receive);
 	return (Datum) 0;
 }
