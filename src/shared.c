@@ -13,22 +13,16 @@
  * life.
  *
  * A backend keeps a pointer to the entry of a queue and uses it only while it
- * holds a lock on the queue's table, or is counted as a waiter there.  So an
- * entry may go when its table is not in the catalog, nobody holds a lock on
- * it (whoever has created or dropped it is still open then), and nobody waits.
- * The worker looks for such entries from time to time.  Those of a whole
- * database go when it is gone, since nobody can be connected to it.
+ * holds a lock on the queue's table, or is counted as a waiter there; see
+ * housekeeping.c for when an entry goes.
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
 #include "storage/ipc.h"
-#include "storage/lmgr.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
-#include "utils/syscache.h"
 
 #include "pigeon.h"
 #include "shared.h"
@@ -101,9 +95,9 @@ pgn_shared_init(void)
 
 /* A queue of which nothing is known: everything is to be looked at. */
 static void
-init_queue(SharedQueue *shared, int32 id)
+init_queue(SharedQueue *shared, const Queue *queue)
 {
-	shared->id = id;
+	shared->id = queue->id;
 	for (int lane = 0; lane < PGN_LANES; lane++)
 		pg_atomic_init_u64(&shared->frontier[lane], (uint64) PG_INT64_MIN);
 	pg_atomic_init_u64(&shared->doubted_at, 0);
@@ -112,7 +106,7 @@ init_queue(SharedQueue *shared, int32 id)
 	pg_atomic_init_u32(&shared->nwaiters, 0);
 	pg_atomic_init_u64(&shared->due_at, (uint64) PG_INT64_MIN);
 	pg_atomic_init_u64(&shared->maintain_at, (uint64) PG_INT64_MIN);
-	pg_atomic_init_u64(&shared->notify_at, (uint64) PG_INT64_MIN);
+	pg_atomic_init_u64(&shared->notify_at, (uint64) (queue->attributes.notify ? PG_INT64_MIN : PG_INT64_MAX));
 	pg_atomic_init_u64(&shared->notified_at, (uint64) PG_INT64_MIN);
 	pg_atomic_init_u32(&shared->failures, 0);
 	for (int i = 0; i < PGN_QUEUE_COUNTERS; i++)
@@ -139,7 +133,7 @@ pgn_shared_queue(Queue *queue)
 		LWLockAcquire(pgn_shared_lock, LW_EXCLUSIVE);
 		shared = hash_search(pgn_shared_queues, &key, HASH_ENTER_NULL, &found);
 		if (shared && !found)
-			init_queue(shared, queue->id);
+			init_queue(shared, queue);
 		LWLockRelease(pgn_shared_lock);
 	}
 	if (shared == NULL && !complained)
@@ -167,9 +161,11 @@ pgn_shared_database(Oid oid, bool create)
 	database = hash_search(pgn_shared_databases, &oid, create ? HASH_ENTER_NULL : HASH_FIND, &found);
 	if (create && database && !found)
 	{
-		database->starting = false;
 		pg_atomic_init_u64(&database->run_at, (uint64) PG_INT64_MIN);
-		pg_atomic_init_u64(&database->hold_until, (uint64) PG_INT64_MIN);
+		database->checked = database->visit = false;
+		pg_atomic_init_u32(&database->holds, 0);
+		database->started_at = PG_INT64_MIN;
+		pg_atomic_init_u32(&database->starts, 0);
 		pg_atomic_init_u32(&database->worker, NO_WAITER);
 		pg_atomic_init_u32(&database->worker_pid, 0);
 		for (int job = 0; job < PGN_DATABASE_JOBS; job++)
@@ -180,73 +176,6 @@ pgn_shared_database(Oid oid, bool create)
 	}
 	LWLockRelease(pgn_shared_lock);
 	return database;
-}
-
-/* Forget a queue if its table has been dropped and nobody waits there. */
-static void
-forget_if_dropped(const SharedQueueKey *key)
-{
-	SharedQueue *shared;
-
-	if (!ConditionalLockRelationOid(key->relid, AccessExclusiveLock))
-		return;
-	AcceptInvalidationMessages();
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(key->relid)))
-	{
-		LWLockAcquire(pgn_shared_lock, LW_EXCLUSIVE);
-		shared = hash_search(pgn_shared_queues, key, HASH_FIND, NULL);
-		if (shared && pg_atomic_read_u32(&shared->nwaiters) == 0)
-			hash_search(pgn_shared_queues, key, HASH_REMOVE, NULL);
-		LWLockRelease(pgn_shared_lock);
-	}
-	UnlockRelationOid(key->relid, AccessExclusiveLock);
-}
-
-/* The keys of all queues of a database. */
-static SharedQueueKey *
-queue_keys(Oid database, int *n)
-{
-	SharedQueueKey *keys;
-	HASH_SEQ_STATUS status;
-	SharedQueue *shared;
-
-	*n = 0;
-	LWLockAcquire(pgn_shared_lock, LW_SHARED);
-	keys = palloc((hash_get_num_entries(pgn_shared_queues) + 1) * sizeof(SharedQueueKey));
-	hash_seq_init(&status, pgn_shared_queues);
-	while ((shared = hash_seq_search(&status)) != NULL)
-		if (shared->key.database == database)
-			keys[(*n)++] = shared->key;
-	LWLockRelease(pgn_shared_lock);
-	return keys;
-}
-
-/* Forget the queues of this database that have been dropped. */
-void
-pgn_shared_forget_dropped(void)
-{
-	int			n;
-	SharedQueueKey *keys = queue_keys(MyDatabaseId, &n);
-
-	for (int i = 0; i < n; i++)
-		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(keys[i].relid)))
-			forget_if_dropped(&keys[i]);
-	pfree(keys);
-}
-
-/* Forget a database that has been dropped. */
-void
-pgn_shared_forget_database(Oid oid)
-{
-	int			n;
-	SharedQueueKey *keys = queue_keys(oid, &n);
-
-	LWLockAcquire(pgn_shared_lock, LW_EXCLUSIVE);
-	for (int i = 0; i < n; i++)
-		hash_search(pgn_shared_queues, &keys[i], HASH_REMOVE, NULL);
-	hash_search(pgn_shared_databases, &oid, HASH_REMOVE, NULL);
-	LWLockRelease(pgn_shared_lock);
-	pfree(keys);
 }
 
 /* Lower a time that is shared to another; false if it is not later than that. */

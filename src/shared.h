@@ -73,9 +73,12 @@ typedef enum DatabaseJob
 typedef struct SharedDatabase
 {
 	Oid			oid;			/* hash key */
-	bool		starting;		/* the launcher has asked for a worker */
 	pg_atomic_uint64 run_at;	/* when something is to be done */
-	pg_atomic_uint64 hold_until;	/* no worker before that */
+	bool		checked;		/* the launcher knows whether to visit it */
+	bool		visit;
+	pg_atomic_uint32 holds;		/* who wants the worker to stay away */
+	TimestampTz started_at;		/* when the launcher last started a worker */
+	pg_atomic_uint32 starts;	/* how often since one did its work */
 	pg_atomic_uint32 worker;	/* its process's number, NO_WAITER if none */
 	pg_atomic_uint32 worker_pid;
 	pg_atomic_uint64 job_at[PGN_DATABASE_JOBS];
@@ -109,8 +112,6 @@ extern int	pgn_nwaiters;
 extern void pgn_shared_init(void);
 extern SharedQueue *pgn_shared_queue(Queue *queue);
 extern SharedDatabase *pgn_shared_database(Oid oid, bool create);
-extern void pgn_shared_forget_dropped(void);
-extern void pgn_shared_forget_database(Oid oid);
 extern bool pgn_lower(pg_atomic_uint64 *time, TimestampTz to);
 
 #endif							/* PIGEON_SHARED_H */
