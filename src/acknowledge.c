@@ -23,6 +23,7 @@
 #include "utils/builtins.h"
 
 #include "activity.h"
+#include "arguments.h"
 #include "delivery.h"
 #include "durability.h"
 #include "pigeon.h"
@@ -165,22 +166,13 @@ acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum
 	pgn_deliveries_close(&deliveries, NoLock);
 }
 
-/* Fail because an argument is NULL. */
-static void
-null_argument(const char *what)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("%s must not be null", what)));
-}
-
 /* The queue argument, ready for the action. */
 static Queue *
 open_queue(FunctionCallInfo fcinfo, const char *function, AclMode right)
 {
 	pgn_begin_write(function);
 	if (PG_ARGISNULL(0))
-		null_argument("queue");
+		pgn_null_argument("queue");
 	return pgn_queue_open(text_to_cstring(PG_GETARG_TEXT_PP(0)), right, RowExclusiveLock);
 }
 
@@ -192,7 +184,7 @@ acknowledge_one(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
 	Datum		answer;
 
 	if (PG_ARGISNULL(1))
-		null_argument("receipt");
+		pgn_null_argument("receipt");
 	entry.receipt = *PG_GETARG_RECEIPT(1);
 	acknowledge_all(queue, &entry, 1, action, &answer);
 	return answer;
@@ -210,8 +202,12 @@ acknowledge_batch(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
 	Entry	   *entries;
 
 	if (PG_ARGISNULL(1))
-		null_argument("receipts");
+		pgn_null_argument("receipts");
 	array = PG_GETARG_ARRAYTYPE_P(1);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("receipts must be a one-dimensional array")));
 	deconstruct_array(array, ARR_ELEMTYPE(array), sizeof(Receipt), false, TYPALIGN_DOUBLE,
 					  &values, &nulls, &n);
 	entries = palloc(n * sizeof(Entry));
@@ -219,7 +215,7 @@ acknowledge_batch(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
 	for (int i = 0; i < n; i++)
 	{
 		if (nulls[i])
-			null_argument("receipt");
+			pgn_null_argument("receipt");
 		entries[i].receipt = *DatumGetReceipt(values[i]);
 		entries[i].position = i;
 	}
@@ -231,7 +227,10 @@ acknowledge_batch(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
 static Action
 delete_action(void)
 {
-	return (Action) {.is_delete = true, .now = GetCurrentTimestamp()};
+	return (Action)
+	{
+		.is_delete = true,.now = GetCurrentTimestamp()
+	};
 }
 
 /* The action of a change_visibility. */
@@ -239,10 +238,11 @@ static Action
 visibility_action(FunctionCallInfo fcinfo)
 {
 	if (PG_ARGISNULL(2))
-		null_argument("visibility_timeout");
-	return (Action) {
+		pgn_null_argument("visibility_timeout");
+	return (Action)
+	{
 		.visibility_timeout = pgn_interval(PG_GETARG_INTERVAL_P(2), "visibility_timeout"),
-		.now = GetCurrentTimestamp()
+			.now = GetCurrentTimestamp()
 	};
 }
 

@@ -100,4 +100,15 @@ pgn_wait_event(uint32 *event, const char *name)
 	return *event;
 }
 
+/* The number of the current transaction in this backend. */
+static inline LocalTransactionId
+pgn_local_transaction(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
+#endif
+}
+
 #endif							/* PIGEON_COMPAT_H */

@@ -35,7 +35,7 @@
 /* Rows of one multi-insert. */
 #define INSERT_CHUNK 1000
 
-#define DELIVERY_DATA_SIZE (offsetof(Delivery, queue_receive_count) + sizeof(int32))
+#define DELIVERY_DATA_SIZE (offsetof(Delivery, lane) + sizeof(int16))
 
 static const PgnColumn delivery_columns[Natts_delivery] = {
 	{"message_id", INT8OID, true},
@@ -44,7 +44,6 @@ static const PgnColumn delivery_columns[Natts_delivery] = {
 	{"source", INT4OID, true},
 	{"subscription", INT4OID, true},
 	{"segment", INT2OID, true},
-	{"lane", INT2OID, true},
 	{"group_key", INT8OID, true},
 	{"enqueued_at", TIMESTAMPTZOID, true},
 	{"first_received_at", TIMESTAMPTZOID, true},
@@ -53,12 +52,19 @@ static const PgnColumn delivery_columns[Natts_delivery] = {
 	{"lease", INT4OID, true},
 	{"receive_count", INT4OID, true},
 	{"queue_receive_count", INT4OID, true},
+	{"lane", INT2OID, true},
 };
 
 static const AttrNumber message_index[] = {Anum_delivery_message_id, Anum_delivery_home};
 static const AttrNumber due_index[] = {Anum_delivery_lane, Anum_delivery_visible_at};
 
-/* The statements that create a queue's table. */
+/*
+ * The statements that create a queue's table.
+ *
+ * Pages of the table and of its primary key are half filled, so that the new
+ * version that a receive writes, and its index entry, find room beside the old
+ * ones: that saves a WAL record, most of another, and page splits.
+ */
 char *
 pgn_delivery_table_sql(int32 queue_id)
 {
@@ -71,8 +77,8 @@ pgn_delivery_table_sql(int32 queue_id)
 						 delivery_columns[i].type == INT8OID ? "bigint" :
 						 delivery_columns[i].type == INT4OID ? "integer" :
 						 delivery_columns[i].type == INT2OID ? "smallint" : "timestamptz");
-	appendStringInfo(&sql, "PRIMARY KEY (message_id, home));"
-					 "CREATE INDEX q_%d_due ON pigeon.q_%d (lane, visible_at)",
+	appendStringInfo(&sql, "PRIMARY KEY (message_id, home) WITH (fillfactor = 50)) USING heap WITH (fillfactor = 50);"
+					 "CREATE INDEX q_%d_due ON pigeon.q_%d (lane, visible_at) WITH (deduplicate_items = off)",
 					 queue_id, queue_id);
 	return sql.data;
 }
@@ -275,6 +281,7 @@ pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *
 	result = pgn_table_update(&deliveries->table, tid, slot,
 							  PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_visible_at),
 							  wait);
+	deliveries->queue->changed_in = pgn_local_transaction();
 	if (result == TM_Ok)
 	{
 		pgn_frontier_lower(deliveries->queue, row->lane, row->visible_at);
@@ -290,6 +297,7 @@ pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *
 TM_Result
 pgn_delivery_delete(DeliveryTable *deliveries, ItemPointer tid, bool wait)
 {
+	deliveries->queue->changed_in = pgn_local_transaction();
 	return pgn_table_delete(&deliveries->table, tid, wait);
 }
 

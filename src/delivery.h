@@ -15,7 +15,8 @@
 
 /*
  * A row of a queue's table, laid out as PostgreSQL stores it: all columns are
- * of fixed width and not null, as in a catalog.
+ * of fixed width and not null, as in a catalog.  What a receive changes stands
+ * together at the end, since WAL holds only the part of a row that changed.
  */
 typedef struct Delivery
 {
@@ -25,7 +26,6 @@ typedef struct Delivery
 	int32		source;			/* queue it was dead-lettered from; 0: none */
 	int32		subscription;	/* 0: none */
 	int16		segment;		/* log segment the message was written to */
-	int16		lane;
 	int64		group_key;		/* hash of the group id; 0: no group */
 	TimestampTz enqueued_at;	/* retention counts from here */
 	TimestampTz first_received_at;	/* PGN_NEVER before the first receive */
@@ -34,6 +34,7 @@ typedef struct Delivery
 	int32		lease;			/* random number of the last receive */
 	int32		receive_count;	/* since it was sent or redriven */
 	int32		queue_receive_count;	/* since it entered this queue */
+	int16		lane;			/* see below */
 } Delivery;
 
 #define PGN_NEVER DT_NOBEGIN
@@ -41,11 +42,13 @@ typedef struct Delivery
 /*
  * Where a delivery is served when it is due.  What was received once or twice
  * and comes back goes first; what comes back from its last allowed receive
- * is a dead letter.
+ * is a dead letter.  Leases are the highest in the index, since appending to
+ * its end is cheapest.
  */
-#define PGN_LANE_RETRY 0
-#define PGN_LANE_NORMAL 1
-#define PGN_LANE_FINAL 2
+#define PGN_LANE_NORMAL 0
+#define PGN_LANE_FINAL 1
+#define PGN_LANE_RETRY 2
+#define PGN_LANES 3
 #define PGN_FRONT_RECEIVES 2
 
 /* Columns of a queue's table, in order. */
@@ -57,7 +60,6 @@ enum
 	Anum_delivery_source,
 	Anum_delivery_subscription,
 	Anum_delivery_segment,
-	Anum_delivery_lane,
 	Anum_delivery_group_key,
 	Anum_delivery_enqueued_at,
 	Anum_delivery_first_received_at,
@@ -66,7 +68,8 @@ enum
 	Anum_delivery_lease,
 	Anum_delivery_receive_count,
 	Anum_delivery_queue_receive_count,
-	Natts_delivery = Anum_delivery_queue_receive_count
+	Anum_delivery_lane,
+	Natts_delivery = Anum_delivery_lane
 };
 
 /* The table of a queue, open. */

@@ -17,7 +17,6 @@
 #include "commands/sequence.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
@@ -29,6 +28,8 @@
 #include "utils/lsyscache.h"
 
 #include "activity.h"
+#include "admin.h"
+#include "arguments.h"
 #include "compat.h"
 #include "delivery.h"
 #include "message.h"
@@ -47,12 +48,7 @@ PG_FUNCTION_INFO_V1(pgn_revoke_access);
 PG_FUNCTION_INFO_V1(pgn_forget_dropped_tables);
 
 #define MIN_RETENTION (60 * USECS_PER_SEC)
-#define MIN_MAX_MESSAGE_SIZE 1024
-#define MAX_MAX_MESSAGE_SIZE (512 * 1024 * 1024)
 #define DEFAULT_MAX_RECEIVE_COUNT 10
-#define MAX_TAGS 50
-#define MAX_TAG_KEY 128
-#define MAX_TAG_VALUE 256
 
 /* The arguments of create_queue, by position; alter_queue has most of them. */
 enum
@@ -84,16 +80,6 @@ typedef struct Given
 #define GIVEN(given, arg) (!(given)->args[arg].isnull)
 #define VALUE(given, arg) ((given)->args[arg].value)
 
-/* Fail because an attribute has a bad value. */
-static void
-bad_attribute(const char *problem, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s", problem),
-			 hint ? errhint("%s", hint) : 0));
-}
-
 /* The arguments of create_queue. */
 static void
 create_arguments(FunctionCallInfo fcinfo, Given *given)
@@ -124,43 +110,12 @@ static char *
 name_argument(const Given *given)
 {
 	char	   *name;
-	int			chars;
 
 	if (!GIVEN(given, ARG_QUEUE))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("queue must not be null")));
+		pgn_null_argument("queue");
 	name = TextDatumGetCString(VALUE(given, ARG_QUEUE));
-	chars = pg_mbstrlen(name);
-	if (chars < 1 || chars > PGN_NAME_CHARS)
-		bad_attribute("a queue's name must have 1 to 80 characters", NULL);
+	pgn_check_name(name, "queue");
 	return name;
-}
-
-/* Fail unless the tags are what SQS allows. */
-static void
-check_tags(Jsonb *tags)
-{
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue	value;
-
-	if (!JB_ROOT_IS_OBJECT(tags))
-		bad_attribute("tags must be a JSON object", "For example: {\"team\": \"shipping\"}.");
-	if (JB_ROOT_COUNT(tags) > MAX_TAGS)
-		bad_attribute("there may be at most 50 tags", NULL);
-	it = JsonbIteratorInit(&tags->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY &&
-			(value.val.string.len == 0 ||
-			 pg_mbstrlen_with_len(value.val.string.val, value.val.string.len) > MAX_TAG_KEY))
-			bad_attribute("a tag's key must have 1 to 128 characters", NULL);
-		if (token == WJB_VALUE &&
-			(value.type != jbvString ||
-			 pg_mbstrlen_with_len(value.val.string.val, value.val.string.len) > MAX_TAG_VALUE))
-			bad_attribute("a tag's value must be a string of at most 256 characters", NULL);
-	}
 }
 
 /* Fail unless the policy is an array of names, each once; return whether it has this one or '*'. */
@@ -173,14 +128,14 @@ policy_allows(ArrayType *policy, const char *queue)
 	bool		allows = false;
 
 	if (ARR_NDIM(policy) > 1)
-		bad_attribute("redrive_allow_policy must be a one-dimensional array", NULL);
+		pgn_bad_attribute("redrive_allow_policy must be a one-dimensional array", NULL);
 	deconstruct_array(policy, TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls, &n);
 	for (int i = 0; i < n; i++)
 	{
 		char	   *name;
 
 		if (nulls[i])
-			bad_attribute("redrive_allow_policy must not have null elements", NULL);
+			pgn_bad_attribute("redrive_allow_policy must not have null elements", NULL);
 		name = TextDatumGetCString(names[i]);
 		if (queue && (strcmp(name, "*") == 0 || strcmp(name, queue) == 0))
 			allows = true;
@@ -216,9 +171,9 @@ apply_dead_letters(const Given *given, QueueAttributes *a)
 	{
 		a->max_receive_count = DatumGetInt32(VALUE(given, ARG_MAX_RECEIVE_COUNT));
 		if (a->max_receive_count < 1)
-			bad_attribute("max_receive_count must be at least 1", NULL);
+			pgn_bad_attribute("max_receive_count must be at least 1", NULL);
 		if (a->dead_letter_queue[0] == '\0')
-			bad_attribute("max_receive_count needs a dead_letter_queue", NULL);
+			pgn_bad_attribute("max_receive_count needs a dead_letter_queue", NULL);
 	}
 }
 
@@ -233,11 +188,11 @@ apply_fifo(const Given *given, QueueAttributes *a)
 		char	   *scope = TextDatumGetCString(VALUE(given, ARG_DEDUPLICATION_SCOPE));
 
 		if (strcmp(scope, "queue") != 0 && strcmp(scope, "message_group") != 0)
-			bad_attribute("deduplication_scope must be \"queue\" or \"message_group\"", NULL);
+			pgn_bad_attribute("deduplication_scope must be \"queue\" or \"message_group\"", NULL);
 		a->deduplicate_by_group = strcmp(scope, "message_group") == 0;
 	}
 	if (!a->fifo && (a->content_based_deduplication || a->deduplicate_by_group))
-		bad_attribute("only FIFO queues have deduplication attributes", NULL);
+		pgn_bad_attribute("only FIFO queues have deduplication attributes", NULL);
 }
 
 /* Change attributes to what the caller gave, and check the result. */
@@ -249,22 +204,21 @@ apply(const Given *given, const char *name, QueueAttributes *a)
 	apply_interval(given, ARG_RETENTION, "retention", &a->retention);
 	apply_interval(given, ARG_WAIT_TIME, "wait_time", &a->wait_time);
 	if (a->visibility_timeout > pgn_max_visibility * USECS_PER_SEC)
-		bad_attribute("visibility_timeout is longer than the setting pigeon.max_visibility allows", NULL);
+		pgn_bad_attribute("visibility_timeout is longer than the setting pigeon.max_visibility allows", NULL);
 	if (a->retention < MIN_RETENTION)
-		bad_attribute("retention must be at least 60 seconds", NULL);
+		pgn_bad_attribute("retention must be at least 60 seconds", NULL);
 	if (GIVEN(given, ARG_MAX_MESSAGE_SIZE))
 		a->max_message_size = DatumGetInt32(VALUE(given, ARG_MAX_MESSAGE_SIZE));
-	if (a->max_message_size < MIN_MAX_MESSAGE_SIZE || a->max_message_size > MAX_MAX_MESSAGE_SIZE)
-		bad_attribute("max_message_size must be between 1024 and 536870912 bytes", NULL);
+	pgn_check_max_message_size(a->max_message_size);
 	apply_dead_letters(given, a);
 	apply_fifo(given, a);
 	if (GIVEN(given, ARG_NOTIFY))
 		a->notify = DatumGetBool(VALUE(given, ARG_NOTIFY));
 	if (a->notify && strlen("pigeon.") + strlen(name) >= NAMEDATALEN)
-		bad_attribute("the queue's name is too long for notify",
-					  "The channel \"pigeon.<queue>\" must fit into 63 bytes.");
+		pgn_bad_attribute("the queue's name is too long for notify",
+						  "The channel \"pigeon.<queue>\" must fit into 63 bytes.");
 	if (GIVEN(given, ARG_TAGS))
-		check_tags(DatumGetJsonbP(VALUE(given, ARG_TAGS)));
+		pgn_check_tags(DatumGetJsonbP(VALUE(given, ARG_TAGS)));
 	if (GIVEN(given, ARG_REDRIVE_ALLOW_POLICY))
 		(void) policy_allows(DatumGetArrayTypeP(VALUE(given, ARG_REDRIVE_ALLOW_POLICY)), NULL);
 }
@@ -300,14 +254,14 @@ check_dead_letter_queue(const char *name, const QueueAttributes *a)
 				policy;
 
 	if (strcmp(name, a->dead_letter_queue) == 0)
-		bad_attribute("a queue cannot be its own dead-letter queue", NULL);
+		pgn_bad_attribute("a queue cannot be its own dead-letter queue", NULL);
 	target = pgn_queue_find(a->dead_letter_queue);
 	if (target == NULL)
 		pgn_queue_unknown(a->dead_letter_queue);
 	pgn_queue_check_owner(target);
 	if (target->attributes.fifo != a->fifo)
-		bad_attribute("a dead-letter queue must be of the same kind as its source queue",
-					  "The dead-letter queue of a FIFO queue is a FIFO queue.");
+		pgn_bad_attribute("a dead-letter queue must be of the same kind as its source queue",
+						  "The dead-letter queue of a FIFO queue is a FIFO queue.");
 	read_documents(target, &tags, &policy);
 	if (!policy_allows(DatumGetArrayTypeP(policy), name))
 		ereport(ERROR,
@@ -322,7 +276,7 @@ static void
 write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a, const Given *given)
 {
 	Oid			types[] = {INT4OID, TEXTOID, BOOLOID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID,
-		TEXTOID, INT4OID, TEXTARRAYOID, BOOLOID, TEXTOID, BOOLOID, JSONBOID};
+	TEXTOID, INT4OID, TEXTARRAYOID, BOOLOID, TEXTOID, BOOLOID, JSONBOID};
 	Datum		values[] = {
 		Int32GetDatum(id), CStringGetTextDatum(name), BoolGetDatum(a->fifo),
 		Int64GetDatum(a->visibility_timeout), Int64GetDatum(a->delay),
@@ -483,7 +437,7 @@ pgn_alter_queue(PG_FUNCTION_ARGS)
 	a = queue->attributes;
 	apply(&given, queue->name, &a);
 	if (a.deduplicate_by_group != queue->attributes.deduplicate_by_group)
-		bad_attribute("deduplication_scope cannot be changed", "Create another queue.");
+		pgn_bad_attribute("deduplication_scope cannot be changed", "Create another queue.");
 	if (GIVEN(&given, ARG_DEAD_LETTER_QUEUE) && a.dead_letter_queue[0] != '\0')
 		check_dead_letter_queue(queue->name, &a);
 	write_registry(false, queue->id, queue->name, &a, &given);
@@ -660,7 +614,7 @@ change_access(FunctionCallInfo fcinfo, const char *verb, const char *preposition
 		appendStringInfo(&privileges, "%s%s", i > 0 ? ", " : "", privilege);
 	}
 	if (n == 0)
-		bad_attribute("there must be at least one action", NULL);
+		pgn_bad_attribute("there must be at least one action", NULL);
 
 	SPI_connect();
 	if (SPI_execute(psprintf("%s %s ON TABLE pigeon.q_%d %s %s", verb, privileges.data, queue->id,

@@ -23,9 +23,9 @@
 #include "utils/timestamp.h"
 
 #include "activity.h"
+#include "arguments.h"
 #include "compat.h"
 #include "delivery.h"
-#include "frontier.h"
 #include "owner.h"
 #include "redrive.h"
 
@@ -63,12 +63,12 @@ count_due(Queue *queue, TimestampTz now)
 	int64		n = 0;
 
 	pgn_deliveries_open(&deliveries, queue, AccessShareLock);
-	for (int16 lane = PGN_LANE_RETRY; lane <= PGN_LANE_FINAL; lane++)
+	for (int16 lane = 0; lane < PGN_LANES; lane++)
 	{
 		DeliveryScan scan;
 		DeliveryVersion version;
 
-		pgn_due_scan_begin(&scan, &deliveries, lane, pgn_frontier(queue, lane), now);
+		pgn_due_scan_begin(&scan, &deliveries, lane, PG_INT64_MIN, now);
 		while (pgn_scan_next(&scan, &version))
 			n += !version.uncommitted;
 		pgn_scan_end(&scan);
@@ -150,12 +150,12 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 
 	*more = false;
 	pgn_deliveries_open(&deliveries, source, RowExclusiveLock);
-	for (int16 lane = PGN_LANE_RETRY; lane <= PGN_LANE_FINAL && !*more && !task->failure; lane++)
+	for (int16 lane = 0; lane < PGN_LANES && !*more && !task->failure; lane++)
 	{
 		DeliveryScan scan;
 		DeliveryVersion version;
 
-		pgn_due_scan_begin(&scan, &deliveries, lane, pgn_frontier(source, lane), now);
+		pgn_due_scan_begin(&scan, &deliveries, lane, PG_INT64_MIN, now);
 		while (!task->failure && pgn_scan_next(&scan, &version))
 		{
 			DeliveryTable *target;
@@ -347,9 +347,7 @@ pgn_redrive(PG_FUNCTION_ARGS)
 
 	pgn_begin_write("pigeon.redrive()");
 	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("dead_letter_queue must not be null")));
+		pgn_null_argument("dead_letter_queue");
 	if (!PG_ARGISNULL(2) && PG_GETARG_INT32(2) < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -11,11 +11,10 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 
 #include "activity.h"
+#include "arguments.h"
 #include "delivery.h"
 #include "log.h"
 #include "send.h"
@@ -27,15 +26,6 @@ PG_FUNCTION_INFO_V1(pgn_send_batch_jsonb);
 
 /* Delay argument: not given, so the queue's counts. */
 #define QUEUE_DELAY (-1)
-
-/* Fail because an argument is NULL. */
-static void
-null_argument(const char *what)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("%s must not be null", what)));
-}
 
 /* Fail unless the queue can take the message; find its size. */
 static void
@@ -92,7 +82,7 @@ open_queue(FunctionCallInfo fcinfo)
 {
 	pgn_begin_write("pigeon.send()");
 	if (PG_ARGISNULL(0))
-		null_argument("queue");
+		pgn_null_argument("queue");
 	return pgn_queue_open(text_to_cstring(PG_GETARG_TEXT_PP(0)), ACL_INSERT, RowExclusiveLock);
 }
 
@@ -101,13 +91,6 @@ static int64
 delay_argument(FunctionCallInfo fcinfo)
 {
 	return PG_ARGISNULL(3) ? QUEUE_DELAY : pgn_interval(PG_GETARG_INTERVAL_P(3), "delay");
-}
-
-/* A JSON document as the text of a body. */
-static text *
-jsonb_body(Jsonb *document)
-{
-	return cstring_to_text(JsonbToCString(NULL, &document->root, VARSIZE(document)));
 }
 
 /* Send one message with this body, the other arguments being those of the call. */
@@ -133,7 +116,7 @@ pgn_send(PG_FUNCTION_ARGS)
 	Queue	   *queue = open_queue(fcinfo);
 
 	if (PG_ARGISNULL(1))
-		null_argument("body");
+		pgn_null_argument("body");
 	PG_RETURN_INT64(send_one(fcinfo, queue, PG_GETARG_TEXT_PP(1)));
 }
 
@@ -144,36 +127,8 @@ pgn_send_jsonb(PG_FUNCTION_ARGS)
 	Queue	   *queue = open_queue(fcinfo);
 
 	if (PG_ARGISNULL(1))
-		null_argument("body");
-	PG_RETURN_INT64(send_one(fcinfo, queue, jsonb_body(PG_GETARG_JSONB_P(1))));
-}
-
-/* The elements of an array argument, which must have n of them (n < 0: any number). */
-static int
-array_argument(FunctionCallInfo fcinfo, int argno, const char *what, int n, Datum **values, bool **nulls)
-{
-	ArrayType  *array;
-	int			count;
-	int16		len;
-	bool		byval;
-	char		align;
-
-	*values = NULL;
-	if (PG_ARGISNULL(argno))
-		return 0;
-	array = PG_GETARG_ARRAYTYPE_P(argno);
-	if (ARR_NDIM(array) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("%s must be a one-dimensional array", what)));
-	get_typlenbyvalalign(ARR_ELEMTYPE(array), &len, &byval, &align);
-	deconstruct_array(array, ARR_ELEMTYPE(array), len, byval, align, values, nulls, &count);
-	if (n >= 0 && count != n)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("%s has %d elements for %d messages", what, count, n),
-				 errhint("Pass one element for each body, or no array at all.")));
-	return count;
+		pgn_null_argument("body");
+	PG_RETURN_INT64(send_one(fcinfo, queue, pgn_jsonb_body(PG_GETARG_JSONB_P(1))));
 }
 
 /* Send all messages of the arrays; "is_jsonb" tells what the bodies are. */
@@ -196,11 +151,11 @@ send_batch(FunctionCallInfo fcinfo, bool is_jsonb)
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	if (PG_ARGISNULL(1))
-		null_argument("bodies");
-	n = array_argument(fcinfo, 1, "bodies", -1, &bodies, &no_body);
-	(void) array_argument(fcinfo, 2, "attributes", n, &attributes, &no_attributes);
-	(void) array_argument(fcinfo, 4, "group_ids", n, &groups, &no_group);
-	(void) array_argument(fcinfo, 5, "deduplication_ids", n, &ids, &no_id);
+		pgn_null_argument("bodies");
+	n = pgn_array_argument(fcinfo, 1, "bodies", -1, &bodies, &no_body);
+	(void) pgn_array_argument(fcinfo, 2, "attributes", n, &attributes, &no_attributes);
+	(void) pgn_array_argument(fcinfo, 4, "group_ids", n, &groups, &no_group);
+	(void) pgn_array_argument(fcinfo, 5, "deduplication_ids", n, &ids, &no_id);
 	if (n == 0)
 		return (Datum) 0;
 
@@ -211,8 +166,8 @@ send_batch(FunctionCallInfo fcinfo, bool is_jsonb)
 		Message    *message = &messages[i];
 
 		if (no_body[i])
-			null_argument("message body");
-		message->body = is_jsonb ? jsonb_body(DatumGetJsonbP(bodies[i])) : DatumGetTextPP(bodies[i]);
+			pgn_null_argument("message body");
+		message->body = is_jsonb ? pgn_jsonb_body(DatumGetJsonbP(bodies[i])) : DatumGetTextPP(bodies[i]);
 		if (attributes && !no_attributes[i])
 			message->attributes = DatumGetJsonbP(attributes[i]);
 		if (groups && !no_group[i])

@@ -11,9 +11,9 @@
 #include "storage/spin.h"
 #include "utils/hsearch.h"
 
+#include "delivery.h"
+#include "frontier.h"
 #include "queue.h"
-
-#define PGN_LANES 3				/* see delivery.h */
 
 /* What is counted of a queue; see metrics.c. */
 typedef enum QueueCounter
@@ -37,11 +37,21 @@ typedef struct SharedQueueKey
 	Oid			relid;
 } SharedQueueKey;
 
+/* Where to look for due deliveries in one lane; see frontier.c. */
+typedef struct SharedLane
+{
+	pg_atomic_uint64 frontier;
+	slock_t		lock;			/* for the rest, and for moving the frontier */
+	TimestampTz moved_at;		/* when the frontier moved up last */
+	int			nstragglers;
+	TimestampTz stragglers[PGN_STRAGGLERS];
+} SharedLane;
+
 typedef struct SharedQueue
 {
 	SharedQueueKey key;
 	int32		id;
-	pg_atomic_uint64 frontier[PGN_LANES];	/* see frontier.c */
+	SharedLane	lanes[PGN_LANES];
 	pg_atomic_uint64 doubted_at;	/* when the frontiers were last checked */
 
 	/* wakeup.c */

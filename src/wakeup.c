@@ -51,7 +51,9 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "arguments.h"
 #include "compat.h"
+#include "dead_letter.h"
 #include "frontier.h"
 #include "message.h"
 #include "pigeon.h"
@@ -268,8 +270,8 @@ pgn_next_due(DeliveryTable *deliveries, TimestampTz now)
 	TimestampTz from = Max((TimestampTz) known, now + 1);
 	TimestampTz due = first_due(deliveries, from, PG_INT64_MAX);
 
-	/* As in receive.c: what this transaction deleted is not dead to others. */
-	if (shared && due > from && !TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+	/* As in receive.c: what this transaction changed is not dead to others. */
+	if (shared && due > from && deliveries->queue->changed_in != pgn_local_transaction() &&
 		pg_atomic_compare_exchange_u64(&shared->due_at, &known, (uint64) due))
 	{
 		TimestampTz missed = first_due(deliveries, from, due - 1);
@@ -283,23 +285,41 @@ pgn_next_due(DeliveryTable *deliveries, TimestampTz now)
 	return due;
 }
 
+/* Does a part of a lane have anything that a receive would return? */
+static bool
+any_in_range(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz until, TimestampTz now)
+{
+	Queue	   *queue = deliveries->queue;
+	bool		found = false;
+	DeliveryScan scan;
+	DeliveryVersion version;
+
+	pgn_due_scan_begin(&scan, deliveries, lane, from, until);
+	while (!found && pgn_scan_next(&scan, &version))
+		found = !version.uncommitted && !version.held &&
+			!pgn_delivery_expired(queue, &version.row, now) &&
+			!(pgn_received_too_often(queue, &version.row) &&
+			  pgn_queue_find(queue->attributes.dead_letter_queue));
+	pgn_scan_end(&scan);
+	return found;
+}
+
 /* Is there anything to receive right now? */
 bool
 pgn_any_due(DeliveryTable *deliveries, TimestampTz now)
 {
-	bool		found = false;
-
-	for (int16 lane = 0; lane < PGN_LANES && !found; lane++)
+	for (int16 lane = 0; lane < PGN_LANES; lane++)
 	{
-		DeliveryScan scan;
-		DeliveryVersion version;
+		Frontier	frontier;
 
-		pgn_due_scan_begin(&scan, deliveries, lane, pgn_frontier(deliveries->queue, lane), now);
-		while (!found && pgn_scan_next(&scan, &version))
-			found = !version.uncommitted && !version.held;
-		pgn_scan_end(&scan);
+		pgn_frontier_read(deliveries->queue, lane, now, &frontier);
+		for (int i = 0; i < frontier.nstragglers; i++)
+			if (any_in_range(deliveries, lane, frontier.stragglers[i], frontier.stragglers[i], now))
+				return true;
+		if (any_in_range(deliveries, lane, frontier.at, now, now))
+			return true;
 	}
-	return found;
+	return false;
 }
 
 /* Join the waiters of a queue and look; until when to sleep, "now" if there is no reason to. */
@@ -419,9 +439,7 @@ pgn_wait_for_message(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", PG_ARGISNULL(0) ? "queue" : "wait_time")));
+		pgn_null_argument(PG_ARGISNULL(0) ? "queue" : "wait_time");
 	SPI_connect_ext(may_commit ? SPI_OPT_NONATOMIC : 0);
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	until = pgn_timestamp_plus(now, pgn_interval(PG_GETARG_INTERVAL_P(1), "wait_time"));
