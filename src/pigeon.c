@@ -17,6 +17,7 @@
 #include "pigeon.h"
 #include "queue.h"
 #include "shared.h"
+#include "topic.h"
 
 PG_MODULE_MAGIC;
 
@@ -68,6 +69,7 @@ _PG_init(void)
 {
 	define_settings();
 	pgn_queue_init();
+	pgn_topic_init();
 	pgn_log_init();
 	if (process_shared_preload_libraries_in_progress)
 		pgn_shared_init();

@@ -31,6 +31,7 @@ static void
 check_message(const Queue *queue, const Message *message)
 {
 	pgn_check_body(message->body);
+	pgn_check_attribute_count(message->attributes);
 	pgn_check_size(VARSIZE_ANY_EXHDR(message->body) + pgn_attributes_size(message->attributes),
 				   queue->attributes.max_message_size, queue->name);
 	if (message->group_id)
