@@ -11,7 +11,7 @@ DATA       = $(wildcard $(EXTENSION)--*.sql)
 MODULE_big = pigeon
 OBJS       = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 PG_CPPFLAGS = -DPIGEON_VERSION='"$(PIGEON_VERSION)"'
-PG_CFLAGS  = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers $(WERROR)
+override PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers $(WERROR)
 
 REGRESS      = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
 REGRESS_OPTS = --temp-instance=./tmp_regress --temp-config=test/pigeon.conf

@@ -2,9 +2,7 @@
 \echo Use "CREATE EXTENSION pigeon" to load this file. \quit
 
 -- The schema belongs to the extension and every name below is qualified, so
--- the script does not depend on any search_path.  What functions of this
--- script may do is decided in C, by the rights on a queue's own table; that
--- is why PUBLIC may call them.
+-- the script does not depend on any search_path.
 CREATE SCHEMA pigeon;
 GRANT USAGE ON SCHEMA pigeon TO PUBLIC;
 COMMENT ON SCHEMA pigeon IS 'queues and topics';
@@ -592,4 +590,26 @@ CREATE PROCEDURE pigeon.maintain()
 	AS 'MODULE_PATHNAME', 'pgn_maintain' LANGUAGE C;
 COMMENT ON PROCEDURE pigeon.maintain()
 	IS 'one pass of maintenance: dead letters, retention, redrive tasks, message log';
-REVOKE ALL ON PROCEDURE pigeon.maintain() FROM PUBLIC;
+
+------------------------------------------------------------------------------
+-- Who may call what.  Anybody may call what stands here, since each of these
+-- functions checks the rights on the queue; the rest is for the owner of the
+-- extension.
+------------------------------------------------------------------------------
+
+REVOKE ALL ON ALL ROUTINES IN SCHEMA pigeon FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	pigeon.receipt_in, pigeon.receipt_out, pigeon.receipt_recv, pigeon.receipt_send,
+	pigeon.receipt_eq, pigeon.receipt_hash,
+	pigeon.create_queue, pigeon.alter_queue, pigeon.drop_queue, pigeon.purge_queue,
+	pigeon.grant_access, pigeon.revoke_access, pigeon.queue_table, pigeon.to_interval,
+	pigeon.send(text, text, jsonb, interval, text, text),
+	pigeon.send(text, jsonb, jsonb, interval, text, text),
+	pigeon.send_batch(text, text[], jsonb[], interval, text[], text[]),
+	pigeon.send_batch(text, jsonb[], jsonb[], interval, text[], text[]),
+	pigeon.receive, pigeon.pop, pigeon.peek,
+	pigeon.delete(text, pigeon.receipt), pigeon.delete(text, pigeon.receipt[]),
+	pigeon.change_visibility(text, pigeon.receipt, interval),
+	pigeon.change_visibility(text, pigeon.receipt[], interval),
+	pigeon.redrive, pigeon.cancel_redrive
+TO PUBLIC;

@@ -200,6 +200,10 @@ acknowledge_batch(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
 	if (PG_ARGISNULL(1))
 		pgn_null_argument("receipts");
 	array = PG_GETARG_ARRAYTYPE_P(1);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("receipts must be a one-dimensional array")));
 	deconstruct_array(array, ARR_ELEMTYPE(array), sizeof(Receipt), false, TYPALIGN_DOUBLE,
 					  &values, &nulls, &n);
 	entries = palloc(n * sizeof(Entry));

@@ -8,6 +8,7 @@
 #include "access/genam.h"
 #include "access/tableam.h"
 #include "catalog/pg_namespace.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
 
 /* Start an index scan; since 18 the executor may pass instrumentation. */
@@ -68,6 +69,17 @@ pgn_owns_table(Oid table, Oid role)
 	return object_ownercheck(RelationRelationId, table, role);
 #else
 	return pg_class_ownercheck(table, role);
+#endif
+}
+
+/* The number of the current transaction in this backend. */
+static inline LocalTransactionId
+pgn_local_transaction(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
 #endif
 }
 

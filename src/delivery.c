@@ -307,6 +307,7 @@ pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *
 	result = pgn_table_update(&deliveries->table, tid, slot,
 							  PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_visible_at),
 							  wait);
+	deliveries->queue->changed_in = pgn_local_transaction();
 	if (result == TM_Ok)
 		pgn_frontier_lower(deliveries->queue, row->lane, row->visible_at);
 	ExecDropSingleTupleTableSlot(slot);
@@ -317,6 +318,7 @@ pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *
 TM_Result
 pgn_delivery_delete(DeliveryTable *deliveries, ItemPointer tid, bool wait)
 {
+	deliveries->queue->changed_in = pgn_local_transaction();
 	return pgn_table_delete(&deliveries->table, tid, wait);
 }
 

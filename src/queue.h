@@ -6,7 +6,7 @@
 #define PIGEON_QUEUE_H
 
 #include "nodes/parsenodes.h"
-#include "storage/lockdefs.h"
+#include "storage/lock.h"
 #include "utils/snapshot.h"
 
 /* Names are 1 to 80 characters of the database's encoding. */
@@ -37,6 +37,8 @@ typedef struct Queue
 	char		name[PGN_NAME_BYTES + 1];
 	QueueAttributes attributes;
 	struct SharedQueue *shared; /* NULL: not looked up yet, or none */
+	LocalTransactionId changed_in;	/* last transaction of this backend that
+									 * updated or deleted deliveries */
 } Queue;
 
 extern void pgn_queue_init(void);

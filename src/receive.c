@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "fmgr.h"
@@ -22,6 +21,8 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "arguments.h"
+#include "compat.h"
 #include "dead_letter.h"
 #include "delivery.h"
 #include "durability.h"
@@ -101,9 +102,7 @@ static char *
 queue_argument(FunctionCallInfo fcinfo)
 {
 	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("queue must not be null")));
+		pgn_null_argument("queue");
 	return text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 
@@ -223,43 +222,54 @@ claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, Tim
 }
 
 /*
- * Advance the frontier of a lane to the first entry that a scan returned, and
- * look at the range that is skipped from now on once more; see frontier.c.
+ * What a scan met before the first delivery that was free for the taking.
+ * Places that were not met are at infinity.
  */
-static void
-advance_frontier(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz first)
+typedef struct ScanResult
 {
-	DeliveryScan scan;
-	DeliveryVersion version;
+	TimestampTz first;			/* the first entry that is not dead */
+	TimestampTz first_free;		/* the first that nobody holds */
+	int			nheld;
+	TimestampTz held[PGN_STRAGGLERS];	/* those before first_free */
+} ScanResult;
 
-	if (!pgn_frontier_advance(deliveries->queue, lane, from, first))
+/* Note one delivery that a scan returned. */
+static void
+note_delivery(ScanResult *result, const DeliveryVersion *version)
+{
+	TimestampTz at = version->row.visible_at;
+
+	if (result->first == DT_NOEND)
+		result->first = at;
+	if (result->first_free != DT_NOEND)
 		return;
-	pgn_due_scan_begin(&scan, deliveries, lane, from, first - 1);
-	if (pgn_scan_next(&scan, &version))
-		pgn_frontier_lower(deliveries->queue, lane, version.row.visible_at);
-	pgn_scan_end(&scan);
+	if (!version->uncommitted && !version->held)
+		result->first_free = at;
+	else if (result->nheld > 0 && result->held[result->nheld - 1] == at)
+		return;
+	else if (result->nheld < PGN_STRAGGLERS)
+		result->held[result->nheld++] = at;
+	else
+		result->first_free = at;
 }
 
-/* Receive what is due in one lane, until there is enough. */
+/* Receive what is due in a part of a lane, until there is enough. */
 static void
-receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
-			 int16 lane, TimestampTz now)
+receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
+			  int16 lane, TimestampTz from, TimestampTz to, TimestampTz now, ScanResult *result)
 {
 	Queue	   *queue = deliveries->queue;
-	TimestampTz frontier = pgn_frontier(queue, lane);
-	TimestampTz first = now;	/* the first entry that is not dead */
-	bool		returned_any = false;
 	DeliveryScan scan;
 	DeliveryVersion version;
 
-	pgn_due_scan_begin(&scan, deliveries, lane, frontier, now);
+	result->first = result->first_free = DT_NOEND;
+	result->nheld = 0;
+	pgn_due_scan_begin(&scan, deliveries, lane, from, to);
 	while (receive->found < receive->max_messages && receive->cleared < MAX_CLEARED &&
 		   pgn_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!returned_any)
-			first = version.row.visible_at;
-		returned_any = true;
+		note_delivery(result, &version);
 		if (version.uncommitted || version.held)
 			continue;
 		if (pgn_delivery_expired(queue, &version.row, now))
@@ -287,15 +297,59 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 		}
 	}
 	pgn_scan_end(&scan);
-	if (receive->advance && first > frontier)
-		advance_frontier(deliveries, lane, frontier, first);
 }
 
-/* Has this transaction written anything, here or elsewhere? */
-static bool
-wrote_something(void)
+/*
+ * Look again at a part of a lane that receives skip from now on, and lower the
+ * frontier to what should not be skipped; step R3 of frontier.c.
+ */
+static void
+look_again(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz to)
 {
-	return TransactionIdIsValid(GetTopTransactionIdIfAny());
+	DeliveryScan scan;
+	DeliveryVersion version;
+
+	pgn_due_scan_begin(&scan, deliveries, lane, from, to);
+	while (pgn_scan_next(&scan, &version))
+	{
+		if (!pgn_frontier_covers(deliveries->queue, lane, version.row.visible_at))
+		{
+			pgn_frontier_lower(deliveries->queue, lane, version.row.visible_at);
+			break;
+		}
+	}
+	pgn_scan_end(&scan);
+}
+
+/* Receive what is due in one lane, until there is enough. */
+static void
+receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
+			 int16 lane, TimestampTz now)
+{
+	Queue	   *queue = deliveries->queue;
+	Frontier	frontier;
+	ScanResult	result;
+	TimestampTz to;
+
+	pgn_frontier_read(queue, lane, now, &frontier);
+	for (int i = 0; i < frontier.nstragglers; i++)
+	{
+		TimestampTz place = frontier.stragglers[i];
+
+		if (receive->found >= receive->max_messages)
+			return;
+		receive_range(receive, deliveries, letters, lane, place, place, now, &result);
+		if (receive->advance && result.first == DT_NOEND &&
+			pgn_frontier_forget(queue, lane, place))
+			look_again(deliveries, lane, place, place);
+	}
+
+	receive_range(receive, deliveries, letters, lane, frontier.at, now, now, &result);
+	to = Min(now, frontier.stuck ? result.first_free : result.first);
+	if (receive->advance && to > frontier.at &&
+		pgn_frontier_advance(queue, lane, now, &frontier, to, result.held,
+							 frontier.stuck ? result.nheld : 0))
+		look_again(deliveries, lane, frontier.at, to - 1);
 }
 
 /* Receive what is due now.  The queue is locked. */
@@ -303,7 +357,7 @@ static void
 receive_due(Receive *receive, Queue *queue)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool		may_advance = !wrote_something();
+	bool		may_advance = queue->changed_in != pgn_local_transaction();
 	DeliveryTable deliveries;
 	DeadLetters letters;
 

@@ -22,9 +22,9 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "arguments.h"
 #include "compat.h"
 #include "delivery.h"
-#include "frontier.h"
 #include "owner.h"
 #include "redrive.h"
 
@@ -67,7 +67,7 @@ count_due(Queue *queue, TimestampTz now)
 		DeliveryScan scan;
 		DeliveryVersion version;
 
-		pgn_due_scan_begin(&scan, &deliveries, lane, pgn_frontier(queue, lane), now);
+		pgn_due_scan_begin(&scan, &deliveries, lane, PG_INT64_MIN, now);
 		while (pgn_scan_next(&scan, &version))
 			n += !version.uncommitted;
 		pgn_scan_end(&scan);
@@ -154,7 +154,7 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 		DeliveryScan scan;
 		DeliveryVersion version;
 
-		pgn_due_scan_begin(&scan, &deliveries, lane, pgn_frontier(source, lane), now);
+		pgn_due_scan_begin(&scan, &deliveries, lane, PG_INT64_MIN, now);
 		while (!task->failure && pgn_scan_next(&scan, &version))
 		{
 			DeliveryTable *target;
@@ -344,9 +344,7 @@ pgn_redrive(PG_FUNCTION_ARGS)
 
 	pgn_begin_write("pigeon.redrive()");
 	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("dead_letter_queue must not be null")));
+		pgn_null_argument("dead_letter_queue");
 	if (!PG_ARGISNULL(2) && PG_GETARG_INT32(2) < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -87,7 +87,12 @@ pgn_shared_queue(Queue *queue)
 		if (shared && !found)
 		{
 			for (int lane = 0; lane < PGN_LANES; lane++)
-				pg_atomic_init_u64(&shared->frontier[lane], (uint64) PG_INT64_MIN);
+			{
+				pg_atomic_init_u64(&shared->lanes[lane].frontier, (uint64) PG_INT64_MIN);
+				SpinLockInit(&shared->lanes[lane].lock);
+				shared->lanes[lane].moved_at = 0;
+				shared->lanes[lane].nstragglers = 0;
+			}
 			pg_atomic_init_u64(&shared->doubted_at, 0);
 		}
 		LWLockRelease(shared_lock);

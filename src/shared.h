@@ -7,8 +7,10 @@
 
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
+#include "storage/spin.h"
 
 #include "delivery.h"
+#include "frontier.h"
 #include "queue.h"
 
 typedef struct SharedQueueKey
@@ -17,10 +19,20 @@ typedef struct SharedQueueKey
 	Oid			relid;
 } SharedQueueKey;
 
+/* Where to look for due deliveries in one lane; see frontier.c. */
+typedef struct SharedLane
+{
+	pg_atomic_uint64 frontier;
+	slock_t		lock;			/* for the rest, and for moving the frontier */
+	TimestampTz moved_at;		/* when the frontier moved up last */
+	int			nstragglers;
+	TimestampTz stragglers[PGN_STRAGGLERS];
+} SharedLane;
+
 typedef struct SharedQueue
 {
 	SharedQueueKey key;
-	pg_atomic_uint64 frontier[PGN_LANES];	/* see frontier.c */
+	SharedLane	lanes[PGN_LANES];
 	pg_atomic_uint64 doubted_at;	/* when the frontiers were last checked */
 } SharedQueue;
 
