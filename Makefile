@@ -6,12 +6,12 @@
 
 EXTENSION  = pigeon
 # The one source of the version is the control file.
-VERSION   := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(EXTENSION).control)
+PIGEON_VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(EXTENSION).control)
 DATA       = $(wildcard $(EXTENSION)--*.sql)
 MODULE_big = pigeon
 OBJS       = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
-PG_CPPFLAGS = -DPIGEON_VERSION='"$(VERSION)"'
-PG_CFLAGS  = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers $(WERROR)
+PG_CPPFLAGS = -DPIGEON_VERSION='"$(PIGEON_VERSION)"'
+override PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers $(WERROR)
 
 REGRESS      = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
 REGRESS_OPTS = --temp-instance=./tmp_regress --temp-config=test/pigeon.conf

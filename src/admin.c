@@ -1,0 +1,70 @@
+/*
+ * admin.c
+ *		Checks of attributes that queues and topics share.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+
+#include "admin.h"
+#include "queue.h"
+
+#define MIN_MAX_MESSAGE_SIZE 1024
+#define MAX_MAX_MESSAGE_SIZE (512 * 1024 * 1024)
+#define MAX_TAGS 50
+#define MAX_TAG_KEY 128
+#define MAX_TAG_VALUE 256
+
+/* Fail because an attribute has a bad value. */
+void
+pgn_bad_attribute(const char *problem, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s", problem),
+			 hint ? errhint("%s", hint) : 0));
+}
+
+/* Fail unless a queue or topic ("what") may have this name. */
+void
+pgn_check_name(const char *name, const char *what)
+{
+	int			chars = pg_mbstrlen(name);
+
+	if (chars < 1 || chars > PGN_NAME_CHARS)
+		pgn_bad_attribute(psprintf("a %s's name must have 1 to %d characters", what, PGN_NAME_CHARS), NULL);
+}
+
+/* Fail unless this can be the largest size of a message. */
+void
+pgn_check_max_message_size(int32 size)
+{
+	if (size < MIN_MAX_MESSAGE_SIZE || size > MAX_MAX_MESSAGE_SIZE)
+		pgn_bad_attribute("max_message_size must be between 1024 and 536870912 bytes", NULL);
+}
+
+/* Fail unless the tags are what SQS and SNS allow. */
+void
+pgn_check_tags(Jsonb *tags)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	if (!JB_ROOT_IS_OBJECT(tags))
+		pgn_bad_attribute("tags must be a JSON object", "For example: {\"team\": \"shipping\"}.");
+	if (JB_ROOT_COUNT(tags) > MAX_TAGS)
+		pgn_bad_attribute("there may be at most 50 tags", NULL);
+	it = JsonbIteratorInit(&tags->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY &&
+			(value.val.string.len == 0 ||
+			 pg_mbstrlen_with_len(value.val.string.val, value.val.string.len) > MAX_TAG_KEY))
+			pgn_bad_attribute("a tag's key must have 1 to 128 characters", NULL);
+		if (token == WJB_VALUE &&
+			(value.type != jbvString ||
+			 pg_mbstrlen_with_len(value.val.string.val, value.val.string.len) > MAX_TAG_VALUE))
+			pgn_bad_attribute("a tag's value must be a string of at most 256 characters", NULL);
+	}
+}

@@ -1,0 +1,79 @@
+# Queues, messages, leases, receipts and prepared transactions survive a clean
+# restart and a crash.
+
+use strict;
+use warnings;
+
+use PigeonTest;
+use Test::More;
+
+my $node = new_server('main');
+my @receipts = fill($node, 'postgres');
+my $before = state($node, 'postgres');
+$node->restart;
+is(state($node, 'postgres'), $before, 'clean restart: nothing changed');
+$node->stop('immediate');
+$node->start;
+is(state($node, 'postgres'), $before, 'crash: nothing changed');
+
+# An acknowledged send, lease and delete, with nothing after it.
+$node->safe_psql('postgres', q{SELECT pigeon.create_queue('scratch')});
+$node->safe_psql('postgres', q{SELECT pigeon.send('scratch', 'last words')});
+$node->stop('immediate');
+$node->start;
+my $receipt = $node->safe_psql('postgres', q{
+	SET pigeon.durable_leases = on;
+	SELECT receipt FROM pigeon.receive('scratch') WHERE body = 'last words'});
+isnt($receipt, '', 'crash: an acknowledged send is kept');
+$node->stop('immediate');
+$node->start;
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pigeon.receive('scratch')}),
+	'0', 'crash: a durable lease is kept');
+is($node->safe_psql('postgres', qq{SELECT pigeon.delete('scratch', '$receipt')}),
+	't', 'crash: its receipt deletes');
+$node->stop('immediate');
+$node->start;
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pigeon.peek('scratch')}),
+	'0', 'crash: an acknowledged delete is kept');
+
+# A lease that is not durable may be lost, its message may not.
+$node->safe_psql('postgres', q{SELECT pigeon.send('scratch', 'leased')});
+$node->safe_psql('postgres', q{SELECT pigeon.receive('scratch')});
+$node->stop('immediate');
+$node->start;
+is($node->safe_psql('postgres', q{SELECT string_agg(body, ',') FROM pigeon.peek('scratch')}),
+	'leased', 'crash: what was leased is kept');
+$node->safe_psql('postgres', q{SELECT pigeon.purge_queue('scratch')});
+
+# A crash in the middle of a transaction undoes all of it.
+my $session = $node->background_psql('postgres', on_error_stop => 0);
+$session->query(q{
+	SELECT pigeon.send('scratch', 'before') \g /dev/null
+	BEGIN;
+	SELECT count(*) FROM pigeon.pop('scratch');
+	SELECT pigeon.send('scratch', 'never');});
+$node->stop('immediate');
+$node->start;
+$session->{run}->kill_kill;
+is($node->safe_psql('postgres', q{SELECT string_agg(body, ',') FROM pigeon.pop('scratch', 10)}),
+	'before', 'crash: an open transaction left nothing');
+
+# Prepared transactions hold on to what they did.
+$node->safe_psql('postgres', q{
+	SELECT pigeon.send('scratch', 'to delete');
+	BEGIN; SELECT pigeon.send('scratch', 'prepared'); PREPARE TRANSACTION 'send';
+	BEGIN; SELECT pigeon.pop('scratch'); PREPARE TRANSACTION 'pop'});
+$node->stop('immediate');
+$node->start;
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pigeon.receive('scratch')}),
+	'0', 'crash: prepared, but not committed');
+$node->safe_psql('postgres', q{COMMIT PREPARED 'send'});
+$node->safe_psql('postgres', q{COMMIT PREPARED 'pop'});
+is($node->safe_psql('postgres', q{SELECT string_agg(body, ',') FROM pigeon.pop('scratch', 10)}),
+	'prepared', 'crash: prepared transactions can be committed');
+
+$node->safe_psql('postgres', q{SELECT pigeon.drop_queue('scratch')});
+is(state($node, 'postgres'), $before, 'nothing else changed');
+check_filled($node, 'postgres', 'after all that', @receipts);
+
+done_testing();

@@ -1,0 +1,51 @@
+# Everything works under a publication for all tables, and a subscriber gets
+# queues and messages.
+
+use strict;
+use warnings;
+
+use PigeonTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $publisher = new_server('publisher', 'wal_level = logical');
+my $subscriber = new_server('subscriber', 'wal_level = logical');
+my $schema = PostgreSQL::Test::Utils::tempdir . '/schema.sql';
+
+# The subscriber is set up as for any logical replication: the schema by
+# pg_dump, roles (they are global) by hand, the rest by the subscription.
+$publisher->safe_psql('postgres', 'CREATE PUBLICATION everything FOR ALL TABLES');
+my @receipts = fill($publisher, 'postgres');
+$publisher->command_ok([ 'pg_dump', '--schema-only', '--no-publications', '-f', $schema, 'postgres' ],
+	'schema dump');
+$subscriber->safe_psql('postgres', 'CREATE ROLE worker; CREATE ROLE stranger');
+$subscriber->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', 'postgres', '-f', $schema ],
+	'schema restore');
+my $connstr = $publisher->connstr('postgres') =~ s/'/''/gr;
+$subscriber->safe_psql('postgres',
+	qq{CREATE SUBSCRIPTION everything CONNECTION '$connstr' PUBLICATION everything});
+$subscriber->wait_for_subscription_sync($publisher, 'everything');
+is(state($subscriber, 'postgres'), state($publisher, 'postgres'), 'the initial copy is complete');
+
+# Every operation on messages, then the same state on both sides.
+my $sql = sub { $publisher->safe_psql('postgres', $_[0]) };
+
+$sql->(q{SELECT pigeon.send('orders', 'streamed'), pigeon.send('orders', 'later', delay => '1 h')});
+$sql->(q{SELECT pigeon.send_batch('orders', ARRAY['a', 'b', 'c'])});
+is($sql->(q{SELECT count(*) FROM pigeon.receive('orders', 10)}), '10', 'receive');
+is($sql->(qq{SELECT pigeon.change_visibility('orders', '$receipts[1]', '3 h')}), 't', 'change_visibility');
+is($sql->(q{SELECT count(*) FROM pigeon.pop('orders', 5)}), '5', 'pop');
+is($sql->(q{SELECT pigeon.delete('orders', receipt) FROM pigeon.receive('orders', 1)}), 't', 'delete');
+$sql->(q{SELECT pigeon.redrive('dead')});
+$sql->(q{CALL pigeon.maintain()});
+$sql->(q{BEGIN; SELECT pigeon.send('orders', 'undone'); SELECT count(*) FROM pigeon.pop('orders', 100); ROLLBACK});
+$publisher->wait_for_catchup('everything');
+is(state($subscriber, 'postgres'), state($publisher, 'postgres'), 'operations are replicated');
+
+$sql->(q{SELECT pigeon.purge_queue('orders')});
+$sql->(q{SELECT pigeon.alter_queue('orders', delay => '5 s')});
+$sql->(q{CALL pigeon.maintain()});
+$publisher->wait_for_catchup('everything');
+is(state($subscriber, 'postgres'), state($publisher, 'postgres'), 'purging and altering are replicated');
+
+done_testing();
