@@ -415,6 +415,26 @@ COMMENT ON FUNCTION pigeon.change_visibility(text, pigeon.receipt[], interval)
 	IS 'restart the visibility timeout of received messages, one answer for each (SQS ChangeMessageVisibilityBatch)';
 
 ------------------------------------------------------------------------------
+-- Filter policies
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.filter_matches(
+	filter_policy jsonb, filter_scope text DEFAULT 'attributes',
+	attributes jsonb DEFAULT NULL, body text DEFAULT NULL
+) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'pgn_filter_matches' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION pigeon.filter_matches(jsonb, text, jsonb, text)
+	IS 'does a message with these attributes and this body pass the filter policy?';
+
+CREATE FUNCTION pigeon.filter_result(
+	filter_policy jsonb, filter_scope text DEFAULT 'attributes',
+	attributes jsonb DEFAULT NULL, body text DEFAULT NULL
+) RETURNS text
+	AS 'MODULE_PATHNAME', 'pgn_filter_result' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION pigeon.filter_result(jsonb, text, jsonb, text)
+	IS 'what a filter policy makes of a message: matched, or why it is filtered out';
+
+------------------------------------------------------------------------------
 -- Topics
 ------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ typedef struct Delivery
 	int64		log_key;		/* must be that of the log row */
 	int32		home;			/* queue the delivery was first made for */
 	int32		source;			/* queue it was dead-lettered from; 0: none */
-	int32		subscription;	/* 0: none */
+	int32		subscription;	/* 0: none; negative: deliver in an envelope */
 	int16		segment;		/* log segment the message was written to */
 	int64		group_key;		/* hash of the group id; 0: no group */
 	TimestampTz enqueued_at;	/* retention counts from here */
@@ -38,6 +38,9 @@ typedef struct Delivery
 } Delivery;
 
 #define PGN_NEVER DT_NOBEGIN
+
+/* Is the message to be delivered in an envelope? */
+#define pgn_in_envelope(delivery) ((delivery)->subscription < 0)
 
 /*
  * Where a delivery is served when it is due.  What was received once or twice

@@ -32,6 +32,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 
 #include "delivery.h"
 #include "fan_out.h"
@@ -65,6 +66,8 @@ typedef struct FanOut
 	TimestampTz now;
 	int			nroutes;
 	Route	   *routes;
+	MemoryContext match_context;	/* reset for each message */
+	FilterInput *input;			/* the message as filters see it, NULL: not made yet */
 	int			nlogged;		/* messages of the chunk that somebody gets */
 	Message    *logged;
 } FanOut;
@@ -109,6 +112,18 @@ deliver_later(Destination *destination, int place)
 	destination->messages[destination->n++] = place;
 }
 
+/* Does the message pass the subscription's filter? */
+static bool
+passes(FanOut *out, const Subscription *subscription, const Message *message)
+{
+	if (subscription->filter_policy == NULL)
+		return true;
+	if (out->input == NULL)
+		out->input = pgn_filter_input(message->attributes, VARDATA_ANY(message->body),
+									  VARSIZE_ANY_EXHDR(message->body), out->match_context);
+	return pgn_filter_match(subscription->filter_policy, out->input) == PGN_FILTER_MATCHED;
+}
+
 /*
  * Decide where a message goes on this route, and note it.  False if nobody
  * gets it.  Dead letters of more attributes than a queue's message may have
@@ -119,6 +134,8 @@ route_message(FanOut *out, Route *route, const Message *message)
 {
 	const Subscription *subscription = route->subscription;
 
+	if (!passes(out, subscription, message))
+		return false;
 	if (takes(&route->queue, subscription, message))
 	{
 		deliver_later(&route->queue, out->nlogged);
@@ -172,6 +189,9 @@ fan_out_chunk(FanOut *out, const Message *messages, int n)
 	{
 		bool		wanted = false;
 
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(out->match_context);
+		out->input = NULL;
 		for (int r = 0; r < out->nroutes; r++)
 			if (route_message(out, &out->routes[r], &messages[i]))
 				wanted = true;
@@ -202,6 +222,8 @@ pgn_fan_out(Topic *topic, const Subscription *subscriptions, int nsubscriptions,
 	FanOut		out = {
 		.topic = topic, .now = now, .nroutes = nsubscriptions,
 		.routes = palloc0(nsubscriptions * sizeof(Route)),
+		.match_context = AllocSetContextCreate(CurrentMemoryContext, "pigeon filter input",
+											   ALLOCSET_DEFAULT_SIZES),
 		.logged = palloc(Min(n, CHUNK) * sizeof(Message))
 	};
 	text	   *topic_name = cstring_to_text(topic->name);
@@ -223,4 +245,5 @@ pgn_fan_out(Topic *topic, const Subscription *subscriptions, int nsubscriptions,
 		if (out.routes[r].dead_letter_queue.open)
 			pgn_deliveries_close(&out.routes[r].dead_letter_queue.deliveries, NoLock);
 	}
+	MemoryContextDelete(out.match_context);
 }

@@ -6,6 +6,7 @@
 #define PIGEON_LOG_H
 
 #include "access/genam.h"
+#include "executor/tuptable.h"
 #include "utils/rel.h"
 
 #include "message.h"

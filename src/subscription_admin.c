@@ -176,13 +176,23 @@ check_dead_letter_queue(const char *queue_name, const char *name)
 static void
 check_options(const Topic *topic, const char *queue, const Options *options)
 {
-	if (options->filter_policy != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("this version of pigeon has no filter policies")));
+	FilterScope scope = pgn_filter_scope(options->filter_scope);
+
+	if (options->filter_policy)
+		pgn_filter_free(pgn_filter_compile(options->filter_policy, scope, CurrentMemoryContext));
 	check_queue(topic, queue);
 	if (options->dead_letter_queue)
 		check_dead_letter_queue(queue, options->dead_letter_queue);
+}
+
+/* Is the policy empty, or the JSON null? */
+static bool
+lets_everything_pass(Jsonb *policy)
+{
+	JsonbValue	scalar;
+
+	return (JB_ROOT_IS_OBJECT(policy) && JB_ROOT_COUNT(policy) == 0) ||
+		(JsonbExtractScalar(&policy->root, &scalar) && scalar.type == jbvNull);
 }
 
 /*
@@ -196,7 +206,7 @@ apply_options(FunctionCallInfo fcinfo, int first, Options *options)
 	if (!PG_ARGISNULL(first))
 	{
 		options->filter_policy = PG_GETARG_JSONB_P(first);
-		if (JB_ROOT_COUNT(options->filter_policy) == 0 || JB_ROOT_IS_SCALAR(options->filter_policy))
+		if (lets_everything_pass(options->filter_policy))
 			options->filter_policy = NULL;
 	}
 	if (!PG_ARGISNULL(first + 1))

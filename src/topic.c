@@ -131,6 +131,16 @@ read_subscription(Subscription *s, HeapTuple tuple, TupleDesc desc)
 	s->dead_letter_queue = isnull ? NULL : TextDatumGetCString(value);
 	s->owner = get_role_oid(NameStr(*DatumGetName(COLUMN(Anum_subscription_owner))), true);
 	s->raw_delivery = DatumGetBool(COLUMN(Anum_subscription_raw_delivery));
+	s->filter_policy = NULL;
+	value = COLUMN(Anum_subscription_filter_policy);
+	if (!isnull)
+	{
+		Jsonb	   *policy = DatumGetJsonbP(value);
+
+		value = COLUMN(Anum_subscription_filter_scope);
+		s->filter_policy = pgn_filter_load(policy, pgn_filter_scope(TextDatumGetCString(value)),
+										   CurrentMemoryContext);
+	}
 #undef COLUMN
 }
 

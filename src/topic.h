@@ -8,6 +8,7 @@
 #include "nodes/parsenodes.h"
 #include "storage/lockdefs.h"
 
+#include "filter_policy.h"
 #include "queue.h"
 
 /* The rights on a topic are rights on its view. */
@@ -30,6 +31,7 @@ typedef struct Subscription
 	char	   *dead_letter_queue;	/* NULL: none */
 	Oid			owner;			/* InvalidOid: the role is gone */
 	bool		raw_delivery;
+	FilterPolicy *filter_policy;	/* NULL: every message */
 } Subscription;
 
 typedef struct Topic
