@@ -582,6 +582,34 @@ COMMENT ON FUNCTION pigeon.publish_batch(text, jsonb[], text[], jsonb[], text[],
 	IS 'publish many JSON documents at once, return their message_ids in order (SNS PublishBatch)';
 
 ------------------------------------------------------------------------------
+-- Outbox: publishing the changes of tables
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.publish_change() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'pgn_publish_change' LANGUAGE C;
+COMMENT ON FUNCTION pigeon.publish_change() IS 'trigger: publishes a change of a table; attached by publish_changes';
+
+-- Without a search_path of its own, since the condition is the caller's.
+CREATE FUNCTION pigeon.publish_changes(
+	source regclass,
+	topic text,
+	events text DEFAULT 'insert,update,delete',
+	columns name[] DEFAULT NULL,
+	condition text DEFAULT NULL,
+	group_by name DEFAULT NULL,
+	include_replicated boolean DEFAULT false
+) RETURNS void
+	AS 'MODULE_PATHNAME', 'pgn_publish_changes' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pigeon.publish_changes(regclass, text, text, name[], text, name, boolean)
+	IS 'publish every change of a table to a topic (no SNS equivalent)';
+
+CREATE FUNCTION pigeon.stop_publishing_changes(source regclass, topic text) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'pgn_stop_publishing_changes' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.stop_publishing_changes(regclass, text)
+	IS 'stop what publish_changes began; false when it had not (no SNS equivalent)';
+
+------------------------------------------------------------------------------
 -- Dead letters and maintenance
 ------------------------------------------------------------------------------
 

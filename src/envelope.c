@@ -13,21 +13,13 @@
 #include "postgres.h"
 
 #include "lib/stringinfo.h"
-#include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
-#include "utils/timestamp.h"
 
 #include "envelope.h"
-
-/* Append a text as a JSON string. */
-static void
-append_text(StringInfo json, const char *text, int len)
-{
-	escape_json(json, pnstrdup(text, len));
-}
+#include "json_out.h"
 
 /* Append a member of the document, a string from a column of the log. */
 static void
@@ -39,22 +31,7 @@ append_column(StringInfo json, const char *name, const LogEntry *entry, AttrNumb
 		return;
 	value = DatumGetTextPP(entry->values[attnum - 1]);
 	appendStringInfo(json, ", \"%s\": ", name);
-	append_text(json, VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
-}
-
-/* Append a time as SNS writes it: UTC, with milliseconds. */
-static void
-append_time(StringInfo json, TimestampTz time)
-{
-	struct pg_tm tm;
-	fsec_t		fsec;
-
-	if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
-	appendStringInfo(json, "\"%04d-%02d-%02dT%02d:%02d:%02d.%03dZ\"", tm.tm_year, tm.tm_mon, tm.tm_mday,
-					 tm.tm_hour, tm.tm_min, tm.tm_sec, (int) (fsec / 1000));
+	pgn_json_text(json, VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
 }
 
 /* Append the type and the value of an attribute. */
@@ -67,7 +44,7 @@ append_attribute(StringInfo json, JsonbValue *value)
 	{
 		case jbvString:
 			appendStringInfoString(json, "{\"Type\": \"String\", \"Value\": ");
-			append_text(json, value->val.string.val, value->val.string.len);
+			pgn_json_text(json, value->val.string.val, value->val.string.len);
 			break;
 		case jbvNumeric:
 			appendStringInfo(json, "{\"Type\": \"Number\", \"Value\": \"%s\"",
@@ -84,7 +61,7 @@ append_attribute(StringInfo json, JsonbValue *value)
 			}
 			binary = getKeyJsonValueFromContainer(value->val.binary.data, "binary", strlen("binary"), NULL);
 			appendStringInfoString(json, "{\"Type\": \"Binary\", \"Value\": ");
-			append_text(json, binary->val.string.val, binary->val.string.len);
+			pgn_json_text(json, binary->val.string.val, binary->val.string.len);
 	}
 	appendStringInfoChar(json, '}');
 }
@@ -109,7 +86,7 @@ append_attributes(StringInfo json, Jsonb *attributes)
 			if (!first)
 				appendStringInfoString(json, ", ");
 			first = false;
-			append_text(json, value.val.string.val, value.val.string.len);
+			pgn_json_text(json, value.val.string.val, value.val.string.len);
 			appendStringInfoString(json, ": ");
 		}
 		else if (token == WJB_VALUE)
@@ -133,7 +110,7 @@ pgn_envelope(const LogEntry *entry, bool fifo)
 	append_column(&json, "Subject", entry, Anum_log_subject);
 	append_column(&json, "Message", entry, Anum_log_body);
 	appendStringInfoString(&json, ", \"Timestamp\": ");
-	append_time(&json, DatumGetTimestampTz(entry->values[Anum_log_sent_at - 1]));
+	pgn_json_time(&json, DatumGetTimestampTz(entry->values[Anum_log_sent_at - 1]), 3);
 	if (!entry->isnull[Anum_log_attributes - 1])
 		append_attributes(&json, DatumGetJsonbP(entry->values[Anum_log_attributes - 1]));
 	appendStringInfoChar(&json, '}');

@@ -294,17 +294,22 @@ pgn_check_size(int64 size, int64 limit, const char *name)
 				 errhint("Raise max_message_size, or send a reference to the data.")));
 }
 
+/* Can the text be a message group's or a deduplication id? */
+bool
+pgn_is_id(const char *text, int len)
+{
+	bool		good = len > 0 && len <= MAX_ID;
+
+	for (int i = 0; good && i < len; i++)
+		good = text[i] > ' ' && text[i] <= '~';
+	return good;
+}
+
 /* Fail unless the text can be a message group's or a deduplication id. */
 void
 pgn_check_id(const text *id, const char *what)
 {
-	const char *p = VARDATA_ANY(id);
-	int			len = VARSIZE_ANY_EXHDR(id);
-	bool		good = len > 0 && len <= MAX_ID;
-
-	for (int i = 0; good && i < len; i++)
-		good = p[i] > ' ' && p[i] <= '~';
-	if (!good)
+	if (!pgn_is_id(VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid %s", what),

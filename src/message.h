@@ -33,6 +33,7 @@ extern void pgn_check_body(const text *body);
 extern int64 pgn_attributes_size(Jsonb *attributes);
 extern void pgn_check_attribute_count(Jsonb *attributes);
 extern void pgn_check_size(int64 size, int64 limit, const char *name);
+extern bool pgn_is_id(const char *text, int len);
 extern void pgn_check_id(const text *id, const char *what);
 extern int64 pgn_interval(const Interval *interval, const char *what);
 extern TimestampTz pgn_timestamp_plus(TimestampTz time, int64 microseconds);

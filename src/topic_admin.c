@@ -28,6 +28,7 @@
 #include "compat.h"
 #include "dropped.h"
 #include "message.h"
+#include "outbox.h"
 #include "owner.h"
 #include "registry.h"
 #include "table.h"
@@ -292,6 +293,7 @@ pgn_drop_topic(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	Topic	   *topic;
+	char	   *source;
 
 	pgn_begin_write("pigeon.drop_topic()");
 	LockRelationOid(pgn_relation("topic"), ShareRowExclusiveLock);
@@ -304,6 +306,12 @@ pgn_drop_topic(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("topic \"%s\" has an archive", topic->name),
 				 errhint("Give the archive up first, with pigeon.alter_topic(topic, archive_retention => '0').")));
+	source = pgn_outbox_source(topic->name);
+	if (source)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("changes of table \"%s\" are published to topic \"%s\"", source, topic->name),
+				 errhint("Stop that with pigeon.stop_publishing_changes() first.")));
 	execute(psprintf("DROP VIEW pigeon.t_%d", topic->id));
 	/* The event trigger did this, unless somebody disabled it. */
 	pgn_forget_topic(topic->id);
