@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "filter_policy.h"
 #include "log.h"
 #include "pigeon.h"
 #include "queue.h"
@@ -59,6 +60,7 @@ define_settings(void)
 								"How many queues shared memory has room for; others work, but slower.",
 								NULL, &pgn_max_queues, 1000, 1, 1000000,
 								PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	pgn_filter_init();
 	MarkGUCPrefixReserved("pigeon");
 }
 
