@@ -27,8 +27,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, help="seconds a sample, or of a steady workload (default: the workload's)")
     parser.add_argument("--peers", help="comma-separated (default: all that are installed)")
     parser.add_argument("--output", type=Path, help="where pages and plots go (default docs/benchmarks; quick: nowhere)")
-    parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="where the cluster lives; a real disk")
-    parser.add_argument("--keep", action="store_true", help="leave the cluster's directory behind")
     parser.add_argument("--list", action="store_true", help="list workloads and peers")
     options = parser.parse_args()
     unknown = set(options.workload) - set(workloads.ALL)
@@ -38,7 +36,7 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def environment(bindir: Path, directory: Path) -> dict[str, object]:
+def environment(bindir: Path) -> dict[str, object]:
     """What the numbers depend on, the machine's own limits included."""
     version = subprocess.run([bindir / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
     commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True,
@@ -50,8 +48,8 @@ def environment(bindir: Path, directory: Path) -> dict[str, object]:
         "commit": commit.strip() or "unknown",
         "server": version.strip(),
         "processors": f"{os.cpu_count()} x {model}",
-        "fdatasync of 8 kB per second (pg_test_fsync)": round(cluster.fdatasync_rate(bindir, directory)),
-        "durable sequential writes, MB/s": round(cluster.write_bandwidth(directory) / 1e6),
+        "fdatasync of 8 kB per second (pg_test_fsync)": round(cluster.fdatasync_rate(bindir)),
+        "durable sequential writes, MB/s": round(cluster.write_bandwidth() / 1e6),
     }
 
 
@@ -65,8 +63,8 @@ def main() -> int:
     bindir = Path(subprocess.run([os.environ.get("PG_CONFIG", "pg_config"), "--bindir"], capture_output=True, text=True,
                                  check=True).stdout.strip())
     libraries = "pigeon" if (pkglibdir(bindir) / "pigeon.so").exists() else ""
-    results = Results(environment(bindir, options.directory))
-    with Cluster(bindir, options.directory, libraries, options.keep) as server:
+    results = Results(environment(bindir))
+    with Cluster(bindir, libraries) as server:
         peers = prepare_peers(server, options.peers.split(",") if options.peers else list(PEERS), results)
         context = Context(server, peers, bodies.load(), results,
                           rounds=options.rounds or (QUICK_ROUNDS if options.quick else 5),
@@ -74,6 +72,8 @@ def main() -> int:
                           wanted=checks.quick_cells() if options.quick else None)
         chosen = [workloads.ALL[name] for name in options.workload or workloads.ALL]
         for workload in chosen:
+            if not context.participants(workload.name, None, workload.peers):
+                continue
             print(f"{datetime.datetime.now():%H:%M:%S} {workload.name}", file=sys.stderr, flush=True)
             workload.run(context)
     path = ROOT / "bench" / f"results-{datetime.datetime.now():%Y%m%d-%H%M%S}.json"

@@ -46,13 +46,12 @@ class Usage:
 
 
 class Cluster:
-    """Context manager: initdb, start, stop, remove."""
+    """Context manager: initdb, start, stop, remove.  It lives in TMPDIR, which must be on a disk."""
 
-    def __init__(self, bindir: Path, parent: Path, libraries: str, keep: bool = False):
+    def __init__(self, bindir: Path, libraries: str):
         self.bindir = bindir
-        self.keep = keep
         self.libraries = libraries
-        self.directory = Path(tempfile.mkdtemp(prefix="pigeon-bench-", dir=parent))
+        self.directory = Path(tempfile.mkdtemp(prefix="pigeon-bench-"))
         self.data = self.directory / "data"
         self.as_server: list[str] = []
         if os.geteuid() == 0:
@@ -73,8 +72,7 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         self.run("pg_ctl", "-D", self.data, "-m", "immediate", "stop", as_server=True)
-        if not self.keep:
-            shutil.rmtree(self.directory)
+        shutil.rmtree(self.directory)
 
     def start(self) -> None:
         self.run("pg_ctl", "-D", self.data, "-l", self.directory / "log", "-w", "start", as_server=True)
@@ -152,9 +150,9 @@ def cpu_seconds(parent: int) -> float:
     return ticks / CLOCK_TICKS
 
 
-def fdatasync_rate(bindir: Path, directory: Path) -> float:
+def fdatasync_rate(bindir: Path) -> float:
     """The machine's own limit: 8 kB writes made durable per second, as pg_test_fsync measures them."""
-    probe = directory / "fsync-probe"
+    probe = Path(tempfile.gettempdir()) / "fsync-probe"
     with subprocess.Popen([bindir / "pg_test_fsync", "-s", "1", "-f", probe], stdout=subprocess.PIPE, text=True) as test:
         rate = next(float(line.split()[1]) for line in test.stdout if line.split()[:1] == ["fdatasync"])
         test.terminate()
@@ -162,9 +160,9 @@ def fdatasync_rate(bindir: Path, directory: Path) -> float:
     return rate
 
 
-def write_bandwidth(directory: Path) -> float:
+def write_bandwidth() -> float:
     """The machine's own limit: bytes per second written in 8 MB pieces, each made durable."""
-    probe = directory / "write-probe"
+    probe = Path(tempfile.gettempdir()) / "write-probe"
     piece = os.urandom(8 << 20)
     file = os.open(probe, os.O_WRONLY | os.O_CREAT)
     start = time.monotonic()

@@ -17,7 +17,6 @@ class Peer:
 
     name: str
     title: str
-    table: str                      # the table with one row per waiting message
 
     @property
     def database(self) -> str:
@@ -54,6 +53,10 @@ class Peer:
     def receive_delete(self, count: int) -> str:
         raise NotImplementedError
 
+    def table(self, cluster: Cluster) -> str:
+        """The table that has one row for every message in the queue, and loses it when the message is deleted."""
+        raise NotImplementedError
+
     # What follows is the same for every peer.
 
     def fill(self, cluster: Cluster, count: int, body: Body, delay: int = 0) -> None:
@@ -65,8 +68,8 @@ class Peer:
 
     def depth(self, cluster: Cluster) -> int:
         """How many messages the queue holds, in whatever state."""
-        return int(cluster.sql(self.database, f"SELECT count(*) FROM {self.table}"))
+        return int(cluster.sql(self.database, f"SELECT count(*) FROM {self.table(cluster)}"))
 
     def deleted(self, cluster: Cluster) -> int:
         """How many messages were deleted since the queue was made, as the statistics system has heard so far."""
-        return int(cluster.sql(self.database, f"SELECT pg_stat_get_tuples_deleted('{self.table}'::regclass)"))
+        return int(cluster.sql(self.database, f"SELECT pg_stat_get_tuples_deleted('{self.table(cluster)}'::regclass)"))

@@ -10,7 +10,6 @@ from .peer import Peer
 class Pgmq(Peer):
     name = "pgmq"
     title = "PGMQ"
-    table = "pgmq.q_bench"
 
     def missing(self, cluster: Cluster) -> str | None:
         path = os.environ.get("PGMQ_SQL")
@@ -43,3 +42,6 @@ class Pgmq(Peer):
         return ("SELECT coalesce(array_agg(msg_id), '{}') AS ids, string_agg(message::text, ',') AS bodies"
                 f" FROM pgmq.read('bench', 30, {count}) \\gset\n"
                 "SELECT pgmq.delete('bench', :ids::bigint[]);\n")
+
+    def table(self, cluster: Cluster) -> str:
+        return "pgmq.q_bench"

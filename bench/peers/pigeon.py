@@ -7,7 +7,6 @@ from .peer import Peer
 class Pigeon(Peer):
     name = "pigeon"
     title = "pigeon"
-    table = "pigeon.q_1"
 
     def missing(self, cluster: Cluster) -> str | None:
         known = cluster.sql("postgres", "SELECT count(*) FROM pg_available_extensions WHERE name = 'pigeon'")
@@ -41,3 +40,6 @@ class Pigeon(Peer):
         return ("SELECT coalesce(array_agg(receipt), '{}') AS receipts, string_agg(body, ',') AS bodies"
                 f" FROM pigeon.receive('bench', {count}) \\gset\n"
                 "SELECT pigeon.delete('bench', :receipts::pigeon.receipt[]);\n")
+
+    def table(self, cluster: Cluster) -> str:
+        return cluster.sql(self.database, "SELECT pigeon.queue_table(id) FROM pigeon.queue WHERE name = 'bench'")

@@ -15,7 +15,6 @@ CLAIM = """UPDATE bench SET visible_at = now() + interval '{timeout} s', receive
 class Plain(Peer):
     name = "plain"
     title = "plain SQL"
-    table = "bench"
 
     def install(self, cluster: Cluster) -> None:
         cluster.sql("postgres", f"ALTER DATABASE {self.database} SET enable_seqscan = off")
@@ -48,3 +47,6 @@ class Plain(Peer):
         return (f"WITH claimed AS ({CLAIM.format(count=count, timeout=30)})"
                 " SELECT coalesce(array_agg(id), '{}') AS ids, string_agg(body, ',') AS bodies FROM claimed \\gset\n"
                 "DELETE FROM bench WHERE id = ANY (:ids::bigint[]);\n")
+
+    def table(self, cluster: Cluster) -> str:
+        return "bench"
