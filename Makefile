@@ -6,11 +6,11 @@
 
 EXTENSION  = pigeon
 # The one source of the version is the control file.
-VERSION   := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(EXTENSION).control)
+PIGEON_VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(EXTENSION).control)
 DATA       = $(wildcard $(EXTENSION)--*.sql)
 MODULE_big = pigeon
 OBJS       = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
-PG_CPPFLAGS = -DPIGEON_VERSION='"$(VERSION)"'
+PG_CPPFLAGS = -DPIGEON_VERSION='"$(PIGEON_VERSION)"'
 PG_CFLAGS  = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers $(WERROR)
 
 REGRESS      = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))

@@ -1,0 +1,410 @@
+-- pigeon: queues and topics for PostgreSQL. Complain if run by hand.
+\echo Use "CREATE EXTENSION pigeon" to load this file. \quit
+
+-- The schema belongs to the extension and every name below is qualified, so
+-- the script does not depend on any search_path.  What functions of this
+-- script may do is decided in C, by the rights on a queue's own table; that
+-- is why PUBLIC may call them.
+CREATE SCHEMA pigeon;
+GRANT USAGE ON SCHEMA pigeon TO PUBLIC;
+COMMENT ON SCHEMA pigeon IS 'queues and topics';
+
+------------------------------------------------------------------------------
+-- Registry.  Times are microseconds.  Rows and sequences are in every dump.
+------------------------------------------------------------------------------
+
+CREATE SEQUENCE pigeon.queue_id_seq AS integer;
+
+CREATE TABLE pigeon.queue (
+	id                          integer PRIMARY KEY,
+	name                        text COLLATE "C" NOT NULL UNIQUE,
+	fifo                        boolean NOT NULL,
+	visibility_timeout          bigint NOT NULL,
+	delay                       bigint NOT NULL,
+	retention                   bigint NOT NULL,
+	wait_time                   bigint NOT NULL,
+	max_message_size            integer NOT NULL,
+	dead_letter_queue           text COLLATE "C",
+	max_receive_count           integer,
+	redrive_allow_policy        text[] COLLATE "C" NOT NULL,
+	content_based_deduplication boolean NOT NULL,
+	deduplication_scope         text NOT NULL,
+	notify                      boolean NOT NULL,
+	tags                        jsonb NOT NULL,
+	created_at                  timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	altered_at                  timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE pigeon.queue IS 'registry of queues; read it through the view pigeon.queues';
+
+SELECT pg_catalog.pg_extension_config_dump('pigeon.queue', '');
+SELECT pg_catalog.pg_extension_config_dump('pigeon.queue_id_seq', '');
+
+------------------------------------------------------------------------------
+-- Message log: a ring of insert-only segments, and the old generation for the
+-- messages that outlive their segment.  See src/log.c.
+------------------------------------------------------------------------------
+
+CREATE SEQUENCE pigeon.message_id_seq;
+SELECT pg_catalog.pg_extension_config_dump('pigeon.message_id_seq', '');
+
+CREATE TABLE pigeon.log_old (
+	message_id          bigint NOT NULL,
+	log_key             bigint NOT NULL,
+	sent_at             timestamptz NOT NULL,
+	sender              name NOT NULL,
+	body                text NOT NULL,
+	attributes          jsonb,
+	group_id            text,
+	deduplication_id    text,
+	topic               text,
+	subject             text,
+	replayed_message_id bigint,
+	PRIMARY KEY (message_id)
+) WITH (toast_tuple_target = 8160);
+COMMENT ON TABLE pigeon.log_old IS 'message log: messages that outlived their segment';
+SELECT pg_catalog.pg_extension_config_dump('pigeon.log_old', '');
+
+CREATE TABLE pigeon.log_0 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
+CREATE TABLE pigeon.log_1 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
+CREATE TABLE pigeon.log_2 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
+CREATE TABLE pigeon.log_3 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
+CREATE TABLE pigeon.log_4 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
+CREATE TABLE pigeon.log_5 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
+CREATE TABLE pigeon.log_6 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
+CREATE TABLE pigeon.log_7 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
+COMMENT ON TABLE pigeon.log_0 IS 'message log segment';
+COMMENT ON TABLE pigeon.log_1 IS 'message log segment';
+COMMENT ON TABLE pigeon.log_2 IS 'message log segment';
+COMMENT ON TABLE pigeon.log_3 IS 'message log segment';
+COMMENT ON TABLE pigeon.log_4 IS 'message log segment';
+COMMENT ON TABLE pigeon.log_5 IS 'message log segment';
+COMMENT ON TABLE pigeon.log_6 IS 'message log segment';
+COMMENT ON TABLE pigeon.log_7 IS 'message log segment';
+SELECT pg_catalog.pg_extension_config_dump('pigeon.log_0', '');
+SELECT pg_catalog.pg_extension_config_dump('pigeon.log_1', '');
+SELECT pg_catalog.pg_extension_config_dump('pigeon.log_2', '');
+SELECT pg_catalog.pg_extension_config_dump('pigeon.log_3', '');
+SELECT pg_catalog.pg_extension_config_dump('pigeon.log_4', '');
+SELECT pg_catalog.pg_extension_config_dump('pigeon.log_5', '');
+SELECT pg_catalog.pg_extension_config_dump('pigeon.log_6', '');
+SELECT pg_catalog.pg_extension_config_dump('pigeon.log_7', '');
+
+-- Which segment is appended to.  No row (as after installation, so that a
+-- restore can load its own) means segment 0, current since ever.
+CREATE TABLE pigeon.log_state (
+	only_row        boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+	current_segment smallint NOT NULL,
+	current_since   timestamptz NOT NULL
+);
+COMMENT ON TABLE pigeon.log_state IS 'which message log segment is appended to';
+SELECT pg_catalog.pg_extension_config_dump('pigeon.log_state', '');
+
+------------------------------------------------------------------------------
+-- Redrive tasks
+------------------------------------------------------------------------------
+
+CREATE SEQUENCE pigeon.redrive_task_id_seq;
+
+CREATE TABLE pigeon.redrive_task (
+	id                bigint PRIMARY KEY,
+	dead_letter_queue text COLLATE "C" NOT NULL,
+	queue_id          integer NOT NULL,
+	destination       text COLLATE "C",
+	max_per_second    integer,
+	status            text NOT NULL CHECK (status IN ('RUNNING', 'COMPLETED', 'CANCELLED', 'FAILED')),
+	moved             bigint NOT NULL DEFAULT 0,
+	to_move           bigint NOT NULL,
+	failure_reason    text,
+	started_by        name NOT NULL,
+	started_at        timestamptz NOT NULL,
+	finished_at       timestamptz
+);
+CREATE UNIQUE INDEX redrive_task_running ON pigeon.redrive_task (queue_id) WHERE status = 'RUNNING';
+COMMENT ON TABLE pigeon.redrive_task IS 'redrive tasks, running and past; read them through the view pigeon.redrive_tasks';
+SELECT pg_catalog.pg_extension_config_dump('pigeon.redrive_task', '');
+SELECT pg_catalog.pg_extension_config_dump('pigeon.redrive_task_id_seq', '');
+
+------------------------------------------------------------------------------
+-- Types
+------------------------------------------------------------------------------
+
+CREATE TYPE pigeon.receipt;
+
+CREATE FUNCTION pigeon.receipt_in(cstring) RETURNS pigeon.receipt
+	AS 'MODULE_PATHNAME', 'pgn_receipt_in' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION pigeon.receipt_out(pigeon.receipt) RETURNS cstring
+	AS 'MODULE_PATHNAME', 'pgn_receipt_out' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION pigeon.receipt_recv(internal) RETURNS pigeon.receipt
+	AS 'MODULE_PATHNAME', 'pgn_receipt_recv' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION pigeon.receipt_send(pigeon.receipt) RETURNS bytea
+	AS 'MODULE_PATHNAME', 'pgn_receipt_send' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
+-- Category S, so that a literal means a receipt and not an array of them.
+CREATE TYPE pigeon.receipt (
+	INPUT = pigeon.receipt_in,
+	OUTPUT = pigeon.receipt_out,
+	RECEIVE = pigeon.receipt_recv,
+	SEND = pigeon.receipt_send,
+	INTERNALLENGTH = 24,
+	ALIGNMENT = double,
+	CATEGORY = 'S'
+);
+COMMENT ON TYPE pigeon.receipt IS 'proof of one receive of one message, good for deleting it or changing its visibility';
+COMMENT ON FUNCTION pigeon.receipt_in(cstring) IS 'I/O';
+COMMENT ON FUNCTION pigeon.receipt_out(pigeon.receipt) IS 'I/O';
+COMMENT ON FUNCTION pigeon.receipt_recv(internal) IS 'I/O';
+COMMENT ON FUNCTION pigeon.receipt_send(pigeon.receipt) IS 'I/O';
+
+CREATE FUNCTION pigeon.receipt_eq(pigeon.receipt, pigeon.receipt) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'pgn_receipt_eq' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION pigeon.receipt_eq(pigeon.receipt, pigeon.receipt) IS 'implementation of = operator';
+CREATE FUNCTION pigeon.receipt_hash(pigeon.receipt) RETURNS integer
+	AS 'MODULE_PATHNAME', 'pgn_receipt_hash' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION pigeon.receipt_hash(pigeon.receipt) IS 'hash';
+CREATE OPERATOR pigeon.= (
+	LEFTARG = pigeon.receipt, RIGHTARG = pigeon.receipt, FUNCTION = pigeon.receipt_eq,
+	COMMUTATOR = OPERATOR(pigeon.=), RESTRICT = pg_catalog.eqsel, JOIN = pg_catalog.eqjoinsel, HASHES
+);
+CREATE OPERATOR CLASS pigeon.receipt_hash_ops DEFAULT FOR TYPE pigeon.receipt USING hash AS
+	OPERATOR 1 pigeon.= (pigeon.receipt, pigeon.receipt),
+	FUNCTION 1 pigeon.receipt_hash(pigeon.receipt);
+
+CREATE TYPE pigeon.message AS (
+	message_id          bigint,
+	receipt             pigeon.receipt,
+	body                text,
+	attributes          jsonb,
+	receive_count       integer,
+	sent_at             timestamptz,
+	first_received_at   timestamptz,
+	visible_at          timestamptz,
+	group_id            text,
+	deduplication_id    text,
+	sequence_number     bigint,
+	sender              name,
+	topic               text,
+	subject             text,
+	dead_letter_source  text,
+	replayed_message_id bigint
+);
+COMMENT ON TYPE pigeon.message IS 'a message as receive, pop and peek return it';
+
+------------------------------------------------------------------------------
+-- Queues
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.create_queue(
+	queue text,
+	fifo boolean DEFAULT NULL,
+	visibility_timeout interval DEFAULT NULL,
+	delay interval DEFAULT NULL,
+	retention interval DEFAULT NULL,
+	wait_time interval DEFAULT NULL,
+	max_message_size integer DEFAULT NULL,
+	dead_letter_queue text DEFAULT NULL,
+	max_receive_count integer DEFAULT NULL,
+	content_based_deduplication boolean DEFAULT NULL,
+	deduplication_scope text DEFAULT NULL,
+	notify boolean DEFAULT NULL,
+	tags jsonb DEFAULT NULL,
+	if_not_exists boolean DEFAULT false,
+	redrive_allow_policy text[] DEFAULT NULL
+) RETURNS void
+	AS 'MODULE_PATHNAME', 'pgn_create_queue' LANGUAGE C VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.create_queue(text, boolean, interval, interval, interval, interval, integer, text, integer, boolean, text, boolean, jsonb, boolean, text[])
+	IS 'create a queue (SQS CreateQueue)';
+
+CREATE FUNCTION pigeon.alter_queue(
+	queue text,
+	visibility_timeout interval DEFAULT NULL,
+	delay interval DEFAULT NULL,
+	retention interval DEFAULT NULL,
+	wait_time interval DEFAULT NULL,
+	max_message_size integer DEFAULT NULL,
+	dead_letter_queue text DEFAULT NULL,
+	max_receive_count integer DEFAULT NULL,
+	content_based_deduplication boolean DEFAULT NULL,
+	deduplication_scope text DEFAULT NULL,
+	notify boolean DEFAULT NULL,
+	tags jsonb DEFAULT NULL,
+	redrive_allow_policy text[] DEFAULT NULL
+) RETURNS void
+	AS 'MODULE_PATHNAME', 'pgn_alter_queue' LANGUAGE C VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.alter_queue(text, interval, interval, interval, interval, integer, text, integer, boolean, text, boolean, jsonb, text[])
+	IS 'change attributes of a queue; NULL keeps one as it is (SQS SetQueueAttributes)';
+
+CREATE FUNCTION pigeon.drop_queue(queue text, if_exists boolean DEFAULT false) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'pgn_drop_queue' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.drop_queue(text, boolean)
+	IS 'drop a queue and the messages in it (SQS DeleteQueue)';
+
+CREATE FUNCTION pigeon.purge_queue(queue text) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'pgn_purge_queue' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.purge_queue(text)
+	IS 'remove all messages of a queue, return how many there were (SQS PurgeQueue)';
+
+CREATE FUNCTION pigeon.grant_access(queue_or_topic text, grantee name, actions text[]) RETURNS void
+	AS 'MODULE_PATHNAME', 'pgn_grant_access' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.grant_access(text, name, text[])
+	IS 'allow a role to send, receive, delete, peek, purge (SQS AddPermission)';
+
+CREATE FUNCTION pigeon.revoke_access(queue_or_topic text, grantee name, actions text[]) RETURNS void
+	AS 'MODULE_PATHNAME', 'pgn_revoke_access' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.revoke_access(text, name, text[])
+	IS 'take rights on a queue back (SQS RemovePermission)';
+
+-- The table of deliveries of a queue, NULL when somebody dropped it.
+CREATE FUNCTION pigeon.queue_table(queue_id integer) RETURNS regclass
+	LANGUAGE sql STABLE STRICT PARALLEL SAFE
+	RETURN pg_catalog.to_regclass('pigeon.q_' || queue_id);
+COMMENT ON FUNCTION pigeon.queue_table(integer) IS 'the table that holds the deliveries of a queue';
+
+CREATE FUNCTION pigeon.to_interval(microseconds bigint) RETURNS interval
+	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+	RETURN pg_catalog.justify_hours(pg_catalog.make_interval(secs => microseconds / 1000000.0));
+COMMENT ON FUNCTION pigeon.to_interval(bigint) IS 'microseconds as an interval';
+
+CREATE VIEW pigeon.queues WITH (security_barrier) AS
+	SELECT q.name AS queue,
+		   q.fifo,
+		   pigeon.to_interval(q.visibility_timeout) AS visibility_timeout,
+		   pigeon.to_interval(q.delay) AS delay,
+		   pigeon.to_interval(q.retention) AS retention,
+		   pigeon.to_interval(q.wait_time) AS wait_time,
+		   q.max_message_size,
+		   q.dead_letter_queue,
+		   q.max_receive_count,
+		   q.redrive_allow_policy,
+		   q.content_based_deduplication,
+		   q.deduplication_scope,
+		   q.notify,
+		   q.tags,
+		   c.relowner::pg_catalog.regrole::name AS owner,
+		   q.created_at,
+		   q.altered_at,
+		   c.oid::pg_catalog.regclass AS queue_table
+	FROM pigeon.queue q
+	JOIN pg_catalog.pg_class c ON c.oid = pigeon.queue_table(q.id)
+	WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE');
+COMMENT ON VIEW pigeon.queues IS 'the queues on which the current role has any right, and their attributes (SQS ListQueues, GetQueueAttributes)';
+GRANT SELECT ON pigeon.queues TO PUBLIC;
+
+-- A queue whose table is dropped by hand leaves the registry with it.
+CREATE FUNCTION pigeon.forget_dropped_tables() RETURNS event_trigger
+	AS 'MODULE_PATHNAME', 'pgn_forget_dropped_tables' LANGUAGE C
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.forget_dropped_tables() IS 'event trigger: forgets the queues whose tables were dropped';
+CREATE EVENT TRIGGER pigeon_forget_dropped_tables ON sql_drop
+	WHEN TAG IN ('DROP TABLE', 'DROP OWNED', 'DROP SCHEMA')
+	EXECUTE FUNCTION pigeon.forget_dropped_tables();
+
+------------------------------------------------------------------------------
+-- Messages
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.send(
+	queue text, body text, attributes jsonb DEFAULT NULL, delay interval DEFAULT NULL,
+	group_id text DEFAULT NULL, deduplication_id text DEFAULT NULL
+) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'pgn_send' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pigeon.send(text, text, jsonb, interval, text, text)
+	IS 'send a message, return its message_id (SQS SendMessage)';
+
+CREATE FUNCTION pigeon.send(
+	queue text, body jsonb, attributes jsonb DEFAULT NULL, delay interval DEFAULT NULL,
+	group_id text DEFAULT NULL, deduplication_id text DEFAULT NULL
+) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'pgn_send_jsonb' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pigeon.send(text, jsonb, jsonb, interval, text, text)
+	IS 'send a JSON document as a message, return its message_id (SQS SendMessage)';
+
+CREATE FUNCTION pigeon.send_batch(
+	queue text, bodies text[], attributes jsonb[] DEFAULT NULL, delay interval DEFAULT NULL,
+	group_ids text[] DEFAULT NULL, deduplication_ids text[] DEFAULT NULL
+) RETURNS SETOF bigint
+	AS 'MODULE_PATHNAME', 'pgn_send_batch' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
+COMMENT ON FUNCTION pigeon.send_batch(text, text[], jsonb[], interval, text[], text[])
+	IS 'send many messages at once, return their message_ids in order (SQS SendMessageBatch)';
+
+CREATE FUNCTION pigeon.send_batch(
+	queue text, bodies jsonb[], attributes jsonb[] DEFAULT NULL, delay interval DEFAULT NULL,
+	group_ids text[] DEFAULT NULL, deduplication_ids text[] DEFAULT NULL
+) RETURNS SETOF bigint
+	AS 'MODULE_PATHNAME', 'pgn_send_batch_jsonb' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
+COMMENT ON FUNCTION pigeon.send_batch(text, jsonb[], jsonb[], interval, text[], text[])
+	IS 'send many JSON documents at once, return their message_ids in order (SQS SendMessageBatch)';
+
+CREATE FUNCTION pigeon.receive(
+	queue text, max_messages integer DEFAULT 1,
+	visibility_timeout interval DEFAULT NULL, wait_time interval DEFAULT NULL
+) RETURNS SETOF pigeon.message
+	AS 'MODULE_PATHNAME', 'pgn_receive' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION pigeon.receive(text, integer, interval, interval)
+	IS 'receive messages and hide them from other receivers for a while (SQS ReceiveMessage)';
+
+CREATE FUNCTION pigeon.pop(queue text, max_messages integer DEFAULT 1) RETURNS SETOF pigeon.message
+	AS 'MODULE_PATHNAME', 'pgn_pop' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION pigeon.pop(text, integer)
+	IS 'receive and delete messages in one step (no SQS equivalent)';
+
+CREATE FUNCTION pigeon.peek(queue text, max_messages integer DEFAULT 10) RETURNS SETOF pigeon.message
+	AS 'MODULE_PATHNAME', 'pgn_peek' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION pigeon.peek(text, integer)
+	IS 'look at messages, in flight and delayed ones too, without changing anything (no SQS equivalent)';
+
+CREATE FUNCTION pigeon.delete(queue text, receipt pigeon.receipt) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'pgn_delete' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pigeon.delete(text, pigeon.receipt)
+	IS 'delete a received message; false when it is gone or the lease is lost (SQS DeleteMessage)';
+
+CREATE FUNCTION pigeon.delete(queue text, receipts pigeon.receipt[]) RETURNS boolean[]
+	AS 'MODULE_PATHNAME', 'pgn_delete_batch' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pigeon.delete(text, pigeon.receipt[])
+	IS 'delete received messages, one answer for each (SQS DeleteMessageBatch)';
+
+CREATE FUNCTION pigeon.change_visibility(queue text, receipt pigeon.receipt, visibility_timeout interval) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'pgn_change_visibility' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pigeon.change_visibility(text, pigeon.receipt, interval)
+	IS 'restart the visibility timeout of a received message; false when it is gone or the lease is lost (SQS ChangeMessageVisibility)';
+
+CREATE FUNCTION pigeon.change_visibility(queue text, receipts pigeon.receipt[], visibility_timeout interval) RETURNS boolean[]
+	AS 'MODULE_PATHNAME', 'pgn_change_visibility_batch' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pigeon.change_visibility(text, pigeon.receipt[], interval)
+	IS 'restart the visibility timeout of received messages, one answer for each (SQS ChangeMessageVisibilityBatch)';
+
+------------------------------------------------------------------------------
+-- Dead letters and maintenance
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.redrive(dead_letter_queue text, destination text DEFAULT NULL, max_per_second integer DEFAULT NULL) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'pgn_redrive' LANGUAGE C VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.redrive(text, text, integer)
+	IS 'start moving the messages of a dead-letter queue back, return the task''s id (SQS StartMessageMoveTask)';
+
+CREATE FUNCTION pigeon.cancel_redrive(task_id bigint) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'pgn_cancel_redrive' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.cancel_redrive(bigint)
+	IS 'stop a redrive task, return how many messages it moved (SQS CancelMessageMoveTask)';
+
+CREATE VIEW pigeon.redrive_tasks WITH (security_barrier) AS
+	SELECT t.id AS task_id, t.dead_letter_queue, t.destination, t.max_per_second, t.status,
+		   t.moved, t.to_move, t.failure_reason, t.started_by, t.started_at, t.finished_at
+	FROM pigeon.redrive_task t
+	WHERE pg_catalog.pg_has_role(t.started_by, 'USAGE')
+	   OR pg_catalog.has_table_privilege(pigeon.queue_table(t.queue_id), 'SELECT');
+COMMENT ON VIEW pigeon.redrive_tasks IS 'redrive tasks, running and past (SQS ListMessageMoveTasks)';
+GRANT SELECT ON pigeon.redrive_tasks TO PUBLIC;
+
+CREATE PROCEDURE pigeon.maintain()
+	AS 'MODULE_PATHNAME', 'pgn_maintain' LANGUAGE C;
+COMMENT ON PROCEDURE pigeon.maintain()
+	IS 'one pass of maintenance: dead letters, retention, redrive tasks, message log';
+REVOKE ALL ON PROCEDURE pigeon.maintain() FROM PUBLIC;

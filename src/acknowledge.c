@@ -1,0 +1,291 @@
+/*
+ * acknowledge.c
+ *		delete and change_visibility: what a worker says of a message it received.
+ *
+ * Both find the delivery by the receipt.  If its lease has been superseded (the
+ * visibility timeout passed and somebody else received the message), the
+ * worker has lost it: change_visibility answers false.  delete still deletes
+ * from a standard queue, since the work was done, unless the new lease is of a
+ * transaction that is still open: that is another worker's business, so the
+ * answer is false and nobody waits for it.
+ *
+ * A row held for any other reason (a heartbeat of the same lease, another
+ * delete) is waited for.  Batches go through their receipts in the order of
+ * the messages, so that two batches cannot wait for each other.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "delivery.h"
+#include "durability.h"
+#include "pigeon.h"
+#include "receipt.h"
+
+PG_FUNCTION_INFO_V1(pgn_delete);
+PG_FUNCTION_INFO_V1(pgn_delete_batch);
+PG_FUNCTION_INFO_V1(pgn_change_visibility);
+PG_FUNCTION_INFO_V1(pgn_change_visibility_batch);
+
+/* What is to be done with the deliveries. */
+typedef struct Action
+{
+	bool		is_delete;
+	int64		visibility_timeout; /* if not */
+	TimestampTz now;
+} Action;
+
+/* A receipt and its place in the caller's array. */
+typedef struct Entry
+{
+	Receipt		receipt;
+	int			position;
+} Entry;
+
+/*
+ * Find the current version of a receipt's delivery.  False if there is none,
+ * or if an open transaction is giving it another lease.
+ */
+static bool
+find_delivery(DeliveryScan *scan, const Receipt *receipt, DeliveryVersion *version)
+{
+	/* An update that commits while we look can hide the row once. */
+	for (int look = 0; look < 2; look++)
+	{
+		DeliveryVersion v;
+		bool		found = false,
+					taken = false;
+
+		pgn_message_scan_restart(scan, receipt->message_id, receipt->home);
+		while (pgn_scan_next(scan, &v))
+		{
+			if (v.uncommitted)
+			{
+				taken = v.row.lease != receipt->lease;
+				continue;
+			}
+			*version = v;
+			found = true;
+			if (!v.held)
+				return true;
+		}
+		if (found)
+			return !taken;
+	}
+	return false;
+}
+
+/* Fail if a message would stay invisible for too long after its receive. */
+static void
+check_total_visibility(const Delivery *row, TimestampTz visible_at)
+{
+	if (visible_at - row->received_at > pgn_max_visibility * USECS_PER_SEC)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("message would stay invisible for longer than %d seconds after its receive",
+						pgn_max_visibility),
+				 errhint("The limit is the setting pigeon.max_visibility.")));
+}
+
+/* Act on one receipt; false when the message is gone or the lease is lost. */
+static bool
+acknowledge(DeliveryTable *deliveries, DeliveryScan *scan, const Receipt *receipt, const Action *action)
+{
+	DeliveryVersion version;
+
+	while (find_delivery(scan, receipt, &version))
+	{
+		Delivery   *row = &version.row;
+		TM_Result	result;
+
+		if (action->is_delete)
+			result = pgn_delivery_delete(deliveries, &version.tid, true);
+		else
+		{
+			if (row->lease != receipt->lease || row->received_at == PGN_NEVER)
+				return false;
+			row->visible_at = pgn_timestamp_plus(action->now, action->visibility_timeout);
+			check_total_visibility(row, row->visible_at);
+			result = pgn_delivery_update(deliveries, &version.tid, row, true);
+		}
+		if (result == TM_Ok)
+			return true;
+		CHECK_FOR_INTERRUPTS();
+	}
+	return false;
+}
+
+/* Order entries by message, so that everybody locks in the same order. */
+static int
+compare_entries(const void *a, const void *b)
+{
+	const Receipt *x = &((const Entry *) a)->receipt;
+	const Receipt *y = &((const Entry *) b)->receipt;
+
+	if (x->message_id != y->message_id)
+		return x->message_id < y->message_id ? -1 : 1;
+	return x->home < y->home ? -1 : x->home > y->home;
+}
+
+/* Act on n receipts, each answer in its place in "answers". */
+static void
+acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum *answers)
+{
+	DeliveryTable deliveries;
+	DeliveryScan scan;
+
+	for (int i = 0; i < n; i++)
+		if (entries[i].receipt.queue_id != queue->id)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("receipt is not of queue \"%s\"", queue->name),
+					 errhint("Pass the name of the queue the message was received from.")));
+
+	qsort(entries, n, sizeof(Entry), compare_entries);
+	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
+	pgn_message_scan_begin(&scan, &deliveries, 0, 0, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		/* The same message twice: let the second see what the first did. */
+		if (i > 0 && compare_entries(&entries[i - 1], &entries[i]) == 0)
+			CommandCounterIncrement();
+		answers[entries[i].position] =
+			BoolGetDatum(acknowledge(&deliveries, &scan, &entries[i].receipt, action));
+	}
+	pgn_scan_end(&scan);
+	pgn_deliveries_close(&deliveries, NoLock);
+}
+
+/* Fail because an argument is NULL. */
+static void
+null_argument(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("%s must not be null", what)));
+}
+
+/* The queue argument, ready for the action. */
+static Queue *
+open_queue(FunctionCallInfo fcinfo, const char *function, AclMode right)
+{
+	pgn_begin_write(function);
+	if (PG_ARGISNULL(0))
+		null_argument("queue");
+	return pgn_queue_open(text_to_cstring(PG_GETARG_TEXT_PP(0)), right, RowExclusiveLock);
+}
+
+/* Act on the one receipt of the call. */
+static Datum
+acknowledge_one(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
+{
+	Entry		entry = {0};
+	Datum		answer;
+
+	if (PG_ARGISNULL(1))
+		null_argument("receipt");
+	entry.receipt = *PG_GETARG_RECEIPT(1);
+	acknowledge_all(queue, &entry, 1, action, &answer);
+	return answer;
+}
+
+/* Act on the array of receipts of the call. */
+static Datum
+acknowledge_batch(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
+{
+	ArrayType  *array;
+	Datum	   *values,
+			   *answers;
+	bool	   *nulls;
+	int			n;
+	Entry	   *entries;
+
+	if (PG_ARGISNULL(1))
+		null_argument("receipts");
+	array = PG_GETARG_ARRAYTYPE_P(1);
+	deconstruct_array(array, ARR_ELEMTYPE(array), sizeof(Receipt), false, TYPALIGN_DOUBLE,
+					  &values, &nulls, &n);
+	entries = palloc(n * sizeof(Entry));
+	answers = palloc(n * sizeof(Datum));
+	for (int i = 0; i < n; i++)
+	{
+		if (nulls[i])
+			null_argument("receipt");
+		entries[i].receipt = *DatumGetReceipt(values[i]);
+		entries[i].position = i;
+	}
+	acknowledge_all(queue, entries, n, action, answers);
+	return PointerGetDatum(construct_array(answers, n, BOOLOID, 1, true, TYPALIGN_CHAR));
+}
+
+/* The action of a delete. */
+static Action
+delete_action(void)
+{
+	return (Action) {.is_delete = true, .now = GetCurrentTimestamp()};
+}
+
+/* The action of a change_visibility. */
+static Action
+visibility_action(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(2))
+		null_argument("visibility_timeout");
+	return (Action) {
+		.visibility_timeout = pgn_interval(PG_GETARG_INTERVAL_P(2), "visibility_timeout"),
+		.now = GetCurrentTimestamp()
+	};
+}
+
+/* delete(queue, receipt) */
+Datum
+pgn_delete(PG_FUNCTION_ARGS)
+{
+	Queue	   *queue = open_queue(fcinfo, "pigeon.delete()", ACL_DELETE);
+	Action		action = delete_action();
+
+	return acknowledge_one(fcinfo, queue, &action);
+}
+
+/* delete(queue, receipts) */
+Datum
+pgn_delete_batch(PG_FUNCTION_ARGS)
+{
+	Queue	   *queue = open_queue(fcinfo, "pigeon.delete()", ACL_DELETE);
+	Action		action = delete_action();
+
+	return acknowledge_batch(fcinfo, queue, &action);
+}
+
+/* change_visibility(queue, receipt, visibility_timeout) */
+Datum
+pgn_change_visibility(PG_FUNCTION_ARGS)
+{
+	Queue	   *queue = open_queue(fcinfo, "pigeon.change_visibility()", ACL_UPDATE);
+	Action		action = visibility_action(fcinfo);
+	Datum		answer;
+
+	pgn_lease_begin();
+	answer = acknowledge_one(fcinfo, queue, &action);
+	pgn_lease_end();
+	return answer;
+}
+
+/* change_visibility(queue, receipts, visibility_timeout) */
+Datum
+pgn_change_visibility_batch(PG_FUNCTION_ARGS)
+{
+	Queue	   *queue = open_queue(fcinfo, "pigeon.change_visibility()", ACL_UPDATE);
+	Action		action = visibility_action(fcinfo);
+	Datum		answers;
+
+	pgn_lease_begin();
+	answers = acknowledge_batch(fcinfo, queue, &action);
+	pgn_lease_end();
+	return answers;
+}

@@ -1,0 +1,74 @@
+/*
+ * compat.h
+ *		What differs between PostgreSQL 15 and 18, in one place.
+ */
+#ifndef PIGEON_COMPAT_H
+#define PIGEON_COMPAT_H
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "catalog/pg_namespace.h"
+#include "utils/acl.h"
+
+/* Start an index scan; since 18 the executor may pass instrumentation. */
+static inline IndexScanDesc
+pgn_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
+
+/*
+ * Update a tuple; *indexes tells whether index entries are needed.  Since 16
+ * there is a third answer, for summarizing indexes, which our tables never
+ * have.
+ */
+static inline TM_Result
+pgn_tuple_update(Relation rel, ItemPointer tid, TupleTableSlot *slot, CommandId cid,
+				 bool wait, bool *indexes)
+{
+	TM_FailureData failure;
+	LockTupleMode lockmode;
+	TM_Result	result;
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes update_indexes;
+#else
+	bool		update_indexes;
+#endif
+
+	result = table_tuple_update(rel, tid, slot, cid, InvalidSnapshot, InvalidSnapshot,
+								wait, &failure, &lockmode, &update_indexes);
+#if PG_VERSION_NUM >= 160000
+	*indexes = update_indexes == TU_All;
+#else
+	*indexes = update_indexes;
+#endif
+	return result;
+}
+
+/* May the role create objects in the schema? */
+static inline bool
+pgn_may_create_in_schema(Oid schema, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(NamespaceRelationId, schema, role, ACL_CREATE) == ACLCHECK_OK;
+#else
+	return pg_namespace_aclcheck(schema, role, ACL_CREATE) == ACLCHECK_OK;
+#endif
+}
+
+/* Does the role own the table, or is it a member of the owner? */
+static inline bool
+pgn_owns_table(Oid table, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, table, role);
+#else
+	return pg_class_ownercheck(table, role);
+#endif
+}
+
+#endif							/* PIGEON_COMPAT_H */

@@ -1,0 +1,73 @@
+/*
+ * dead_letter.c
+ *		Moving what was received too often to the dead-letter queue.
+ *
+ * A message is moved by the receive that would exceed max_receive_count, or by
+ * maintenance once its last lease has ended.  Only the delivery moves; the
+ * body stays where it is in the log.  The dead-letter queue is known by name,
+ * so it may be dropped and created again; while it is missing, messages stay
+ * in the source queue and go on being received.
+ *
+ * Whoever receives moves the message: the right to name a dead-letter queue
+ * was checked when it was named.
+ */
+#include "postgres.h"
+
+#include "dead_letter.h"
+
+/* Start; nothing is looked up before the first message is to be moved. */
+void
+pgn_dead_letters_begin(DeadLetters *letters, DeliveryTable *source)
+{
+	letters->source = source;
+	letters->looked_up = false;
+	letters->queue = NULL;
+	letters->open = false;
+}
+
+/* Has the message been received as often as its queue allows? */
+bool
+pgn_received_too_often(const Queue *queue, const Delivery *row)
+{
+	return queue->attributes.max_receive_count > 0 &&
+		row->queue_receive_count >= queue->attributes.max_receive_count;
+}
+
+/* Move a delivery that was received too often.  Never waits. */
+DeadLetterResult
+pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampTz now)
+{
+	Queue	   *source = letters->source->queue;
+	Delivery	row = version->row;
+
+	if (!letters->looked_up)
+	{
+		letters->queue = pgn_queue_find(source->attributes.dead_letter_queue);
+		letters->looked_up = true;
+	}
+	if (letters->queue == NULL || letters->queue->attributes.fifo != source->attributes.fifo)
+		return DEAD_LETTER_MISSING;
+	if (!letters->open)
+	{
+		if (!pgn_queue_lock_now(letters->queue, RowExclusiveLock))
+			return DEAD_LETTER_BUSY;
+		pgn_deliveries_open(&letters->target, letters->queue, RowExclusiveLock);
+		letters->open = true;
+	}
+
+	row.source = source->id;
+	row.lane = PGN_LANE_NORMAL;
+	row.visible_at = now;
+	row.lease = 0;
+	row.queue_receive_count = 0;
+	return pgn_delivery_move(letters->source, version, &letters->target, &row) ?
+		DEAD_LETTER_MOVED : DEAD_LETTER_BUSY;
+}
+
+/* Close what was opened, keeping the locks. */
+void
+pgn_dead_letters_end(DeadLetters *letters)
+{
+	if (letters->open)
+		pgn_deliveries_close(&letters->target, NoLock);
+}

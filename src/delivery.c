@@ -1,0 +1,301 @@
+/*
+ * delivery.c
+ *		Deliveries: one small row per message and queue, the only rows that change.
+ *
+ * A receive claims a delivery by updating it without waiting: success is the
+ * lock and the lease in one record, and a row somebody else holds or has
+ * taken is skipped.  That is SKIP LOCKED without a separate lock step.
+ *
+ * Every look at the rows uses a dirty snapshot.  It shows what is committed
+ * now and what this transaction did, at any isolation level, and says of each
+ * row whether somebody else is writing or changing it.  A queue is a device
+ * outside of a transaction's snapshot: a repeatable read transaction receives
+ * what is due now and never fails to serialize on account of a queue.
+ *
+ * A row that is updated while an index scan passes may be missed by that scan
+ * (its old version is dead when it is visited, its new one was not there when
+ * the index page was read).  For a receive that is as good as skipped.  Who
+ * looks for one row by its key must look twice before it is "gone".
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "delivery.h"
+#include "frontier.h"
+
+/* Rows of one multi-insert. */
+#define INSERT_CHUNK 1000
+
+#define DELIVERY_DATA_SIZE (offsetof(Delivery, queue_receive_count) + sizeof(int32))
+
+static const PgnColumn delivery_columns[Natts_delivery] = {
+	{"message_id", INT8OID, true},
+	{"log_key", INT8OID, true},
+	{"home", INT4OID, true},
+	{"source", INT4OID, true},
+	{"subscription", INT4OID, true},
+	{"segment", INT2OID, true},
+	{"lane", INT2OID, true},
+	{"group_key", INT8OID, true},
+	{"enqueued_at", TIMESTAMPTZOID, true},
+	{"first_received_at", TIMESTAMPTZOID, true},
+	{"received_at", TIMESTAMPTZOID, true},
+	{"visible_at", TIMESTAMPTZOID, true},
+	{"lease", INT4OID, true},
+	{"receive_count", INT4OID, true},
+	{"queue_receive_count", INT4OID, true},
+};
+
+static const AttrNumber message_index[] = {Anum_delivery_message_id, Anum_delivery_home};
+static const AttrNumber due_index[] = {Anum_delivery_lane, Anum_delivery_visible_at};
+
+/* The statements that create a queue's table. */
+char *
+pgn_delivery_table_sql(int32 queue_id)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE TABLE pigeon.q_%d (", queue_id);
+	for (int i = 0; i < Natts_delivery; i++)
+		appendStringInfo(&sql, "%s %s NOT NULL, ", delivery_columns[i].name,
+						 delivery_columns[i].type == INT8OID ? "bigint" :
+						 delivery_columns[i].type == INT4OID ? "integer" :
+						 delivery_columns[i].type == INT2OID ? "smallint" : "timestamptz");
+	appendStringInfo(&sql, "PRIMARY KEY (message_id, home));"
+					 "CREATE INDEX q_%d_due ON pigeon.q_%d (lane, visible_at)",
+					 queue_id, queue_id);
+	return sql.data;
+}
+
+/* Open the table of a queue that is already locked. */
+void
+pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode)
+{
+	deliveries->queue = queue;
+	pgn_table_open(&deliveries->table, queue->relid, lockmode);
+	pgn_table_check_columns(deliveries->table.rel, delivery_columns, Natts_delivery);
+}
+
+/* Close it; NoLock keeps the lock to the end of the transaction. */
+void
+pgn_deliveries_close(DeliveryTable *deliveries, LOCKMODE lockmode)
+{
+	pgn_table_close(&deliveries->table, lockmode);
+}
+
+/* A new delivery of a message for a queue, visible after "delay". */
+Delivery
+pgn_delivery_make(const Queue *queue, const Message *message, TimestampTz now, int64 delay)
+{
+	Delivery	row = {0};
+
+	row.message_id = message->message_id;
+	row.log_key = message->log_key;
+	row.home = queue->id;
+	row.segment = message->segment;
+	row.lane = PGN_LANE_NORMAL;
+	row.enqueued_at = now;
+	row.first_received_at = PGN_NEVER;
+	row.received_at = PGN_NEVER;
+	row.visible_at = pgn_timestamp_plus(now, delay);
+	return row;
+}
+
+/* Has the delivery outlived its queue's retention? */
+bool
+pgn_delivery_expired(const Queue *queue, const Delivery *row, TimestampTz now)
+{
+	return row->enqueued_at < now - queue->attributes.retention;
+}
+
+/* Put a row into a slot for heap tuples. */
+static void
+store_row(const Delivery *row, TupleTableSlot *slot)
+{
+	int			hoff = MAXALIGN(SizeofHeapTupleHeader);
+	HeapTuple	tuple = palloc0(HEAPTUPLESIZE + hoff + DELIVERY_DATA_SIZE);
+
+	tuple->t_len = hoff + DELIVERY_DATA_SIZE;
+	tuple->t_data = (HeapTupleHeader) ((char *) tuple + HEAPTUPLESIZE);
+	ItemPointerSetInvalid(&tuple->t_self);
+	ItemPointerSetInvalid(&tuple->t_data->t_ctid);
+	tuple->t_data->t_hoff = hoff;
+	HeapTupleHeaderSetNatts(tuple->t_data, Natts_delivery);
+	memcpy(GETSTRUCT(tuple), row, DELIVERY_DATA_SIZE);
+	ExecStoreHeapTuple(tuple, slot, true);
+}
+
+/* Insert deliveries in one pass. */
+void
+pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n)
+{
+	TupleDesc	desc = RelationGetDescr(deliveries->table.rel);
+	int			nslots = Min(n, INSERT_CHUNK);
+	TupleTableSlot **slots = palloc(nslots * sizeof(TupleTableSlot *));
+
+	for (int i = 0; i < nslots; i++)
+		slots[i] = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
+	for (int done = 0; done < n;)
+	{
+		int			chunk = Min(n - done, INSERT_CHUNK);
+
+		for (int i = 0; i < chunk; i++)
+			store_row(&rows[done + i], slots[i]);
+		pgn_table_multi_insert(&deliveries->table, slots, chunk);
+		for (int i = 0; i < chunk; i++)
+			pgn_frontier_lower(deliveries->queue, rows[done + i].lane, rows[done + i].visible_at);
+		done += chunk;
+	}
+	for (int i = 0; i < nslots; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	pfree(slots);
+}
+
+/* Start a scan on one of the indexes. */
+static void
+begin_scan(DeliveryScan *scan, DeliveryTable *deliveries, const AttrNumber *index,
+		   ScanKey keys, int nkeys, Snapshot snapshot)
+{
+	scan->deliveries = deliveries;
+	InitDirtySnapshot(scan->dirty);
+	scan->dirty.xmin = scan->dirty.xmax = InvalidTransactionId;
+	scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(deliveries->table.rel),
+										  &TTSOpsBufferHeapTuple);
+	scan->scan = pgn_index_beginscan(deliveries->table.rel,
+									 pgn_table_index(&deliveries->table, index, 2),
+									 snapshot ? snapshot : &scan->dirty, nkeys);
+	index_rescan(scan->scan, keys, nkeys, NULL, 0);
+}
+
+/*
+ * Walk over the deliveries of a lane that become or became visible between
+ * "from" and "until" (both included), the earliest first.
+ */
+void
+pgn_due_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int16 lane,
+				   TimestampTz from, TimestampTz until)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(lane));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE, TimestampTzGetDatum(from));
+	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(until));
+	begin_scan(scan, deliveries, due_index, keys, 3, NULL);
+}
+
+/*
+ * Walk over the deliveries of a range of messages (both ends included), in
+ * order: as of "snapshot", or if that is NULL as they are now.
+ */
+void
+pgn_message_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries,
+					   int64 from_message_id, int64 to_message_id, Snapshot snapshot)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from_message_id));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(to_message_id));
+	begin_scan(scan, deliveries, message_index, keys, 2, snapshot);
+}
+
+/* Use a walk over messages for the versions of a single delivery. */
+void
+pgn_message_scan_restart(DeliveryScan *scan, int64 message_id, int32 home)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(message_id));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(home));
+	index_rescan(scan->scan, keys, 2, NULL, 0);
+}
+
+/* Complain about a row that no version of pigeon has written. */
+static void
+bad_row(Relation rel)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("unexpected row in table \"%s\"", RelationGetRelationName(rel)),
+			 errhint("Do not write to the table other than by functions of pigeon.")));
+}
+
+/* The next row version, or false at the end. */
+bool
+pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version)
+{
+	HeapTuple	tuple;
+	bool		should_free;
+
+	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+		return false;
+	tuple = ExecFetchSlotHeapTuple(scan->slot, false, &should_free);
+	if (HeapTupleHasNulls(tuple) || HeapTupleHeaderGetNatts(tuple->t_data) != Natts_delivery ||
+		tuple->t_len < tuple->t_data->t_hoff + DELIVERY_DATA_SIZE)
+		bad_row(scan->deliveries->table.rel);
+	memcpy(&version->row, GETSTRUCT(tuple), DELIVERY_DATA_SIZE);
+	version->tid = scan->slot->tts_tid;
+	version->uncommitted = TransactionIdIsValid(scan->dirty.xmin);
+	version->held = TransactionIdIsValid(scan->dirty.xmax);
+	return true;
+}
+
+/* End a walk. */
+void
+pgn_scan_end(DeliveryScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->slot);
+}
+
+/*
+ * Replace the version at tid.  TM_Ok: done; anything else: somebody else was
+ * first and nothing was done.  The key of a delivery never changes.
+ */
+TM_Result
+pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *row, bool wait)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(deliveries->table.rel),
+													&TTSOpsHeapTuple);
+	TM_Result	result;
+
+	store_row(row, slot);
+	result = pgn_table_update(&deliveries->table, tid, slot,
+							  PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_visible_at),
+							  wait);
+	if (result == TM_Ok)
+		pgn_frontier_lower(deliveries->queue, row->lane, row->visible_at);
+	ExecDropSingleTupleTableSlot(slot);
+	return result;
+}
+
+/* Delete the version at tid; answers as pgn_delivery_update. */
+TM_Result
+pgn_delivery_delete(DeliveryTable *deliveries, ItemPointer tid, bool wait)
+{
+	return pgn_table_delete(&deliveries->table, tid, wait);
+}
+
+/*
+ * Take a delivery out of one queue and put it into another as *row says.
+ * False, and nothing done, if somebody else holds it.
+ */
+bool
+pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,
+				  DeliveryTable *to, const Delivery *row)
+{
+	ItemPointerData tid = version->tid;
+
+	if (pgn_delivery_delete(from, &tid, false) != TM_Ok)
+		return false;
+	pgn_deliveries_insert(to, row, 1);
+	return true;
+}

@@ -1,0 +1,117 @@
+/*
+ * delivery.h
+ *		Deliveries: one small row per message and queue, the only rows that change.
+ */
+#ifndef PIGEON_DELIVERY_H
+#define PIGEON_DELIVERY_H
+
+#include "access/genam.h"
+#include "datatype/timestamp.h"
+#include "utils/snapshot.h"
+
+#include "message.h"
+#include "queue.h"
+#include "table.h"
+
+/*
+ * A row of a queue's table, laid out as PostgreSQL stores it: all columns are
+ * of fixed width and not null, as in a catalog.
+ */
+typedef struct Delivery
+{
+	int64		message_id;
+	int64		log_key;		/* must be that of the log row */
+	int32		home;			/* queue the delivery was first made for */
+	int32		source;			/* queue it was dead-lettered from; 0: none */
+	int32		subscription;	/* 0: none */
+	int16		segment;		/* log segment the message was written to */
+	int16		lane;
+	int64		group_key;		/* hash of the group id; 0: no group */
+	TimestampTz enqueued_at;	/* retention counts from here */
+	TimestampTz first_received_at;	/* PGN_NEVER before the first receive */
+	TimestampTz received_at;	/* last receive, PGN_NEVER before the first */
+	TimestampTz visible_at;
+	int32		lease;			/* random number of the last receive */
+	int32		receive_count;	/* since it was sent or redriven */
+	int32		queue_receive_count;	/* since it entered this queue */
+} Delivery;
+
+#define PGN_NEVER DT_NOBEGIN
+
+/*
+ * Where a delivery is served when it is due.  What was received once or twice
+ * and comes back goes first; what comes back from its last allowed receive
+ * is a dead letter.
+ */
+#define PGN_LANE_RETRY 0
+#define PGN_LANE_NORMAL 1
+#define PGN_LANE_FINAL 2
+#define PGN_FRONT_RECEIVES 2
+
+/* Columns of a queue's table, in order. */
+enum
+{
+	Anum_delivery_message_id = 1,
+	Anum_delivery_log_key,
+	Anum_delivery_home,
+	Anum_delivery_source,
+	Anum_delivery_subscription,
+	Anum_delivery_segment,
+	Anum_delivery_lane,
+	Anum_delivery_group_key,
+	Anum_delivery_enqueued_at,
+	Anum_delivery_first_received_at,
+	Anum_delivery_received_at,
+	Anum_delivery_visible_at,
+	Anum_delivery_lease,
+	Anum_delivery_receive_count,
+	Anum_delivery_queue_receive_count,
+	Natts_delivery = Anum_delivery_queue_receive_count
+};
+
+/* The table of a queue, open. */
+typedef struct DeliveryTable
+{
+	Queue	   *queue;
+	PgnTable	table;
+} DeliveryTable;
+
+/* A row version that was found. */
+typedef struct DeliveryVersion
+{
+	Delivery	row;
+	ItemPointerData tid;
+	bool		uncommitted;	/* written by somebody who is still open */
+	bool		held;			/* being changed by somebody who is still open */
+} DeliveryVersion;
+
+/* A walk over the deliveries of a queue. */
+typedef struct DeliveryScan
+{
+	DeliveryTable *deliveries;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	SnapshotData dirty;
+} DeliveryScan;
+
+extern char *pgn_delivery_table_sql(int32 queue_id);
+extern void pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
+extern void pgn_deliveries_close(DeliveryTable *deliveries, LOCKMODE lockmode);
+extern void pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n);
+extern Delivery pgn_delivery_make(const Queue *queue, const Message *message,
+								  TimestampTz now, int64 delay);
+extern bool pgn_delivery_expired(const Queue *queue, const Delivery *row, TimestampTz now);
+extern void pgn_due_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int16 lane,
+							   TimestampTz from, TimestampTz until);
+extern void pgn_message_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries,
+								   int64 from_message_id, int64 to_message_id, Snapshot snapshot);
+extern void pgn_message_scan_restart(DeliveryScan *scan, int64 message_id, int32 home);
+extern bool pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version);
+extern void pgn_scan_end(DeliveryScan *scan);
+extern TM_Result pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid,
+									 const Delivery *row, bool wait);
+extern TM_Result pgn_delivery_delete(DeliveryTable *deliveries, ItemPointer tid, bool wait);
+extern bool pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,
+							  DeliveryTable *to, const Delivery *row);
+
+#endif							/* PIGEON_DELIVERY_H */

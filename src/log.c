@@ -1,0 +1,300 @@
+/*
+ * log.c
+ *		The message log: every body is written here once and never changed.
+ *
+ * The log is a generational heap.  A ring of segment tables takes appends,
+ * one of them at a time; log_rotation.c truncates a sealed segment when no
+ * delivery refers to it any more, and moves the few messages that keep it
+ * alive to the old generation (pigeon.log_old) first.  So nothing in a segment
+ * ever needs vacuum, and space is bounded even while a long transaction holds
+ * back the xmin horizon.
+ *
+ * A delivery says in which segment its message was written.  That may be out
+ * of date in one way only: the message has moved to the old generation.  So a
+ * reader looks in the segment first and in the old generation next.
+ *
+ * Which segment is current is kept in pigeon.log_state and cached here.  A
+ * sender that has not yet heard of a rotation appends to a sealed segment;
+ * that is harmless, since a segment is judged by what is in it when it is
+ * truncated, not by what was in it when it was sealed.
+ *
+ * Link and secret.  A log row and the deliveries of its message carry the
+ * same random log_key.  Queue tables belong to the users who create queues,
+ * so anybody may write a row there that names some message_id; without the
+ * key of that message it reads nothing.
+ *
+ * Rows are read with SnapshotAny: the delivery that led here is visible, and
+ * a log row is written in the same transaction as its first delivery and
+ * removed only when no delivery is left, so there is nothing to decide.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "commands/sequence.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "log.h"
+#include "queue.h"
+#include "table.h"
+
+/* Rows of one multi-insert. */
+#define APPEND_CHUNK 1000
+
+/* The current segment as this backend knows it. */
+static int	current_segment = -1;
+static Oid	log_state_relid = InvalidOid;
+
+/* Relcache callback: a rotation sends an invalidation for pigeon.log_state. */
+static void
+invalidate_current_segment(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid) || relid == log_state_relid)
+		current_segment = -1;
+}
+
+/* Register for invalidations; called once per backend. */
+void
+pgn_log_init(void)
+{
+	CacheRegisterRelcacheCallback(invalidate_current_segment, (Datum) 0);
+}
+
+/* The table of a segment, or of the old generation. */
+Oid
+pgn_log_segment(int segment)
+{
+	char		name[NAMEDATALEN] = "log_old";
+	Oid			relid;
+
+	if (segment != PGN_LOG_OLD)
+		snprintf(name, sizeof(name), "log_%d", segment);
+	relid = pgn_relation(name);
+	if (!OidIsValid(relid))
+		elog(ERROR, "message log table \"%s\" is missing", name);
+	return relid;
+}
+
+/* The segment to append to, as of the last rotation that we have heard of. */
+int
+pgn_log_current_segment(void)
+{
+	if (current_segment < 0)
+	{
+		Relation	state;
+		Snapshot	snapshot;
+		SysScanDesc scan;
+		HeapTuple	tuple;
+		int			segment = 0;
+
+		log_state_relid = pgn_relation("log_state");
+		state = table_open(log_state_relid, AccessShareLock);
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		scan = systable_beginscan(state, InvalidOid, false, snapshot, 0, NULL);
+		tuple = systable_getnext(scan);
+		if (HeapTupleIsValid(tuple))
+		{
+			bool		isnull;
+
+			segment = DatumGetInt16(heap_getattr(tuple, 2, RelationGetDescr(state), &isnull));
+		}
+		systable_endscan(scan);
+		UnregisterSnapshot(snapshot);
+		table_close(state, AccessShareLock);
+		current_segment = segment;
+	}
+	return current_segment;
+}
+
+/* A key nobody can guess.  Random bytes are bought by the page. */
+static int64
+random_key(void)
+{
+	static int64 keys[64];
+	static int	left = 0;
+
+	if (left == 0)
+	{
+		if (!pg_strong_random(keys, sizeof(keys)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate a random number")));
+		left = lengthof(keys);
+	}
+	return keys[--left];
+}
+
+/* The log row of a message. */
+static HeapTuple
+form_row(TupleDesc desc, const Message *message, TimestampTz sent_at, Name sender)
+{
+	Datum		values[Natts_log];
+	bool		isnull[Natts_log] = {0};
+
+#define SET(column, value) values[Anum_log_##column - 1] = (value)
+#define SET_POINTER(column, pointer) \
+	(values[Anum_log_##column - 1] = PointerGetDatum(pointer), \
+	 isnull[Anum_log_##column - 1] = (pointer) == NULL)
+	SET(message_id, Int64GetDatum(message->message_id));
+	SET(log_key, Int64GetDatum(message->log_key));
+	SET(sent_at, TimestampTzGetDatum(sent_at));
+	SET(sender, NameGetDatum(sender));
+	SET_POINTER(body, message->body);
+	SET_POINTER(attributes, message->attributes);
+	SET_POINTER(group_id, message->group_id);
+	SET_POINTER(deduplication_id, message->deduplication_id);
+	SET_POINTER(topic, message->topic);
+	SET_POINTER(subject, message->subject);
+	SET(replayed_message_id, Int64GetDatum(message->replayed_message_id));
+	isnull[Anum_log_replayed_message_id - 1] = message->replayed_message_id == 0;
+#undef SET
+#undef SET_POINTER
+	return heap_form_tuple(desc, values, isnull);
+}
+
+/*
+ * Write messages to the log.  Gives each its message_id, in order, its
+ * log_key and its segment.  The segment's lock is kept to the end of the
+ * transaction: who holds AccessExclusiveLock on a segment knows that nobody
+ * who appended to it is still open.
+ */
+void
+pgn_log_append(Message *messages, int n, TimestampTz sent_at)
+{
+	int			segment = pgn_log_current_segment();
+	Oid			sequence = pgn_relation("message_id_seq");
+	PgnTable	table;
+	NameData	sender;
+	TupleTableSlot **slots;
+	int			nslots = Min(n, APPEND_CHUNK);
+
+	namestrcpy(&sender, GetUserNameFromId(GetUserId(), false));
+	pgn_table_open(&table, pgn_log_segment(segment), RowExclusiveLock);
+	slots = palloc(nslots * sizeof(TupleTableSlot *));
+	for (int i = 0; i < nslots; i++)
+		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(table.rel), &TTSOpsHeapTuple);
+
+	for (int done = 0; done < n;)
+	{
+		int			chunk = Min(n - done, APPEND_CHUNK);
+
+		for (int i = 0; i < chunk; i++)
+		{
+			Message    *message = &messages[done + i];
+
+			message->message_id = nextval_internal(sequence, false);
+			message->log_key = random_key();
+			message->segment = segment;
+			ExecStoreHeapTuple(form_row(RelationGetDescr(table.rel), message, sent_at, &sender),
+							   slots[i], true);
+		}
+		pgn_table_multi_insert(&table, slots, chunk);
+		done += chunk;
+	}
+
+	for (int i = 0; i < nslots; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	pfree(slots);
+	pgn_table_close(&table, NoLock);
+}
+
+/* Start reading; costs nothing until the first message is read. */
+void
+pgn_log_reader_open(LogReader *reader)
+{
+	memset(reader, 0, sizeof(*reader));
+	reader->context = CurrentMemoryContext;
+}
+
+/* Open a segment for reading, if it is not open. */
+static void
+open_segment(LogReader *reader, int i)
+{
+	MemoryContext old;
+	Oid			relid;
+
+	if (reader->segments[i].rel != NULL)
+		return;
+	old = MemoryContextSwitchTo(reader->context);
+	relid = pgn_log_segment(i);
+	reader->segments[i].rel = table_open(relid, AccessShareLock);
+	(void) RelationGetIndexList(reader->segments[i].rel);
+	reader->segments[i].index = index_open(reader->segments[i].rel->rd_pkindex, AccessShareLock);
+	reader->segments[i].scan = pgn_index_beginscan(reader->segments[i].rel, reader->segments[i].index,
+												   SnapshotAny, 1);
+	reader->segments[i].slot = MakeSingleTupleTableSlot(RelationGetDescr(reader->segments[i].rel),
+														&TTSOpsBufferHeapTuple);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Read one message: true, and its columns in *entry, allocated in the current
+ * memory context; false if there is none with this id and key.
+ */
+bool
+pgn_log_read(LogReader *reader, int64 message_id, int64 log_key, int16 segment, LogEntry *entry)
+{
+	int			places[2] = {segment, PGN_LOG_OLD};
+
+	for (int i = 0; i < 2; i++)
+	{
+		TupleTableSlot *slot;
+		ScanKeyData key;
+
+		if (places[i] < 0 || places[i] > PGN_LOG_OLD)
+			continue;
+		open_segment(reader, places[i]);
+		slot = reader->segments[places[i]].slot;
+		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(message_id));
+		index_rescan(reader->segments[places[i]].scan, &key, 1, NULL, 0);
+		while (index_getnext_slot(reader->segments[places[i]].scan, ForwardScanDirection, slot))
+		{
+			TupleDesc	desc = slot->tts_tupleDescriptor;
+
+			slot_getallattrs(slot);
+			if (DatumGetInt64(slot->tts_values[Anum_log_log_key - 1]) != log_key)
+				continue;
+			/* Copy out of the page, and whole: the lock is given back soon. */
+			for (int a = 0; a < Natts_log; a++)
+			{
+				Form_pg_attribute attr = TupleDescAttr(desc, a);
+
+				entry->isnull[a] = slot->tts_isnull[a];
+				if (entry->isnull[a])
+					continue;
+				if (attr->attlen == -1)
+					entry->values[a] = PointerGetDatum(PG_DETOAST_DATUM_COPY(slot->tts_values[a]));
+				else
+					entry->values[a] = datumCopy(slot->tts_values[a], attr->attbyval, attr->attlen);
+			}
+			ExecClearTuple(slot);
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Close what was opened and give the locks back at once, so that a reader's
+ * long transaction does not keep a segment from being truncated.
+ */
+void
+pgn_log_reader_close(LogReader *reader)
+{
+	for (int i = 0; i <= PGN_LOG_OLD; i++)
+	{
+		if (reader->segments[i].rel == NULL)
+			continue;
+		index_endscan(reader->segments[i].scan);
+		ExecDropSingleTupleTableSlot(reader->segments[i].slot);
+		index_close(reader->segments[i].index, AccessShareLock);
+		table_close(reader->segments[i].rel, AccessShareLock);
+	}
+}

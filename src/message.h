@@ -1,0 +1,34 @@
+/*
+ * message.h
+ *		A message on its way in: what the sender gave, checked.
+ */
+#ifndef PIGEON_MESSAGE_H
+#define PIGEON_MESSAGE_H
+
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+/* One message to be written to the log.  NULL pointers are SQL NULLs. */
+typedef struct Message
+{
+	int64		message_id;		/* given by the log */
+	int64		log_key;		/* given by the log */
+	int16		segment;		/* given by the log */
+	text	   *body;
+	Jsonb	   *attributes;
+	text	   *group_id;
+	text	   *deduplication_id;
+	text	   *topic;
+	text	   *subject;
+	int64		replayed_message_id;	/* 0: none */
+} Message;
+
+extern void pgn_check_body(const text *body);
+extern int64 pgn_attributes_size(Jsonb *attributes);
+extern void pgn_check_size(int64 size, int64 limit, const char *name);
+extern void pgn_check_id(const text *id, const char *what);
+extern int64 pgn_interval(const Interval *interval, const char *what);
+extern TimestampTz pgn_timestamp_plus(TimestampTz time, int64 microseconds);
+
+#endif							/* PIGEON_MESSAGE_H */

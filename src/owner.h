@@ -1,0 +1,14 @@
+/*
+ * owner.h
+ *		SQL run as the owner of the extension.
+ */
+#ifndef PIGEON_OWNER_H
+#define PIGEON_OWNER_H
+
+#include "executor/spi.h"
+
+extern void pgn_owner_begin(void);
+extern void pgn_owner_execute(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls);
+extern void pgn_owner_end(void);
+
+#endif							/* PIGEON_OWNER_H */

@@ -1,0 +1,15 @@
+/*
+ * pigeon.h
+ *		Settings.
+ */
+#ifndef PIGEON_H
+#define PIGEON_H
+
+extern int	pgn_max_queues;
+extern int	pgn_log_segment_size;	/* kilobytes */
+extern int	pgn_log_segment_age;	/* seconds */
+extern bool pgn_durable_leases;
+extern int	pgn_max_visibility; /* seconds */
+extern int	pgn_poll_interval;	/* milliseconds */
+
+#endif							/* PIGEON_H */

@@ -1,0 +1,56 @@
+/*
+ * queue.h
+ *		What a backend knows of a queue: its attributes, its table, its rights.
+ */
+#ifndef PIGEON_QUEUE_H
+#define PIGEON_QUEUE_H
+
+#include "nodes/parsenodes.h"
+#include "storage/lockdefs.h"
+#include "utils/snapshot.h"
+
+/* Names are 1 to 80 characters of the database's encoding. */
+#define PGN_NAME_CHARS 80
+#define PGN_NAME_BYTES (PGN_NAME_CHARS * 4)
+
+/* Attributes of a queue; times in microseconds. */
+typedef struct QueueAttributes
+{
+	bool		fifo;
+	int64		visibility_timeout;
+	int64		delay;
+	int64		retention;
+	int64		wait_time;
+	int32		max_message_size;
+	char		dead_letter_queue[PGN_NAME_BYTES + 1];	/* empty: none */
+	int32		max_receive_count;	/* 0: none */
+	bool		content_based_deduplication;
+	bool		deduplicate_by_group;
+	bool		notify;
+} QueueAttributes;
+
+typedef struct Queue
+{
+	Oid			relid;			/* hash key: the table of deliveries */
+	int32		id;
+	bool		valid;			/* false: read the registry again */
+	char		name[PGN_NAME_BYTES + 1];
+	QueueAttributes attributes;
+	struct SharedQueue *shared; /* NULL: not looked up yet, or none */
+} Queue;
+
+extern void pgn_queue_init(void);
+extern Queue *pgn_queue_open(const char *name, AclMode rights, LOCKMODE lockmode);
+extern Queue *pgn_queue_find(const char *name);
+extern Queue *pgn_queue_find_by_id(int32 id);
+extern int32 *pgn_queue_ids(Snapshot snapshot, int *n);
+extern bool pgn_queue_lock(Queue *queue, LOCKMODE lockmode);
+extern bool pgn_queue_lock_now(Queue *queue, LOCKMODE lockmode);
+extern void pgn_queue_unlock(const Queue *queue, LOCKMODE lockmode);
+extern void pgn_queue_check_rights(const Queue *queue, AclMode rights);
+extern void pgn_queue_check_owner(const Queue *queue);
+extern void pgn_queue_unknown(const char *name) __attribute__((noreturn));
+extern Oid	pgn_schema(void);
+extern Oid	pgn_relation(const char *name);
+
+#endif							/* PIGEON_QUEUE_H */

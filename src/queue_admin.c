@@ -1,0 +1,682 @@
+/*
+ * queue_admin.c
+ *		create_queue, alter_queue, drop_queue, purge_queue and who may do what.
+ *
+ * A queue is a row in the registry and a table.  The table is created by and
+ * belongs to the caller, and its rights are the queue's rights; the registry
+ * belongs to the extension, so it is written as its owner.  Every attribute
+ * is checked before anything is written.
+ *
+ * Who creates or drops queues holds a lock on the registry until the end of
+ * the transaction; who only uses queues never waits for it.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/inval.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+
+#include "compat.h"
+#include "delivery.h"
+#include "message.h"
+#include "owner.h"
+#include "pigeon.h"
+#include "queue.h"
+#include "registry.h"
+#include "table.h"
+
+PG_FUNCTION_INFO_V1(pgn_create_queue);
+PG_FUNCTION_INFO_V1(pgn_alter_queue);
+PG_FUNCTION_INFO_V1(pgn_drop_queue);
+PG_FUNCTION_INFO_V1(pgn_purge_queue);
+PG_FUNCTION_INFO_V1(pgn_grant_access);
+PG_FUNCTION_INFO_V1(pgn_revoke_access);
+PG_FUNCTION_INFO_V1(pgn_forget_dropped_tables);
+
+#define MIN_RETENTION (60 * USECS_PER_SEC)
+#define MIN_MAX_MESSAGE_SIZE 1024
+#define MAX_MAX_MESSAGE_SIZE (512 * 1024 * 1024)
+#define DEFAULT_MAX_RECEIVE_COUNT 10
+#define MAX_TAGS 50
+#define MAX_TAG_KEY 128
+#define MAX_TAG_VALUE 256
+
+/* The arguments of create_queue, by position; alter_queue has most of them. */
+enum
+{
+	ARG_QUEUE,
+	ARG_FIFO,
+	ARG_VISIBILITY_TIMEOUT,
+	ARG_DELAY,
+	ARG_RETENTION,
+	ARG_WAIT_TIME,
+	ARG_MAX_MESSAGE_SIZE,
+	ARG_DEAD_LETTER_QUEUE,
+	ARG_MAX_RECEIVE_COUNT,
+	ARG_CONTENT_BASED_DEDUPLICATION,
+	ARG_DEDUPLICATION_SCOPE,
+	ARG_NOTIFY,
+	ARG_TAGS,
+	ARG_IF_NOT_EXISTS,
+	ARG_REDRIVE_ALLOW_POLICY,
+	NARGS
+};
+
+/* What the caller gave; an attribute that is not given has no value. */
+typedef struct Given
+{
+	NullableDatum args[NARGS];
+} Given;
+
+#define GIVEN(given, arg) (!(given)->args[arg].isnull)
+#define VALUE(given, arg) ((given)->args[arg].value)
+
+/* Fail because an attribute has a bad value. */
+static void
+bad_attribute(const char *problem, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s", problem),
+			 hint ? errhint("%s", hint) : 0));
+}
+
+/* The arguments of create_queue. */
+static void
+create_arguments(FunctionCallInfo fcinfo, Given *given)
+{
+	for (int i = 0; i < NARGS; i++)
+		given->args[i] = fcinfo->args[i];
+}
+
+/* The arguments of alter_queue, in their places of create_queue. */
+static void
+alter_arguments(FunctionCallInfo fcinfo, Given *given)
+{
+	static const int places[] = {
+		ARG_QUEUE, ARG_VISIBILITY_TIMEOUT, ARG_DELAY, ARG_RETENTION, ARG_WAIT_TIME,
+		ARG_MAX_MESSAGE_SIZE, ARG_DEAD_LETTER_QUEUE, ARG_MAX_RECEIVE_COUNT,
+		ARG_CONTENT_BASED_DEDUPLICATION, ARG_DEDUPLICATION_SCOPE, ARG_NOTIFY, ARG_TAGS,
+		ARG_REDRIVE_ALLOW_POLICY
+	};
+
+	for (int i = 0; i < NARGS; i++)
+		given->args[i].isnull = true;
+	for (int i = 0; i < lengthof(places); i++)
+		given->args[places[i]] = fcinfo->args[i];
+}
+
+/* The name argument, checked to be one that a queue may have. */
+static char *
+name_argument(const Given *given)
+{
+	char	   *name;
+	int			chars;
+
+	if (!GIVEN(given, ARG_QUEUE))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("queue must not be null")));
+	name = TextDatumGetCString(VALUE(given, ARG_QUEUE));
+	chars = pg_mbstrlen(name);
+	if (chars < 1 || chars > PGN_NAME_CHARS)
+		bad_attribute("a queue's name must have 1 to 80 characters", NULL);
+	return name;
+}
+
+/* Fail unless the tags are what SQS allows. */
+static void
+check_tags(Jsonb *tags)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	if (!JB_ROOT_IS_OBJECT(tags))
+		bad_attribute("tags must be a JSON object", "For example: {\"team\": \"shipping\"}.");
+	if (JB_ROOT_COUNT(tags) > MAX_TAGS)
+		bad_attribute("there may be at most 50 tags", NULL);
+	it = JsonbIteratorInit(&tags->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY &&
+			(value.val.string.len == 0 ||
+			 pg_mbstrlen_with_len(value.val.string.val, value.val.string.len) > MAX_TAG_KEY))
+			bad_attribute("a tag's key must have 1 to 128 characters", NULL);
+		if (token == WJB_VALUE &&
+			(value.type != jbvString ||
+			 pg_mbstrlen_with_len(value.val.string.val, value.val.string.len) > MAX_TAG_VALUE))
+			bad_attribute("a tag's value must be a string of at most 256 characters", NULL);
+	}
+}
+
+/* Fail unless the policy is an array of names, each once; return whether it has this one or '*'. */
+static bool
+policy_allows(ArrayType *policy, const char *queue)
+{
+	Datum	   *names;
+	bool	   *nulls;
+	int			n;
+	bool		allows = false;
+
+	if (ARR_NDIM(policy) > 1)
+		bad_attribute("redrive_allow_policy must be a one-dimensional array", NULL);
+	deconstruct_array(policy, TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *name;
+
+		if (nulls[i])
+			bad_attribute("redrive_allow_policy must not have null elements", NULL);
+		name = TextDatumGetCString(names[i]);
+		if (queue && (strcmp(name, "*") == 0 || strcmp(name, queue) == 0))
+			allows = true;
+	}
+	return allows;
+}
+
+/* An interval attribute, if given. */
+static void
+apply_interval(const Given *given, int arg, const char *what, int64 *attribute)
+{
+	if (GIVEN(given, arg))
+		*attribute = pgn_interval(DatumGetIntervalP(VALUE(given, arg)), what);
+}
+
+/* The attributes of dead-lettering. */
+static void
+apply_dead_letters(const Given *given, QueueAttributes *a)
+{
+	if (GIVEN(given, ARG_DEAD_LETTER_QUEUE))
+	{
+		char	   *name = TextDatumGetCString(VALUE(given, ARG_DEAD_LETTER_QUEUE));
+
+		if (strlen(name) > PGN_NAME_BYTES)
+			pgn_queue_unknown(name);
+		strcpy(a->dead_letter_queue, name);
+		if (name[0] == '\0')
+			a->max_receive_count = 0;
+		else if (a->max_receive_count == 0)
+			a->max_receive_count = DEFAULT_MAX_RECEIVE_COUNT;
+	}
+	if (GIVEN(given, ARG_MAX_RECEIVE_COUNT))
+	{
+		a->max_receive_count = DatumGetInt32(VALUE(given, ARG_MAX_RECEIVE_COUNT));
+		if (a->max_receive_count < 1)
+			bad_attribute("max_receive_count must be at least 1", NULL);
+		if (a->dead_letter_queue[0] == '\0')
+			bad_attribute("max_receive_count needs a dead_letter_queue", NULL);
+	}
+}
+
+/* The attributes that only FIFO queues have. */
+static void
+apply_fifo(const Given *given, QueueAttributes *a)
+{
+	if (GIVEN(given, ARG_CONTENT_BASED_DEDUPLICATION))
+		a->content_based_deduplication = DatumGetBool(VALUE(given, ARG_CONTENT_BASED_DEDUPLICATION));
+	if (GIVEN(given, ARG_DEDUPLICATION_SCOPE))
+	{
+		char	   *scope = TextDatumGetCString(VALUE(given, ARG_DEDUPLICATION_SCOPE));
+
+		if (strcmp(scope, "queue") != 0 && strcmp(scope, "message_group") != 0)
+			bad_attribute("deduplication_scope must be \"queue\" or \"message_group\"", NULL);
+		a->deduplicate_by_group = strcmp(scope, "message_group") == 0;
+	}
+	if (!a->fifo && (a->content_based_deduplication || a->deduplicate_by_group))
+		bad_attribute("only FIFO queues have deduplication attributes", NULL);
+}
+
+/* Change attributes to what the caller gave, and check the result. */
+static void
+apply(const Given *given, const char *name, QueueAttributes *a)
+{
+	apply_interval(given, ARG_VISIBILITY_TIMEOUT, "visibility_timeout", &a->visibility_timeout);
+	apply_interval(given, ARG_DELAY, "delay", &a->delay);
+	apply_interval(given, ARG_RETENTION, "retention", &a->retention);
+	apply_interval(given, ARG_WAIT_TIME, "wait_time", &a->wait_time);
+	if (a->visibility_timeout > pgn_max_visibility * USECS_PER_SEC)
+		bad_attribute("visibility_timeout is longer than the setting pigeon.max_visibility allows", NULL);
+	if (a->retention < MIN_RETENTION)
+		bad_attribute("retention must be at least 60 seconds", NULL);
+	if (GIVEN(given, ARG_MAX_MESSAGE_SIZE))
+		a->max_message_size = DatumGetInt32(VALUE(given, ARG_MAX_MESSAGE_SIZE));
+	if (a->max_message_size < MIN_MAX_MESSAGE_SIZE || a->max_message_size > MAX_MAX_MESSAGE_SIZE)
+		bad_attribute("max_message_size must be between 1024 and 536870912 bytes", NULL);
+	apply_dead_letters(given, a);
+	apply_fifo(given, a);
+	if (GIVEN(given, ARG_NOTIFY))
+		a->notify = DatumGetBool(VALUE(given, ARG_NOTIFY));
+	if (a->notify && strlen("pigeon.") + strlen(name) >= NAMEDATALEN)
+		bad_attribute("the queue's name is too long for notify",
+					  "The channel \"pigeon.<queue>\" must fit into 63 bytes.");
+	if (GIVEN(given, ARG_TAGS))
+		check_tags(DatumGetJsonbP(VALUE(given, ARG_TAGS)));
+	if (GIVEN(given, ARG_REDRIVE_ALLOW_POLICY))
+		(void) policy_allows(DatumGetArrayTypeP(VALUE(given, ARG_REDRIVE_ALLOW_POLICY)), NULL);
+}
+
+/* The registry's tags and redrive allow policy of a queue. */
+static void
+read_documents(const Queue *queue, Datum *tags, Datum *policy)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(queue->id)};
+	MemoryContext caller = CurrentMemoryContext;
+	bool		isnull;
+
+	pgn_owner_begin();
+	pgn_owner_execute("SELECT tags, redrive_allow_policy FROM pigeon.queue WHERE id = $1",
+					  1, types, values, NULL);
+	if (SPI_processed != 1)
+		elog(ERROR, "queue \"%s\" is not in the registry", queue->name);
+	*tags = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	*policy = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
+	MemoryContextSwitchTo(caller);
+	*tags = PointerGetDatum(PG_DETOAST_DATUM_COPY(*tags));
+	*policy = PointerGetDatum(PG_DETOAST_DATUM_COPY(*policy));
+	pgn_owner_end();
+}
+
+/* Fail unless the queue may name its dead-letter queue. */
+static void
+check_dead_letter_queue(const char *name, const QueueAttributes *a)
+{
+	Queue	   *target;
+	Datum		tags,
+				policy;
+
+	if (strcmp(name, a->dead_letter_queue) == 0)
+		bad_attribute("a queue cannot be its own dead-letter queue", NULL);
+	target = pgn_queue_find(a->dead_letter_queue);
+	if (target == NULL)
+		pgn_queue_unknown(a->dead_letter_queue);
+	pgn_queue_check_owner(target);
+	if (target->attributes.fifo != a->fifo)
+		bad_attribute("a dead-letter queue must be of the same kind as its source queue",
+					  "The dead-letter queue of a FIFO queue is a FIFO queue.");
+	read_documents(target, &tags, &policy);
+	if (!policy_allows(DatumGetArrayTypeP(policy), name))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("queue \"%s\" may not name queue \"%s\" as its dead-letter queue",
+						name, target->name),
+				 errhint("Change redrive_allow_policy of the dead-letter queue.")));
+}
+
+/* Write a queue to the registry: a new row, or (if "id" is there) its new attributes. */
+static void
+write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a, const Given *given)
+{
+	Oid			types[] = {INT4OID, TEXTOID, BOOLOID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID,
+		TEXTOID, INT4OID, TEXTARRAYOID, BOOLOID, TEXTOID, BOOLOID, JSONBOID};
+	Datum		values[] = {
+		Int32GetDatum(id), CStringGetTextDatum(name), BoolGetDatum(a->fifo),
+		Int64GetDatum(a->visibility_timeout), Int64GetDatum(a->delay),
+		Int64GetDatum(a->retention), Int64GetDatum(a->wait_time),
+		Int32GetDatum(a->max_message_size), CStringGetTextDatum(a->dead_letter_queue),
+		Int32GetDatum(a->max_receive_count), VALUE(given, ARG_REDRIVE_ALLOW_POLICY),
+		BoolGetDatum(a->content_based_deduplication),
+		CStringGetTextDatum(a->deduplicate_by_group ? "message_group" : "queue"),
+		BoolGetDatum(a->notify), VALUE(given, ARG_TAGS)
+	};
+	char		nulls[lengthof(values) + 1];
+
+	memset(nulls, ' ', sizeof(nulls));
+	if (a->dead_letter_queue[0] == '\0')
+		nulls[Anum_queue_dead_letter_queue - 1] = 'n';
+	if (a->max_receive_count == 0)
+		nulls[Anum_queue_max_receive_count - 1] = 'n';
+	if (!GIVEN(given, ARG_REDRIVE_ALLOW_POLICY))
+		nulls[Anum_queue_redrive_allow_policy - 1] = 'n';
+	if (!GIVEN(given, ARG_TAGS))
+		nulls[Anum_queue_tags - 1] = 'n';
+
+	pgn_owner_begin();
+	pgn_owner_execute(is_new ?
+					  "INSERT INTO pigeon.queue VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
+					  " coalesce($11, '{*}'), $12, $13, $14, coalesce($15, '{}'))" :
+					  "UPDATE pigeon.queue SET name = $2, fifo = $3, visibility_timeout = $4, delay = $5,"
+					  " retention = $6, wait_time = $7, max_message_size = $8, dead_letter_queue = $9,"
+					  " max_receive_count = $10, redrive_allow_policy = coalesce($11, redrive_allow_policy),"
+					  " content_based_deduplication = $12, deduplication_scope = $13, notify = $14,"
+					  " tags = coalesce($15, tags), altered_at = now() WHERE id = $1",
+					  lengthof(values), types, values, nulls);
+	pgn_owner_end();
+}
+
+/* Fail if the existing queue differs in what the caller of create_queue gave. */
+static void
+check_same(const Queue *queue, const Given *given)
+{
+	QueueAttributes old = queue->attributes,
+				new = queue->attributes;
+	Datum		tags,
+				policy;
+	const char *differs = NULL;
+
+	if (GIVEN(given, ARG_FIFO))
+		new.fifo = DatumGetBool(VALUE(given, ARG_FIFO));
+	apply(given, queue->name, &new);
+	read_documents(queue, &tags, &policy);
+
+#define COMPARE(attribute) if (old.attribute != new.attribute) differs = #attribute
+	COMPARE(notify);
+	COMPARE(content_based_deduplication);
+	COMPARE(max_receive_count);
+	COMPARE(max_message_size);
+	COMPARE(wait_time);
+	COMPARE(retention);
+	COMPARE(delay);
+	COMPARE(visibility_timeout);
+	COMPARE(fifo);
+#undef COMPARE
+	if (old.deduplicate_by_group != new.deduplicate_by_group)
+		differs = "deduplication_scope";
+	if (strcmp(old.dead_letter_queue, new.dead_letter_queue) != 0)
+		differs = "dead_letter_queue";
+	if (GIVEN(given, ARG_TAGS) &&
+		!DatumGetBool(DirectFunctionCall2(jsonb_eq, VALUE(given, ARG_TAGS), tags)))
+		differs = "tags";
+	if (GIVEN(given, ARG_REDRIVE_ALLOW_POLICY) &&
+		!datumIsEqual(PointerGetDatum(PG_DETOAST_DATUM(VALUE(given, ARG_REDRIVE_ALLOW_POLICY))),
+					  policy, false, -1))
+		differs = "redrive_allow_policy";
+	if (differs)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("queue \"%s\" already exists with another %s", queue->name, differs),
+				 errhint("Change the attribute with pigeon.alter_queue().")));
+}
+
+/* create_queue(queue, fifo, visibility_timeout, ...) */
+Datum
+pgn_create_queue(PG_FUNCTION_ARGS)
+{
+	QueueAttributes a = {
+		.visibility_timeout = 30 * USECS_PER_SEC,
+		.retention = 4 * USECS_PER_DAY,
+		.max_message_size = 1024 * 1024
+	};
+	Given		given;
+	char	   *name;
+	Queue	   *existing;
+	int32		id;
+
+	pgn_begin_write("pigeon.create_queue()");
+	create_arguments(fcinfo, &given);
+	name = name_argument(&given);
+	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
+
+	existing = pgn_queue_find(name);
+	if (existing)
+	{
+		if (!GIVEN(&given, ARG_IF_NOT_EXISTS) || !DatumGetBool(VALUE(&given, ARG_IF_NOT_EXISTS)))
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("queue \"%s\" already exists", name),
+					 errhint("Pass if_not_exists => true if it may.")));
+		check_same(existing, &given);
+		PG_RETURN_VOID();
+	}
+
+	if (GIVEN(&given, ARG_FIFO))
+		a.fifo = DatumGetBool(VALUE(&given, ARG_FIFO));
+	if (a.fifo)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("this version of pigeon has no FIFO queues")));
+	apply(&given, name, &a);
+	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to create a queue"),
+				 errhint("Creating queues needs CREATE on schema pigeon.")));
+	if (a.dead_letter_queue[0] != '\0')
+		check_dead_letter_queue(name, &a);
+
+	id = nextval_internal(pgn_relation("queue_id_seq"), false);
+	SPI_connect();
+	if (SPI_execute(pgn_delivery_table_sql(id), false, 0) < 0)
+		elog(ERROR, "could not create the table of queue \"%s\"", name);
+	SPI_finish();
+	write_registry(true, id, name, &a, &given);
+	PG_RETURN_VOID();
+}
+
+/* The queue that the arguments name, locked; the caller must be its owner. */
+static Queue *
+open_own_queue(const char *name, LOCKMODE lockmode)
+{
+	Queue	   *queue = pgn_queue_open(name, 0, lockmode);
+
+	pgn_queue_check_owner(queue);
+	return queue;
+}
+
+/* alter_queue(queue, visibility_timeout, ...) */
+Datum
+pgn_alter_queue(PG_FUNCTION_ARGS)
+{
+	Given		given;
+	Queue	   *queue;
+	QueueAttributes a;
+
+	pgn_begin_write("pigeon.alter_queue()");
+	alter_arguments(fcinfo, &given);
+	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
+	queue = open_own_queue(name_argument(&given), AccessShareLock);
+	a = queue->attributes;
+	apply(&given, queue->name, &a);
+	if (a.deduplicate_by_group != queue->attributes.deduplicate_by_group)
+		bad_attribute("deduplication_scope cannot be changed", "Create another queue.");
+	if (GIVEN(&given, ARG_DEAD_LETTER_QUEUE) && a.dead_letter_queue[0] != '\0')
+		check_dead_letter_queue(queue->name, &a);
+	write_registry(false, queue->id, queue->name, &a, &given);
+	CacheInvalidateRelcacheByRelid(queue->relid);
+	PG_RETURN_VOID();
+}
+
+/* Take queues out of the registry; "ids" is an array of their numbers. */
+static void
+forget_queues(Datum ids)
+{
+	Oid			types[] = {INT4ARRAYOID};
+
+	pgn_owner_begin();
+	pgn_owner_execute("DELETE FROM pigeon.queue WHERE id = ANY ($1)", 1, types, &ids, NULL);
+	pgn_owner_end();
+}
+
+/* drop_queue(queue, if_exists) */
+Datum
+pgn_drop_queue(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Queue	   *queue;
+	Datum		id;
+
+	pgn_begin_write("pigeon.drop_queue()");
+	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
+	if (PG_GETARG_BOOL(1) && pgn_queue_find(name) == NULL)
+		PG_RETURN_BOOL(false);
+	queue = open_own_queue(name, AccessExclusiveLock);
+	id = Int32GetDatum(queue->id);
+	SPI_connect();
+	if (SPI_execute(psprintf("DROP TABLE pigeon.q_%d", queue->id), false, 0) < 0)
+		elog(ERROR, "could not drop the table of queue \"%s\"", name);
+	SPI_finish();
+	/* The event trigger did this, unless somebody disabled it. */
+	forget_queues(PointerGetDatum(construct_array(&id, 1, INT4OID, 4, true, TYPALIGN_INT)));
+	PG_RETURN_BOOL(true);
+}
+
+/* Event trigger on sql_drop: forget the queues whose tables were dropped. */
+Datum
+pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
+{
+	bool		isnull;
+	Datum		ids;
+
+	/* Nothing to do when the extension itself is going. */
+	if (!OidIsValid(get_namespace_oid("pigeon", true)) || !OidIsValid(pgn_relation("queue")))
+		PG_RETURN_NULL();
+
+	SPI_connect();
+	if (SPI_execute("SELECT array_agg(substr(object_name, 3)::integer)"
+					" FROM pg_event_trigger_dropped_objects()"
+					" WHERE object_type = 'table' AND schema_name = 'pigeon'"
+					" AND object_name ~ '^q_[0-9]{1,9}$'", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not list the dropped tables");
+	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (!isnull)
+		forget_queues(ids);
+	SPI_finish();
+	PG_RETURN_NULL();
+}
+
+/* Delete all deliveries that nobody holds; how many they were. */
+static int64
+delete_deliveries(Queue *queue)
+{
+	DeliveryTable deliveries;
+	DeliveryScan scan;
+	DeliveryVersion version;
+	int64		n = 0;
+
+	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
+	pgn_message_scan_begin(&scan, &deliveries, 0, PG_INT64_MAX, NULL);
+	while (pgn_scan_next(&scan, &version))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!version.uncommitted && !version.held &&
+			pgn_delivery_delete(&deliveries, &version.tid, false) == TM_Ok)
+			n++;
+	}
+	pgn_scan_end(&scan);
+	pgn_deliveries_close(&deliveries, NoLock);
+	return n;
+}
+
+/* Truncate the deliveries; how many they were.  The table is locked exclusively. */
+static int64
+truncate_deliveries(Queue *queue)
+{
+	bool		isnull;
+	int64		n;
+
+	SPI_connect();
+	if (SPI_execute(psprintf("SELECT count(*) FROM pigeon.q_%d", queue->id), false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not count the messages of queue \"%s\"", queue->name);
+	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	if (SPI_execute(psprintf("TRUNCATE pigeon.q_%d", queue->id), false, 0) < 0)
+		elog(ERROR, "could not truncate the table of queue \"%s\"", queue->name);
+	SPI_finish();
+	return n;
+}
+
+/*
+ * purge_queue(queue): by truncation if nobody uses the queue right now, row by
+ * row otherwise; messages that an open transaction holds then stay.
+ */
+Datum
+pgn_purge_queue(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Queue	   *queue;
+
+	pgn_begin_write("pigeon.purge_queue()");
+	queue = pgn_queue_open(name, ACL_TRUNCATE, RowExclusiveLock);
+	if (pgn_queue_lock_now(queue, AccessExclusiveLock))
+	{
+		int64		n;
+
+		pgn_owner_begin();
+		n = truncate_deliveries(queue);
+		pgn_owner_end();
+		PG_RETURN_INT64(n);
+	}
+	PG_RETURN_INT64(delete_deliveries(queue));
+}
+
+/* The SQL privilege of an action on a queue, NULL if there is no such action. */
+static const char *
+privilege_of_action(const char *action)
+{
+	static const char *const actions[][2] = {
+		{"send", "INSERT"}, {"receive", "UPDATE"}, {"delete", "DELETE"},
+		{"peek", "SELECT"}, {"purge", "TRUNCATE"}
+	};
+
+	for (int i = 0; i < lengthof(actions); i++)
+		if (strcmp(action, actions[i][0]) == 0)
+			return actions[i][1];
+	return NULL;
+}
+
+/* Grant or revoke the actions that are the third argument. */
+static void
+change_access(FunctionCallInfo fcinfo, const char *verb, const char *preposition)
+{
+	Queue	   *queue = open_own_queue(text_to_cstring(PG_GETARG_TEXT_PP(0)), AccessShareLock);
+	const char *grantee = NameStr(*PG_GETARG_NAME(1));
+	StringInfoData privileges;
+	Datum	   *actions;
+	bool	   *nulls;
+	int			n;
+
+	initStringInfo(&privileges);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), TEXTOID, -1, false, TYPALIGN_INT, &actions, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		const char *action = nulls[i] ? "" : TextDatumGetCString(actions[i]);
+		const char *privilege = privilege_of_action(action);
+
+		if (privilege == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("unknown action \"%s\"", action),
+					 errhint("Actions are send, receive, delete, peek and purge.")));
+		appendStringInfo(&privileges, "%s%s", i > 0 ? ", " : "", privilege);
+	}
+	if (n == 0)
+		bad_attribute("there must be at least one action", NULL);
+
+	SPI_connect();
+	if (SPI_execute(psprintf("%s %s ON TABLE pigeon.q_%d %s %s", verb, privileges.data, queue->id,
+							 preposition,
+							 strcmp(grantee, "public") == 0 ? "PUBLIC" : quote_identifier(grantee)),
+					false, 0) < 0)
+		elog(ERROR, "could not change the rights on queue \"%s\"", queue->name);
+	SPI_finish();
+}
+
+/* grant_access(queue, grantee, actions) */
+Datum
+pgn_grant_access(PG_FUNCTION_ARGS)
+{
+	pgn_begin_write("pigeon.grant_access()");
+	change_access(fcinfo, "GRANT", "TO");
+	PG_RETURN_VOID();
+}
+
+/* revoke_access(queue, grantee, actions) */
+Datum
+pgn_revoke_access(PG_FUNCTION_ARGS)
+{
+	pgn_begin_write("pigeon.revoke_access()");
+	change_access(fcinfo, "REVOKE", "FROM");
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,413 @@
+/*
+ * receive.c
+ *		receive, pop and peek.
+ *
+ * A receive serves what is due in the retry lane first (messages that were
+ * received once or twice and came back), then the normal lane, each the
+ * longest due first.  On its way it deletes what has outlived the queue's
+ * retention and moves what was received too often to the dead-letter queue;
+ * it does so for a bounded number of messages, so that it returns soon.
+ *
+ * It never waits: neither for another receiver nor for a sender, nor, when it
+ * finds nothing, with any lock on the queue.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "dead_letter.h"
+#include "delivery.h"
+#include "durability.h"
+#include "frontier.h"
+#include "log.h"
+#include "pigeon.h"
+#include "receipt.h"
+#include "wakeup.h"
+
+PG_FUNCTION_INFO_V1(pgn_receive);
+PG_FUNCTION_INFO_V1(pgn_pop);
+PG_FUNCTION_INFO_V1(pgn_peek);
+
+#define MAX_MESSAGES 100000
+
+/* How many expired messages and dead letters one receive clears away. */
+#define MAX_CLEARED 1000
+
+/* Columns of pigeon.message, in order. */
+enum
+{
+	Anum_message_message_id = 1,
+	Anum_message_receipt,
+	Anum_message_body,
+	Anum_message_attributes,
+	Anum_message_receive_count,
+	Anum_message_sent_at,
+	Anum_message_first_received_at,
+	Anum_message_visible_at,
+	Anum_message_group_id,
+	Anum_message_deduplication_id,
+	Anum_message_sequence_number,
+	Anum_message_sender,
+	Anum_message_topic,
+	Anum_message_subject,
+	Anum_message_dead_letter_source,
+	Anum_message_replayed_message_id,
+	Natts_message = Anum_message_replayed_message_id
+};
+
+/*
+ * Advancing the frontier costs a second look at the range that is skipped, so
+ * a backend does it for so many messages at a time only.
+ */
+#define ADVANCE_AFTER 16
+static int	received_since_advance = ADVANCE_AFTER;
+
+/* One call of receive, pop or peek. */
+typedef struct Receive
+{
+	ReturnSetInfo *rsinfo;		/* where the messages go */
+	LogReader	reader;
+	MemoryContext per_message;
+	int			max_messages;
+	int			found;
+	int			cleared;		/* expired or moved on the way */
+	bool		pop;			/* delete what is received */
+	int64		visibility_timeout; /* microseconds */
+	bool		advance;		/* advance the frontier on the way */
+} Receive;
+
+/* The max_messages argument, checked. */
+static int
+max_messages_argument(FunctionCallInfo fcinfo)
+{
+	int			n = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
+
+	if (n < 1 || n > MAX_MESSAGES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_messages must be between 1 and %d", MAX_MESSAGES)));
+	return n;
+}
+
+/* The queue argument as a string. */
+static char *
+queue_argument(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("queue must not be null")));
+	return text_to_cstring(PG_GETARG_TEXT_PP(0));
+}
+
+/* Prepare for returning messages. */
+static void
+begin_receive(Receive *receive, FunctionCallInfo fcinfo)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	receive->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	receive->max_messages = max_messages_argument(fcinfo);
+	receive->found = receive->cleared = 0;
+	receive->per_message = AllocSetContextCreate(CurrentMemoryContext, "pigeon message",
+												 ALLOCSET_DEFAULT_SIZES);
+	pgn_log_reader_open(&receive->reader);
+}
+
+/* Give back what is not needed after the last message. */
+static void
+end_receive(Receive *receive)
+{
+	pgn_log_reader_close(&receive->reader);
+	MemoryContextDelete(receive->per_message);
+}
+
+/* A timestamp for the result, NULL for PGN_NEVER. */
+static Datum
+time_or_null(TimestampTz time, bool *isnull)
+{
+	*isnull = time == PGN_NEVER;
+	return TimestampTzGetDatum(time);
+}
+
+/*
+ * Read the message of a delivery and add it to the result.  "receipt" is NULL
+ * when there is none to give.
+ */
+static void
+return_message(Receive *receive, const Queue *queue, const Delivery *row, Receipt *receipt)
+{
+	MemoryContext old = MemoryContextSwitchTo(receive->per_message);
+	LogEntry	entry;
+	Datum		values[Natts_message] = {0};
+	bool		isnull[Natts_message];
+
+	if (!pgn_log_read(&receive->reader, row->message_id, row->log_key, row->segment, &entry))
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("message " INT64_FORMAT " of queue \"%s\" is not in the message log",
+						row->message_id, queue->name)));
+		MemoryContextSwitchTo(old);
+		return;
+	}
+
+	memset(isnull, true, sizeof(isnull));
+#define SET(column, value) \
+	(values[Anum_message_##column - 1] = (value), isnull[Anum_message_##column - 1] = false)
+#define COPY(column) \
+	(values[Anum_message_##column - 1] = entry.values[Anum_log_##column - 1], \
+	 isnull[Anum_message_##column - 1] = entry.isnull[Anum_log_##column - 1])
+	SET(message_id, Int64GetDatum(row->message_id));
+	if (receipt)
+		SET(receipt, PointerGetDatum(receipt));
+	COPY(body);
+	COPY(attributes);
+	SET(receive_count, Int32GetDatum(row->receive_count));
+	SET(sent_at, TimestampTzGetDatum(row->enqueued_at));
+	values[Anum_message_first_received_at - 1] =
+		time_or_null(row->first_received_at, &isnull[Anum_message_first_received_at - 1]);
+	SET(visible_at, TimestampTzGetDatum(row->visible_at));
+	COPY(group_id);
+	COPY(deduplication_id);
+	if (queue->attributes.fifo)
+		SET(sequence_number, Int64GetDatum(row->message_id));
+	COPY(sender);
+	COPY(topic);
+	COPY(subject);
+	if (row->source != 0)
+	{
+		Queue	   *source = pgn_queue_find_by_id(row->source);
+
+		if (source)
+			SET(dead_letter_source, CStringGetTextDatum(source->name));
+	}
+	COPY(replayed_message_id);
+#undef SET
+#undef COPY
+	tuplestore_putvalues(receive->rsinfo->setResult, receive->rsinfo->setDesc, values, isnull);
+	receive->found++;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(receive->per_message);
+}
+
+/*
+ * Claim a delivery: lease it, or delete it if this is a pop.  False if
+ * somebody else was faster.  "now" is the time up to which the scan looks; a
+ * new visibility is always later, so the scan does not meet the row again.
+ */
+static bool
+claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, TimestampTz now)
+{
+	Delivery   *row = &version->row;
+
+	row->receive_count++;
+	row->queue_receive_count++;
+	row->received_at = now;
+	if (row->first_received_at == PGN_NEVER)
+		row->first_received_at = now;
+	if (receive->pop)
+		return pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok;
+
+	row->lease = (int32) pg_prng_uint32(&pg_global_prng_state);
+	row->visible_at = now + Max(receive->visibility_timeout, 1);
+	row->lane = pgn_received_too_often(deliveries->queue, row) ? PGN_LANE_FINAL :
+		row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
+	return pgn_delivery_update(deliveries, &version->tid, row, false) == TM_Ok;
+}
+
+/*
+ * Advance the frontier of a lane to the first entry that a scan returned, and
+ * look at the range that is skipped from now on once more; see frontier.c.
+ */
+static void
+advance_frontier(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz first)
+{
+	DeliveryScan scan;
+	DeliveryVersion version;
+
+	if (!pgn_frontier_advance(deliveries->queue, lane, from, first))
+		return;
+	pgn_due_scan_begin(&scan, deliveries, lane, from, first - 1);
+	if (pgn_scan_next(&scan, &version))
+		pgn_frontier_lower(deliveries->queue, lane, version.row.visible_at);
+	pgn_scan_end(&scan);
+}
+
+/* Receive what is due in one lane, until there is enough. */
+static void
+receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
+			 int16 lane, TimestampTz now)
+{
+	Queue	   *queue = deliveries->queue;
+	TimestampTz frontier = pgn_frontier(queue, lane);
+	TimestampTz first = now;	/* the first entry that is not dead */
+	bool		returned_any = false;
+	DeliveryScan scan;
+	DeliveryVersion version;
+
+	pgn_due_scan_begin(&scan, deliveries, lane, frontier, now);
+	while (receive->found < receive->max_messages && receive->cleared < MAX_CLEARED &&
+		   pgn_scan_next(&scan, &version))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!returned_any)
+			first = version.row.visible_at;
+		returned_any = true;
+		if (version.uncommitted || version.held)
+			continue;
+		if (pgn_delivery_expired(queue, &version.row, now))
+		{
+			(void) pgn_delivery_delete(deliveries, &version.tid, false);
+			receive->cleared++;
+			continue;
+		}
+		if (pgn_received_too_often(queue, &version.row) &&
+			pgn_dead_letter(letters, &version, now) != DEAD_LETTER_MISSING)
+		{
+			receive->cleared++;
+			continue;
+		}
+		if (claim(receive, deliveries, &version, now))
+		{
+			Receipt		receipt = {
+				.message_id = version.row.message_id,
+				.queue_id = queue->id,
+				.home = version.row.home,
+				.lease = version.row.lease
+			};
+
+			return_message(receive, queue, &version.row, receive->pop ? NULL : &receipt);
+		}
+	}
+	pgn_scan_end(&scan);
+	if (receive->advance && first > frontier)
+		advance_frontier(deliveries, lane, frontier, first);
+}
+
+/* Has this transaction written anything, here or elsewhere? */
+static bool
+wrote_something(void)
+{
+	return TransactionIdIsValid(GetTopTransactionIdIfAny());
+}
+
+/* Receive what is due now.  The queue is locked. */
+static void
+receive_due(Receive *receive, Queue *queue)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DeliveryTable deliveries;
+	DeadLetters letters;
+
+	receive->advance = received_since_advance >= ADVANCE_AFTER && !wrote_something();
+	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
+	pgn_dead_letters_begin(&letters, &deliveries);
+	do
+	{
+		receive_lane(receive, &deliveries, &letters, PGN_LANE_FINAL, now);
+		receive_lane(receive, &deliveries, &letters, PGN_LANE_RETRY, now);
+		receive_lane(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
+	} while (receive->found + receive->cleared == 0 && pgn_frontier_doubt(queue, now));
+	pgn_dead_letters_end(&letters);
+	pgn_deliveries_close(&deliveries, NoLock);
+	received_since_advance = receive->advance ? 0 : received_since_advance + receive->found;
+}
+
+/* The visibility timeout of a receive: the argument, or else the queue's. */
+static int64
+visibility_timeout(FunctionCallInfo fcinfo, int argno, const Queue *queue)
+{
+	int64		timeout;
+
+	if (PG_ARGISNULL(argno))
+		return queue->attributes.visibility_timeout;
+	timeout = pgn_interval(PG_GETARG_INTERVAL_P(argno), "visibility_timeout");
+	if (timeout > pgn_max_visibility * USECS_PER_SEC)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("visibility_timeout must not be longer than %d seconds", pgn_max_visibility),
+				 errhint("The limit is the setting pigeon.max_visibility.")));
+	return timeout;
+}
+
+/* receive(queue, max_messages, visibility_timeout, wait_time) */
+Datum
+pgn_receive(PG_FUNCTION_ARGS)
+{
+	char	   *name = queue_argument(fcinfo);
+	TimestampTz wait_until = 0;
+	Receive		receive = {0};
+
+	pgn_begin_write("pigeon.receive()");
+	begin_receive(&receive, fcinfo);
+	for (;;)
+	{
+		Queue	   *queue = pgn_queue_open(name, ACL_UPDATE, RowExclusiveLock);
+
+		receive.visibility_timeout = visibility_timeout(fcinfo, 2, queue);
+		if (wait_until == 0)
+			wait_until = pgn_timestamp_plus(GetCurrentTimestamp(),
+											PG_ARGISNULL(3) ? queue->attributes.wait_time :
+											pgn_interval(PG_GETARG_INTERVAL_P(3), "wait_time"));
+		pgn_lease_begin();
+		receive_due(&receive, queue);
+		pgn_lease_end();
+		if (receive.found > 0 || GetCurrentTimestamp() >= wait_until)
+			break;
+		receive.cleared = 0;
+		pgn_queue_unlock(queue, RowExclusiveLock);
+		pgn_wait_for_messages(queue, wait_until);
+	}
+	end_receive(&receive);
+	return (Datum) 0;
+}
+
+/* pop(queue, max_messages) */
+Datum
+pgn_pop(PG_FUNCTION_ARGS)
+{
+	Receive		receive = {0};
+	Queue	   *queue;
+
+	pgn_begin_write("pigeon.pop()");
+	begin_receive(&receive, fcinfo);
+	queue = pgn_queue_open(queue_argument(fcinfo), ACL_UPDATE | ACL_DELETE, RowExclusiveLock);
+	receive.pop = true;
+	receive_due(&receive, queue);
+	end_receive(&receive);
+	return (Datum) 0;
+}
+
+/* peek(queue, max_messages): in the order of message_id */
+Datum
+pgn_peek(PG_FUNCTION_ARGS)
+{
+	Receive		receive = {0};
+	TimestampTz now = GetCurrentTimestamp();
+	Queue	   *queue;
+	DeliveryTable deliveries;
+	DeliveryScan scan;
+	DeliveryVersion version;
+
+	begin_receive(&receive, fcinfo);
+	queue = pgn_queue_open(queue_argument(fcinfo), ACL_SELECT, AccessShareLock);
+	pgn_deliveries_open(&deliveries, queue, AccessShareLock);
+	pgn_message_scan_begin(&scan, &deliveries, 0, PG_INT64_MAX, NULL);
+	while (receive.found < receive.max_messages && pgn_scan_next(&scan, &version))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!version.uncommitted && !pgn_delivery_expired(queue, &version.row, now))
+			return_message(&receive, queue, &version.row, NULL);
+	}
+	pgn_scan_end(&scan);
+	pgn_deliveries_close(&deliveries, AccessShareLock);
+	end_receive(&receive);
+	return (Datum) 0;
+}

@@ -1,0 +1,434 @@
+/*
+ * redrive.c
+ *		Redrive tasks: moving dead letters back.
+ *
+ * A task is a row in pigeon.redrive_task.  It advances in steps, each in a
+ * transaction of its own: the first within the call of redrive(), which is
+ * all there is for a small queue; the others by maintenance.  A step moves as
+ * many messages as the task's rate allows by now.
+ *
+ * Rights are checked again at each step, since the task outlives the call.
+ * Only deliveries that nobody holds are moved; a task is complete when none
+ * of those is left that it could move.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "delivery.h"
+#include "frontier.h"
+#include "owner.h"
+#include "redrive.h"
+
+PG_FUNCTION_INFO_V1(pgn_redrive);
+PG_FUNCTION_INFO_V1(pgn_cancel_redrive);
+
+/* Messages moved by one step at the most. */
+#define STEP_MESSAGES 1000
+
+/* A running task. */
+typedef struct Task
+{
+	int64		id;
+	int32		queue_id;
+	char	   *destination;	/* NULL: each message's own source */
+	int32		max_per_second; /* 0: as fast as it goes */
+	int64		moved;
+	TimestampTz started_at;
+	Oid			role;			/* InvalidOid if it is gone */
+	char	   *failure;		/* why the task cannot go on */
+} Task;
+
+/* A queue that messages go to, open. */
+typedef struct Target
+{
+	int32		queue_id;
+	DeliveryTable deliveries;
+} Target;
+
+/* How many deliveries of the queue are due. */
+static int64
+count_due(Queue *queue, TimestampTz now)
+{
+	DeliveryTable deliveries;
+	int64		n = 0;
+
+	pgn_deliveries_open(&deliveries, queue, AccessShareLock);
+	for (int16 lane = PGN_LANE_RETRY; lane <= PGN_LANE_FINAL; lane++)
+	{
+		DeliveryScan scan;
+		DeliveryVersion version;
+
+		pgn_due_scan_begin(&scan, &deliveries, lane, pgn_frontier(queue, lane), now);
+		while (pgn_scan_next(&scan, &version))
+			n += !version.uncommitted;
+		pgn_scan_end(&scan);
+	}
+	pgn_deliveries_close(&deliveries, NoLock);
+	return n;
+}
+
+/*
+ * The queue that a message goes to, opened at its first message; NULL with
+ * task->failure set if the task cannot go on.
+ */
+static DeliveryTable *
+open_target(Task *task, Queue *source, const Delivery *row, List **targets)
+{
+	Queue	   *queue;
+	Target	   *target;
+	ListCell   *lc;
+
+	if (task->destination)
+		queue = pgn_queue_find(task->destination);
+	else
+		queue = pgn_queue_find_by_id(row->source);
+	if (queue)
+	{
+		foreach(lc, *targets)
+		{
+			target = lfirst(lc);
+			if (target->queue_id == queue->id)
+				return &target->deliveries;
+		}
+	}
+
+	if (queue == NULL)
+		task->failure = "destination queue does not exist any more";
+	else if (queue->attributes.fifo != source->attributes.fifo)
+		task->failure = "destination queue is of another kind";
+	else if (!OidIsValid(task->role) ||
+			 pg_class_aclcheck(queue->relid, task->role, ACL_INSERT) != ACLCHECK_OK)
+		task->failure = psprintf("no right to send to queue \"%s\"", queue->name);
+	else if (!pgn_queue_lock(queue, RowExclusiveLock))
+		task->failure = "destination queue does not exist any more";
+	if (task->failure)
+		return NULL;
+
+	target = palloc(sizeof(Target));
+	target->queue_id = queue->id;
+	pgn_deliveries_open(&target->deliveries, queue, RowExclusiveLock);
+	*targets = lappend(*targets, target);
+	return &target->deliveries;
+}
+
+/* The delivery of a message that starts anew. */
+static Delivery
+fresh_delivery(const Delivery *row, TimestampTz now)
+{
+	Delivery	fresh = *row;
+
+	fresh.source = 0;
+	fresh.lane = PGN_LANE_NORMAL;
+	fresh.enqueued_at = fresh.visible_at = now;
+	fresh.first_received_at = fresh.received_at = PGN_NEVER;
+	fresh.lease = fresh.receive_count = fresh.queue_receive_count = 0;
+	return fresh;
+}
+
+/*
+ * Move up to "budget" messages; how many were moved.  *more tells whether
+ * some were left for want of budget.
+ */
+static int
+move_messages(Task *task, Queue *source, int budget, bool *more)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DeliveryTable deliveries;
+	List	   *targets = NIL;
+	ListCell   *lc;
+	int			moved = 0;
+
+	*more = false;
+	pgn_deliveries_open(&deliveries, source, RowExclusiveLock);
+	for (int16 lane = PGN_LANE_RETRY; lane <= PGN_LANE_FINAL && !*more && !task->failure; lane++)
+	{
+		DeliveryScan scan;
+		DeliveryVersion version;
+
+		pgn_due_scan_begin(&scan, &deliveries, lane, pgn_frontier(source, lane), now);
+		while (!task->failure && pgn_scan_next(&scan, &version))
+		{
+			DeliveryTable *target;
+			Delivery	row;
+
+			CHECK_FOR_INTERRUPTS();
+			if (version.uncommitted || version.held ||
+				(task->destination == NULL && version.row.source == 0))
+				continue;
+			if (moved >= budget)
+			{
+				*more = true;
+				break;
+			}
+			target = open_target(task, source, &version.row, &targets);
+			if (target == NULL)
+				break;
+			row = fresh_delivery(&version.row, now);
+			if (pgn_delivery_move(&deliveries, &version, target, &row))
+				moved++;
+		}
+		pgn_scan_end(&scan);
+	}
+	foreach(lc, targets)
+		pgn_deliveries_close(&((Target *) lfirst(lc))->deliveries, NoLock);
+	pgn_deliveries_close(&deliveries, NoLock);
+	return moved;
+}
+
+/* Read a running task and lock it; false if it is not running or in work. */
+static bool
+read_task(int64 task_id, Task *task)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(task_id)};
+	MemoryContext caller = CurrentMemoryContext;
+	bool		found;
+
+	pgn_owner_begin();
+	pgn_owner_execute("SELECT queue_id, destination, max_per_second, moved, started_at, started_by"
+					  " FROM pigeon.redrive_task WHERE id = $1 AND status = 'RUNNING'"
+					  " FOR UPDATE SKIP LOCKED", 1, types, values, NULL);
+	found = SPI_processed == 1;
+	if (found)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		MemoryContext spi = MemoryContextSwitchTo(caller);
+		bool		isnull;
+		Datum		destination;
+
+		memset(task, 0, sizeof(*task));
+		task->id = task_id;
+		task->queue_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+		destination = SPI_getbinval(tuple, desc, 2, &isnull);
+		task->destination = isnull ? NULL : TextDatumGetCString(destination);
+		task->max_per_second = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
+		if (isnull)
+			task->max_per_second = 0;
+		task->moved = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
+		task->started_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull));
+		task->role = get_role_oid(NameStr(*DatumGetName(SPI_getbinval(tuple, desc, 6, &isnull))), true);
+		MemoryContextSwitchTo(spi);
+	}
+	pgn_owner_end();
+	return found;
+}
+
+/* Write how far a task has come. */
+static void
+write_task(const Task *task, const char *status)
+{
+	Oid			types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(task->id), Int64GetDatum(task->moved),
+		CStringGetTextDatum(status),
+	task->failure ? CStringGetTextDatum(task->failure) : (Datum) 0};
+
+	pgn_owner_begin();
+	pgn_owner_execute("UPDATE pigeon.redrive_task SET moved = $2, status = $3, failure_reason = $4,"
+					  " finished_at = CASE WHEN $3 = 'RUNNING' THEN NULL ELSE clock_timestamp() END"
+					  " WHERE id = $1", 4, types, values, task->failure ? NULL : "   n");
+	pgn_owner_end();
+}
+
+/* How many messages the task may move now. */
+static int
+step_budget(const Task *task)
+{
+	double		seconds = (double) (GetCurrentTimestamp() - task->started_at) / USECS_PER_SEC;
+	double		budget;
+
+	if (task->max_per_second == 0)
+		return STEP_MESSAGES;
+	/* The first second's worth at once. */
+	budget = (seconds + 1) * task->max_per_second - task->moved;
+	return budget < 0 ? 0 : Min(budget, STEP_MESSAGES);
+}
+
+/*
+ * Advance a task by one step.  True if another step can follow right away;
+ * false if the task has ended, or has to wait for its rate.
+ */
+bool
+pgn_redrive_step(int64 task_id)
+{
+	Task		task;
+	Queue	   *source;
+	bool		more = false;
+	int			moved = 0;
+
+	if (!read_task(task_id, &task))
+		return false;
+	source = pgn_queue_find_by_id(task.queue_id);
+	if (source == NULL || !pgn_queue_lock(source, RowExclusiveLock))
+		task.failure = "dead-letter queue does not exist any more";
+	else if (!OidIsValid(task.role) || !pgn_owns_table(source->relid, task.role))
+		task.failure = "the role that started the task does not own the dead-letter queue";
+	else
+		moved = move_messages(&task, source, step_budget(&task), &more);
+
+	task.moved += moved;
+	write_task(&task, task.failure ? "FAILED" : more ? "RUNNING" : "COMPLETED");
+	return more && moved == STEP_MESSAGES && task.failure == NULL;
+}
+
+/* The running tasks. */
+int64 *
+pgn_redrive_running(int *n)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	int64	   *ids;
+
+	pgn_owner_begin();
+	pgn_owner_execute("SELECT id FROM pigeon.redrive_task WHERE status = 'RUNNING' ORDER BY id",
+					  0, NULL, NULL, NULL);
+	*n = SPI_processed;
+	ids = MemoryContextAlloc(caller, (*n + 1) * sizeof(int64));
+	for (int i = 0; i < *n; i++)
+	{
+		bool		isnull;
+
+		ids[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	pgn_owner_end();
+	return ids;
+}
+
+/* Does a statement with one text parameter find a row? */
+static bool
+exists(const char *sql, Datum parameter, Oid type)
+{
+	bool		found;
+
+	pgn_owner_begin();
+	pgn_owner_execute(sql, 1, &type, &parameter, NULL);
+	found = SPI_processed > 0;
+	pgn_owner_end();
+	return found;
+}
+
+/* Fail unless messages of the dead-letter queue can go to the destination. */
+static void
+check_destination(Queue *source, const char *destination)
+{
+	Queue	   *queue = pgn_queue_open(destination, ACL_INSERT, RowExclusiveLock);
+
+	if (queue == source)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("destination is the dead-letter queue itself")));
+	if (queue->attributes.fifo != source->attributes.fifo)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("destination must be of the same kind as the dead-letter queue")));
+}
+
+/* redrive(dead_letter_queue, destination, max_per_second) */
+Datum
+pgn_redrive(PG_FUNCTION_ARGS)
+{
+	Oid			types[] = {INT8OID, TEXTOID, INT4OID, TEXTOID, INT4OID, INT8OID, NAMEOID};
+	Datum		values[lengthof(types)];
+	char		nulls[] = "       ";
+	NameData	role;
+	Queue	   *queue;
+	int64		task_id;
+
+	pgn_begin_write("pigeon.redrive()");
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("dead_letter_queue must not be null")));
+	if (!PG_ARGISNULL(2) && PG_GETARG_INT32(2) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_per_second must be at least 1")));
+	queue = pgn_queue_open(text_to_cstring(PG_GETARG_TEXT_PP(0)), 0, RowExclusiveLock);
+	pgn_queue_check_owner(queue);
+	if (!PG_ARGISNULL(1))
+		check_destination(queue, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	if (!exists("SELECT FROM pigeon.queue WHERE dead_letter_queue = $1",
+				PG_GETARG_DATUM(0), TEXTOID))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue \"%s\" is not a dead-letter queue", queue->name),
+				 errhint("Name it as dead_letter_queue of another queue first.")));
+	if (exists("SELECT FROM pigeon.redrive_task WHERE queue_id = $1 AND status = 'RUNNING'",
+			   Int32GetDatum(queue->id), INT4OID))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a redrive task of queue \"%s\" is already running", queue->name),
+				 errhint("Wait for it, or stop it with pigeon.cancel_redrive().")));
+
+	task_id = nextval_internal(pgn_relation("redrive_task_id_seq"), false);
+	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
+	values[0] = Int64GetDatum(task_id);
+	values[1] = PG_GETARG_DATUM(0);
+	values[2] = Int32GetDatum(queue->id);
+	values[3] = PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1);
+	values[4] = PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2);
+	values[5] = Int64GetDatum(count_due(queue, GetCurrentTimestamp()));
+	values[6] = NameGetDatum(&role);
+	nulls[3] = PG_ARGISNULL(1) ? 'n' : ' ';
+	nulls[4] = PG_ARGISNULL(2) ? 'n' : ' ';
+	pgn_owner_begin();
+	pgn_owner_execute("INSERT INTO pigeon.redrive_task (id, dead_letter_queue, queue_id, destination,"
+					  " max_per_second, status, to_move, started_by, started_at)"
+					  " VALUES ($1, $2, $3, $4, $5, 'RUNNING', $6, $7, clock_timestamp())",
+					  lengthof(types), types, values, nulls);
+	pgn_owner_end();
+	CommandCounterIncrement();
+	(void) pgn_redrive_step(task_id);
+	PG_RETURN_INT64(task_id);
+}
+
+/* cancel_redrive(task_id) */
+Datum
+pgn_cancel_redrive(PG_FUNCTION_ARGS)
+{
+	Oid			types[] = {INT8OID, NAMEOID};
+	NameData	role;
+	Datum		values[] = {PG_GETARG_DATUM(0), NameGetDatum(&role)};
+	bool		isnull;
+	bool		running,
+				allowed;
+	int64		moved;
+
+	pgn_begin_write("pigeon.cancel_redrive()");
+	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
+	pgn_owner_begin();
+	pgn_owner_execute("SELECT t.moved, t.status = 'RUNNING',"
+					  " pg_has_role($2, t.started_by, 'USAGE') OR coalesce(pg_has_role($2, c.relowner, 'USAGE'), false)"
+					  " FROM pigeon.redrive_task t"
+					  " LEFT JOIN pg_class c ON c.oid = pigeon.queue_table(t.queue_id)"
+					  " WHERE t.id = $1 FOR UPDATE OF t",
+					  2, types, values, NULL);
+	if (SPI_processed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("redrive task " INT64_FORMAT " does not exist", PG_GETARG_INT64(0))));
+	moved = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	running = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	allowed = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
+	if (!allowed)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of the dead-letter queue to stop redrive task " INT64_FORMAT,
+						PG_GETARG_INT64(0))));
+	if (!running)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("redrive task " INT64_FORMAT " is not running", PG_GETARG_INT64(0))));
+	pgn_owner_execute("UPDATE pigeon.redrive_task SET status = 'CANCELLED',"
+					  " finished_at = clock_timestamp() WHERE id = $1", 1, types, values, NULL);
+	pgn_owner_end();
+	PG_RETURN_INT64(moved);
+}

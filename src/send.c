@@ -1,0 +1,245 @@
+/*
+ * send.c
+ *		send and send_batch.
+ *
+ * Everything is checked before anything is written: a batch is accepted or
+ * refused whole.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "delivery.h"
+#include "log.h"
+#include "send.h"
+
+PG_FUNCTION_INFO_V1(pgn_send);
+PG_FUNCTION_INFO_V1(pgn_send_jsonb);
+PG_FUNCTION_INFO_V1(pgn_send_batch);
+PG_FUNCTION_INFO_V1(pgn_send_batch_jsonb);
+
+/* Delay argument: not given, so the queue's counts. */
+#define QUEUE_DELAY (-1)
+
+/* Fail because an argument is NULL. */
+static void
+null_argument(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("%s must not be null", what)));
+}
+
+/* Fail unless the queue can take the message. */
+static void
+check_message(const Queue *queue, const Message *message)
+{
+	pgn_check_body(message->body);
+	pgn_check_size(VARSIZE_ANY_EXHDR(message->body) + pgn_attributes_size(message->attributes),
+				   queue->attributes.max_message_size, queue->name);
+	if (message->group_id)
+		pgn_check_id(message->group_id, "group_id");
+	if (message->deduplication_id)
+	{
+		pgn_check_id(message->deduplication_id, "deduplication_id");
+		if (!queue->attributes.fifo)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("queue \"%s\" is not a FIFO queue and takes no deduplication_id", queue->name)));
+	}
+}
+
+/*
+ * Write messages, already checked, to the log and make a delivery of each for
+ * the queue.  "delay" is in microseconds, or QUEUE_DELAY.
+ */
+void
+pgn_send_messages(Queue *queue, Message *messages, int n, int64 delay)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	DeliveryTable deliveries;
+	Delivery   *rows = palloc(n * sizeof(Delivery));
+
+	if (delay == QUEUE_DELAY)
+		delay = queue->attributes.delay;
+	(void) pgn_timestamp_plus(now, delay);
+
+	pgn_log_append(messages, n, now);
+	for (int i = 0; i < n; i++)
+	{
+		rows[i] = pgn_delivery_make(queue, &messages[i], now, delay);
+		/* One after the other, so that the index keeps them in order. */
+		rows[i].visible_at -= n - 1 - i;
+	}
+	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
+	pgn_deliveries_insert(&deliveries, rows, n);
+	pgn_deliveries_close(&deliveries, NoLock);
+	pfree(rows);
+}
+
+/* The queue named by the first argument, ready for sending. */
+static Queue *
+open_queue(FunctionCallInfo fcinfo)
+{
+	pgn_begin_write("pigeon.send()");
+	if (PG_ARGISNULL(0))
+		null_argument("queue");
+	return pgn_queue_open(text_to_cstring(PG_GETARG_TEXT_PP(0)), ACL_INSERT, RowExclusiveLock);
+}
+
+/* The delay argument. */
+static int64
+delay_argument(FunctionCallInfo fcinfo)
+{
+	return PG_ARGISNULL(3) ? QUEUE_DELAY : pgn_interval(PG_GETARG_INTERVAL_P(3), "delay");
+}
+
+/* A JSON document as the text of a body. */
+static text *
+jsonb_body(Jsonb *document)
+{
+	return cstring_to_text(JsonbToCString(NULL, &document->root, VARSIZE(document)));
+}
+
+/* Send one message with this body, the other arguments being those of the call. */
+static int64
+send_one(FunctionCallInfo fcinfo, Queue *queue, text *body)
+{
+	Message		message = {0};
+	int64		delay = delay_argument(fcinfo);
+
+	message.body = body;
+	message.attributes = PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2);
+	message.group_id = PG_ARGISNULL(4) ? NULL : PG_GETARG_TEXT_PP(4);
+	message.deduplication_id = PG_ARGISNULL(5) ? NULL : PG_GETARG_TEXT_PP(5);
+	check_message(queue, &message);
+	pgn_send_messages(queue, &message, 1, delay);
+	return message.message_id;
+}
+
+/* send(queue, body text, ...) */
+Datum
+pgn_send(PG_FUNCTION_ARGS)
+{
+	Queue	   *queue = open_queue(fcinfo);
+
+	if (PG_ARGISNULL(1))
+		null_argument("body");
+	PG_RETURN_INT64(send_one(fcinfo, queue, PG_GETARG_TEXT_PP(1)));
+}
+
+/* send(queue, body jsonb, ...) */
+Datum
+pgn_send_jsonb(PG_FUNCTION_ARGS)
+{
+	Queue	   *queue = open_queue(fcinfo);
+
+	if (PG_ARGISNULL(1))
+		null_argument("body");
+	PG_RETURN_INT64(send_one(fcinfo, queue, jsonb_body(PG_GETARG_JSONB_P(1))));
+}
+
+/* The elements of an array argument, which must have n of them (n < 0: any number). */
+static int
+array_argument(FunctionCallInfo fcinfo, int argno, const char *what, int n, Datum **values, bool **nulls)
+{
+	ArrayType  *array;
+	int			count;
+	int16		len;
+	bool		byval;
+	char		align;
+
+	*values = NULL;
+	if (PG_ARGISNULL(argno))
+		return 0;
+	array = PG_GETARG_ARRAYTYPE_P(argno);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("%s must be a one-dimensional array", what)));
+	get_typlenbyvalalign(ARR_ELEMTYPE(array), &len, &byval, &align);
+	deconstruct_array(array, ARR_ELEMTYPE(array), len, byval, align, values, nulls, &count);
+	if (n >= 0 && count != n)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("%s has %d elements for %d messages", what, count, n),
+				 errhint("Pass one element for each body, or no array at all.")));
+	return count;
+}
+
+/* Send all messages of the arrays; "is_jsonb" tells what the bodies are. */
+static Datum
+send_batch(FunctionCallInfo fcinfo, bool is_jsonb)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Queue	   *queue = open_queue(fcinfo);
+	int64		delay = delay_argument(fcinfo);
+	Datum	   *bodies,
+			   *attributes,
+			   *groups,
+			   *ids;
+	bool	   *no_body,
+			   *no_attributes,
+			   *no_group,
+			   *no_id;
+	int			n;
+	Message    *messages;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	if (PG_ARGISNULL(1))
+		null_argument("bodies");
+	n = array_argument(fcinfo, 1, "bodies", -1, &bodies, &no_body);
+	(void) array_argument(fcinfo, 2, "attributes", n, &attributes, &no_attributes);
+	(void) array_argument(fcinfo, 4, "group_ids", n, &groups, &no_group);
+	(void) array_argument(fcinfo, 5, "deduplication_ids", n, &ids, &no_id);
+	if (n == 0)
+		return (Datum) 0;
+
+	messages = MemoryContextAllocHuge(CurrentMemoryContext, n * sizeof(Message));
+	memset(messages, 0, n * sizeof(Message));
+	for (int i = 0; i < n; i++)
+	{
+		Message    *message = &messages[i];
+
+		if (no_body[i])
+			null_argument("message body");
+		message->body = is_jsonb ? jsonb_body(DatumGetJsonbP(bodies[i])) : DatumGetTextPP(bodies[i]);
+		if (attributes && !no_attributes[i])
+			message->attributes = DatumGetJsonbP(attributes[i]);
+		if (groups && !no_group[i])
+			message->group_id = DatumGetTextPP(groups[i]);
+		if (ids && !no_id[i])
+			message->deduplication_id = DatumGetTextPP(ids[i]);
+		check_message(queue, message);
+	}
+	pgn_send_messages(queue, messages, n, delay);
+
+	for (int i = 0; i < n; i++)
+	{
+		Datum		value = Int64GetDatum(messages[i].message_id);
+		bool		isnull = false;
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
+	}
+	return (Datum) 0;
+}
+
+/* send_batch(queue, bodies text[], ...) */
+Datum
+pgn_send_batch(PG_FUNCTION_ARGS)
+{
+	return send_batch(fcinfo, false);
+}
+
+/* send_batch(queue, bodies jsonb[], ...) */
+Datum
+pgn_send_batch_jsonb(PG_FUNCTION_ARGS)
+{
+	return send_batch(fcinfo, true);
+}

@@ -1,0 +1,43 @@
+/*
+ * table.h
+ *		A table and its indexes, opened for direct access.
+ */
+#ifndef PIGEON_TABLE_H
+#define PIGEON_TABLE_H
+
+#include "access/tableam.h"
+#include "utils/rel.h"
+
+#define PGN_MAX_INDEXES 8
+
+typedef struct PgnTable
+{
+	Relation	rel;
+	int			nindexes;
+	Relation	indexes[PGN_MAX_INDEXES];
+} PgnTable;
+
+/* The set of columns that an update changes, as a mask of attribute numbers. */
+#define PGN_COLUMN(attnum) (UINT64CONST(1) << (attnum))
+
+/* What a column must look like; see pgn_table_check_columns. */
+typedef struct PgnColumn
+{
+	const char *name;
+	Oid			type;
+	bool		not_null;
+} PgnColumn;
+
+extern void pgn_begin_write(const char *function);
+extern void pgn_table_open(PgnTable *table, Oid relid, LOCKMODE lockmode);
+extern void pgn_table_close(PgnTable *table, LOCKMODE lockmode);
+extern void pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns);
+extern Relation pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
+
+extern void pgn_table_insert(PgnTable *table, TupleTableSlot *slot);
+extern void pgn_table_multi_insert(PgnTable *table, TupleTableSlot **slots, int nslots);
+extern TM_Result pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot,
+								  uint64 changed, bool wait);
+extern TM_Result pgn_table_delete(PgnTable *table, ItemPointer tid, bool wait);
+
+#endif							/* PIGEON_TABLE_H */
