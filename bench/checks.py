@@ -1,5 +1,10 @@
-"""The ratios that must hold, and what was measured of them."""
+"""The ratios that must hold, and what was measured of them.
 
+A ratio is formed within each round, where its parts were measured seconds apart, and the median of the rounds counts:
+the machine may be faster in one round than in the next.
+"""
+
+import statistics
 from dataclasses import dataclass
 
 from .results import Cell, Results
@@ -7,7 +12,7 @@ from .results import Cell, Results
 
 @dataclass(frozen=True)
 class Check:
-    """`above` divided by `below`, in medians of one run, against a limit.
+    """`above` divided by `below` against a limit.
 
     Where several cells stand above, the worst counts; where several stand below, the highest (a peak).
     """
@@ -21,12 +26,12 @@ class Check:
 
     def measured(self, results: Results) -> float | None:
         """The ratio, or None if a part of it was not measured."""
-        above = [results.median(cell) for cell in self.above]
-        below = [results.median(cell) for cell in self.below]
-        if None in above + below:
+        above = [results.values(cell) for cell in self.above]
+        below = [results.values(cell) for cell in self.below] or [[1.0] * len(above[0])]
+        if [] in above + below:
             return None
-        worst = min(above) if self.at_most is None else max(above)
-        return worst / (max(below) if below else 1)
+        worst = min if self.at_most is None else max
+        return statistics.median(worst(tops) / max(bottoms) for tops, bottoms in zip(zip(*above), zip(*below)))
 
     @property
     def required(self) -> str:

@@ -24,6 +24,13 @@ SETTINGS = {
     "fsync": "on",
     "full_page_writes": "on",
 }
+# One row a page, as many pages as shared_buffers: else whoever comes first pays for the memory's first touch.
+TOUCH_SHARED_BUFFERS = """
+CREATE UNLOGGED TABLE touch (filler text) WITH (fillfactor = 10);
+INSERT INTO touch SELECT repeat('x', 900) FROM generate_series(1, (SELECT setting::int FROM pg_settings
+                                                                   WHERE name = 'shared_buffers'));
+DROP TABLE touch;
+"""
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 WAL_LIMIT = 2 << 30                     # more WAL than this is not read record by record
 
@@ -68,6 +75,7 @@ class Cluster:
             conf.writelines(f"{name} = {value}\n" for name, value in settings.items())
         self.start()
         self.sql("postgres", "CREATE EXTENSION pg_walinspect")
+        self.sql("postgres", TOUCH_SHARED_BUFFERS)
         return self
 
     def __exit__(self, *_: object) -> None:

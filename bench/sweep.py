@@ -11,6 +11,9 @@ from .peers.peer import CHUNK, Peer
 
 FAR_FUTURE = 7200               # seconds; what is in flight or delayed stays so
 SECONDS = 5
+PEERS = ("pigeon", "plain", "pgmq")
+SENDING_PEERS = (*PEERS, "pgq")
+CLIENTS_PER_SECOND = 16         # at least so long a sample, or starting the connections would weigh in it
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Sweep:
     title: str
     axis: str
     points: dict[str, Point]
-    peers: tuple[str, ...] = ("pigeon", "plain", "pgmq")
+    peers: tuple[str, ...] = PEERS
     metric: str = "rate"
     notes: str = ""
 
@@ -130,7 +133,7 @@ class Queue:
         }
 
     def _seconds(self) -> int:
-        return self.context.seconds or SECONDS
+        return max(self.context.seconds or SECONDS, self.point.clients // CLIENTS_PER_SECOND)
 
     def _script(self) -> str:
         body = self.context.bodies[self.point.body]
