@@ -142,20 +142,22 @@ class Cluster:
 
 def cpu_seconds(parent: int) -> float:
     """CPU time of a process and of all its children, those that have ended included."""
-    def fields(pid: int | str) -> list[str]:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-    own = fields(parent)
-    ticks = sum(int(own[index]) for index in (11, 12, 13, 14))
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                child = fields(entry.name)
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(child[1]) == parent:
+    while True:
+        before = _stat(parent)
+        ticks = sum(int(before[index]) for index in (11, 12, 13, 14))
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and (child := _stat(entry.name)) and int(child[1]) == parent:
                 ticks += int(child[11]) + int(child[12])
-    return ticks / CLOCK_TICKS
+        if _stat(parent)[13:15] == before[13:15]:       # else a child has ended meanwhile
+            return ticks / CLOCK_TICKS
+
+
+def _stat(pid: int | str) -> list[str]:
+    """The fields of /proc/<pid>/stat from the state on; empty if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def fdatasync_rate(bindir: Path) -> float:

@@ -5,14 +5,19 @@ from ..cluster import Cluster
 
 CHUNK = 1000
 
+# A receive of many: the bodies, and at last what delete needs of all of them, in the variable "receipts".
+MANY = """WITH got AS MATERIALIZED ({receive})
+ SELECT body, NULL::text AS receipts FROM got UNION ALL SELECT NULL, coalesce(array_agg(receipt), '{{}}')::text FROM got \\aset
+"""
+
 
 class Peer:
     """A queue system inside PostgreSQL, with one queue called `bench` in a database of its own.
 
     send, send_batch, receive and receive_delete return pgbench scripts; a script ends each statement in its own
     transaction, as a worker's connection does.  Statements return to the client what a worker needs: ids from a send,
-    receipt and body from a receive.  A receive of many returns them in one row (pgbench keeps one row of a result):
-    the receipts as an array that goes back to delete, the bodies as one text, so that every body crosses the wire.
+    receipt and body from a receive.  pgbench keeps nothing but the last row of a result; so a receive of many returns
+    the bodies row by row, and in one more row the array of receipts that delete is to be called with.
     """
 
     name: str

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ..cluster import Cluster
-from .peer import Peer
+from .peer import MANY, Peer
 
 
 class Pgmq(Peer):
@@ -39,9 +39,8 @@ class Pgmq(Peer):
         if count == 1:
             return ("\\set msg_id 0\nSELECT msg_id, message FROM pgmq.read('bench', 30, 1) \\aset\n"
                     "\\if :msg_id\nSELECT pgmq.delete('bench', :msg_id::bigint);\n\\endif\n")
-        return ("SELECT coalesce(array_agg(msg_id), '{}') AS ids, string_agg(message::text, ',') AS bodies"
-                f" FROM pgmq.read('bench', 30, {count}) \\gset\n"
-                "SELECT pgmq.delete('bench', :ids::bigint[]);\n")
+        return (MANY.format(receive=f"SELECT msg_id AS receipt, message::text AS body FROM pgmq.read('bench', 30, {count})")
+                + "SELECT pgmq.delete('bench', :receipts::bigint[]);\n")
 
     def table(self, cluster: Cluster) -> str:
         return "pgmq.q_bench"

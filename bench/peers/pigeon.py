@@ -1,7 +1,7 @@
 """pigeon itself."""
 
 from ..cluster import Cluster
-from .peer import Peer
+from .peer import MANY, Peer
 
 
 class Pigeon(Peer):
@@ -37,9 +37,8 @@ class Pigeon(Peer):
         if count == 1:
             return ("\\set found 0\nSELECT 1 AS found, receipt, body FROM pigeon.receive('bench') \\aset\n"
                     "\\if :found\nSELECT pigeon.delete('bench', :receipt::pigeon.receipt);\n\\endif\n")
-        return ("SELECT coalesce(array_agg(receipt), '{}') AS receipts, string_agg(body, ',') AS bodies"
-                f" FROM pigeon.receive('bench', {count}) \\gset\n"
-                "SELECT pigeon.delete('bench', :receipts::pigeon.receipt[]);\n")
+        return (MANY.format(receive=f"SELECT receipt, body FROM pigeon.receive('bench', {count})")
+                + "SELECT pigeon.delete('bench', :receipts::pigeon.receipt[]);\n")
 
     def table(self, cluster: Cluster) -> str:
         return cluster.sql(self.database, "SELECT pigeon.queue_table(id) FROM pigeon.queue WHERE name = 'bench'")

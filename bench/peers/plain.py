@@ -5,11 +5,11 @@ and sort the whole table ever after.
 """
 
 from ..cluster import Cluster
-from .peer import Peer
+from .peer import MANY, Peer
 
 CLAIM = """UPDATE bench SET visible_at = now() + interval '{timeout} s', receive_count = receive_count + 1
  WHERE id = ANY (ARRAY(SELECT id FROM bench WHERE visible_at <= now() ORDER BY id LIMIT {count} FOR UPDATE SKIP LOCKED))
- RETURNING id, body"""
+ RETURNING id"""
 
 
 class Plain(Peer):
@@ -37,16 +37,15 @@ class Plain(Peer):
                 " RETURNING id;\n")
 
     def receive(self, count: int, timeout: int) -> str:
-        return CLAIM.format(count=count, timeout=timeout) + ";\n"
+        return CLAIM.format(count=count, timeout=timeout) + ", body;\n"
 
     def receive_delete(self, count: int) -> str:
         if count == 1:
             claim = CLAIM.format(count=1, timeout=30)
-            return (f"\\set id 0\n{claim} \\aset\n"
+            return (f"\\set id 0\n{claim}, body \\aset\n"
                     "\\if :id\nDELETE FROM bench WHERE id = :id::bigint;\n\\endif\n")
-        return (f"WITH claimed AS ({CLAIM.format(count=count, timeout=30)})"
-                " SELECT coalesce(array_agg(id), '{}') AS ids, string_agg(body, ',') AS bodies FROM claimed \\gset\n"
-                "DELETE FROM bench WHERE id = ANY (:ids::bigint[]);\n")
+        return (MANY.format(receive=CLAIM.format(count=count, timeout=30) + " AS receipt, body")
+                + "DELETE FROM bench WHERE id = ANY (:receipts::bigint[]);\n")
 
     def table(self, cluster: Cluster) -> str:
         return "bench"
