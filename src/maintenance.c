@@ -4,8 +4,9 @@
  *
  * Every job is safe to run at any time, by several processes at once, and
  * never waits for senders or receivers.  maintain() commits after each job
- * where it may (a top-level CALL); inside a transaction block all jobs are
- * part of that transaction.
+ * where it may (a top-level CALL).  Inside a transaction block all jobs are
+ * part of that transaction, and the message log is left alone: senders and
+ * receivers would have to wait for the transaction's lock on a segment.
  */
 #include "postgres.h"
 
@@ -149,15 +150,18 @@ pgn_maintain(PG_FUNCTION_ARGS)
 		}
 	}
 
-	pgn_log_rotate();
-	end_job(may_commit);
-	for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
+	if (may_commit)
 	{
-		(void) pgn_log_free_segment(segment);
+		pgn_log_rotate();
+		end_job(may_commit);
+		for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
+		{
+			(void) pgn_log_free_segment(segment);
+			end_job(may_commit);
+		}
+		pgn_log_clean_old();
 		end_job(may_commit);
 	}
-	pgn_log_clean_old();
-	end_job(may_commit);
 
 	SPI_finish();
 	PG_RETURN_VOID();
