@@ -18,7 +18,10 @@
 #include "utils/timestamp.h"
 
 #include "dead_letter.h"
+#include "deduplication.h"
 #include "delivery.h"
+#include "fifo.h"
+#include "fifo_receive.h"
 #include "log.h"
 #include "log_rotation.h"
 #include "maintenance.h"
@@ -43,6 +46,7 @@ expire_messages(DeliveryTable *deliveries, TimestampTz now)
 	DeliveryScan scan;
 	DeliveryVersion version;
 	int			unexpired = 0;
+	GroupSet	changed = {0};
 
 	pgn_message_scan_begin(&scan, deliveries, 0, PG_INT64_MAX, NULL);
 	while (unexpired < UNEXPIRED_IN_A_ROW && pgn_scan_next(&scan, &version))
@@ -53,10 +57,13 @@ expire_messages(DeliveryTable *deliveries, TimestampTz now)
 		else if (!version.uncommitted && !version.held)
 		{
 			(void) pgn_delivery_delete(deliveries, &version.tid, false);
+			if (deliveries->queue->attributes.fifo)
+				pgn_group_set_add(&changed, &version.row);
 			unexpired = 0;
 		}
 	}
 	pgn_scan_end(&scan);
+	pgn_fifo_reschedule_groups(deliveries, &changed, now);
 }
 
 /* Move to the dead-letter queue what came back from its last allowed receive. */
@@ -93,7 +100,15 @@ pgn_maintain_queue(int32 queue_id)
 		return;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	expire_messages(&deliveries, now);
-	sweep_dead_letters(&deliveries, now);
+	if (queue->attributes.fifo)
+	{
+		CommandCounterIncrement();
+		if (queue->attributes.max_receive_count > 0)
+			pgn_fifo_sweep(&deliveries, now);
+		pgn_deduplication_expire(queue, now);
+	}
+	else
+		sweep_dead_letters(&deliveries, now);
 	pgn_deliveries_close(&deliveries, NoLock);
 }
 
@@ -119,7 +134,7 @@ Datum
 pgn_maintain(PG_FUNCTION_ARGS)
 {
 	bool		may_commit = fcinfo->context && IsA(fcinfo->context, CallContext) &&
-		!castNode(CallContext, fcinfo->context)->atomic;
+	!castNode(CallContext, fcinfo->context)->atomic;
 	int			n;
 	int32	   *queues;
 	int64	   *tasks;

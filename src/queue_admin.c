@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -32,12 +33,14 @@
 #include "admin.h"
 #include "arguments.h"
 #include "compat.h"
+#include "deduplication.h"
 #include "delivery.h"
 #include "message.h"
 #include "owner.h"
 #include "pigeon.h"
 #include "queue.h"
 #include "registry.h"
+#include "schedule.h"
 #include "table.h"
 
 PG_FUNCTION_INFO_V1(pgn_create_queue);
@@ -69,6 +72,7 @@ enum
 	ARG_TAGS,
 	ARG_IF_NOT_EXISTS,
 	ARG_REDRIVE_ALLOW_POLICY,
+	ARG_DEDUPLICATION_WINDOW,
 	NARGS
 };
 
@@ -97,7 +101,7 @@ alter_arguments(FunctionCallInfo fcinfo, Given *given)
 		ARG_QUEUE, ARG_VISIBILITY_TIMEOUT, ARG_DELAY, ARG_RETENTION, ARG_WAIT_TIME,
 		ARG_MAX_MESSAGE_SIZE, ARG_DEAD_LETTER_QUEUE, ARG_MAX_RECEIVE_COUNT,
 		ARG_CONTENT_BASED_DEDUPLICATION, ARG_DEDUPLICATION_SCOPE, ARG_NOTIFY, ARG_TAGS,
-		ARG_REDRIVE_ALLOW_POLICY
+		ARG_REDRIVE_ALLOW_POLICY, ARG_DEDUPLICATION_WINDOW
 	};
 
 	for (int i = 0; i < NARGS; i++)
@@ -192,7 +196,11 @@ apply_fifo(const Given *given, QueueAttributes *a)
 			pgn_bad_attribute("deduplication_scope must be \"queue\" or \"message_group\"", NULL);
 		a->deduplicate_by_group = strcmp(scope, "message_group") == 0;
 	}
-	if (!a->fifo && (a->content_based_deduplication || a->deduplicate_by_group))
+	apply_interval(given, ARG_DEDUPLICATION_WINDOW, "deduplication_window", &a->deduplication_window);
+	if (a->deduplication_window == 0)
+		pgn_bad_attribute("deduplication_window must not be zero", NULL);
+	if (!a->fifo && (a->content_based_deduplication || a->deduplicate_by_group ||
+					 GIVEN(given, ARG_DEDUPLICATION_WINDOW)))
 		pgn_bad_attribute("only FIFO queues have deduplication attributes", NULL);
 }
 
@@ -217,7 +225,7 @@ apply(const Given *given, const char *name, QueueAttributes *a)
 		a->notify = DatumGetBool(VALUE(given, ARG_NOTIFY));
 	if (a->notify && strlen("pigeon.") + strlen(name) >= NAMEDATALEN)
 		pgn_bad_attribute("the queue's name is too long for notify",
-					  "The channel \"pigeon.<queue>\" must fit into 63 bytes.");
+						  "The channel \"pigeon.<queue>\" must fit into 63 bytes.");
 	if (GIVEN(given, ARG_TAGS))
 		pgn_check_tags(DatumGetJsonbP(VALUE(given, ARG_TAGS)));
 	if (GIVEN(given, ARG_REDRIVE_ALLOW_POLICY))
@@ -262,7 +270,7 @@ check_dead_letter_queue(const char *name, const QueueAttributes *a)
 	pgn_queue_check_owner(target);
 	if (target->attributes.fifo != a->fifo)
 		pgn_bad_attribute("a dead-letter queue must be of the same kind as its source queue",
-					  "The dead-letter queue of a FIFO queue is a FIFO queue.");
+						  "The dead-letter queue of a FIFO queue is a FIFO queue.");
 	read_documents(target, &tags, &policy);
 	if (!policy_allows(DatumGetArrayTypeP(policy), name))
 		ereport(ERROR,
@@ -314,7 +322,7 @@ static void
 write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a, const Given *given)
 {
 	Oid			types[] = {INT4OID, TEXTOID, BOOLOID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID,
-		TEXTOID, INT4OID, TEXTARRAYOID, BOOLOID, TEXTOID, BOOLOID, JSONBOID};
+	TEXTOID, INT4OID, TEXTARRAYOID, BOOLOID, TEXTOID, BOOLOID, JSONBOID, INT8OID};
 	Datum		values[] = {
 		Int32GetDatum(id), CStringGetTextDatum(name), BoolGetDatum(a->fifo),
 		Int64GetDatum(a->visibility_timeout), Int64GetDatum(a->delay),
@@ -323,7 +331,7 @@ write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a
 		Int32GetDatum(a->max_receive_count), VALUE(given, ARG_REDRIVE_ALLOW_POLICY),
 		BoolGetDatum(a->content_based_deduplication),
 		CStringGetTextDatum(a->deduplicate_by_group ? "message_group" : "queue"),
-		BoolGetDatum(a->notify), VALUE(given, ARG_TAGS)
+		BoolGetDatum(a->notify), VALUE(given, ARG_TAGS), Int64GetDatum(a->deduplication_window)
 	};
 	char		nulls[lengthof(values) + 1];
 
@@ -340,12 +348,12 @@ write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a
 	pgn_owner_begin();
 	pgn_owner_execute(is_new ?
 					  "INSERT INTO pigeon.queue VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
-					  " coalesce($11, '{*}'), $12, $13, $14, coalesce($15, '{}'))" :
+					  " coalesce($11, '{*}'), $12, $13, $14, coalesce($15, '{}'), $16)" :
 					  "UPDATE pigeon.queue SET name = $2, fifo = $3, visibility_timeout = $4, delay = $5,"
 					  " retention = $6, wait_time = $7, max_message_size = $8, dead_letter_queue = $9,"
 					  " max_receive_count = $10, redrive_allow_policy = coalesce($11, redrive_allow_policy),"
 					  " content_based_deduplication = $12, deduplication_scope = $13, notify = $14,"
-					  " tags = coalesce($15, tags), altered_at = now() WHERE id = $1",
+					  " tags = coalesce($15, tags), deduplication_window = $16, altered_at = now() WHERE id = $1",
 					  lengthof(values), types, values, nulls);
 	pgn_owner_end();
 }
@@ -367,6 +375,7 @@ check_same(const Queue *queue, const Given *given)
 
 #define COMPARE(attribute) if (old.attribute != new.attribute) differs = #attribute
 	COMPARE(notify);
+	COMPARE(deduplication_window);
 	COMPARE(content_based_deduplication);
 	COMPARE(max_receive_count);
 	COMPARE(max_message_size);
@@ -401,6 +410,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	QueueAttributes a = {
 		.visibility_timeout = 30 * USECS_PER_SEC,
 		.retention = 4 * USECS_PER_DAY,
+		.deduplication_window = 5 * USECS_PER_MINUTE,
 		.max_message_size = 1024 * 1024
 	};
 	Given		given;
@@ -432,10 +442,6 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 
 	if (GIVEN(&given, ARG_FIFO))
 		a.fifo = DatumGetBool(VALUE(&given, ARG_FIFO));
-	if (a.fifo)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("this version of pigeon has no FIFO queues")));
 	apply(&given, name, &a);
 	check_sources(name);
 	if (a.dead_letter_queue[0] != '\0')
@@ -443,8 +449,10 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 
 	id = nextval_internal(pgn_relation("queue_id_seq"), false);
 	SPI_connect();
-	if (SPI_execute(pgn_delivery_table_sql(id), false, 0) < 0)
-		elog(ERROR, "could not create the table of queue \"%s\"", name);
+	if (SPI_execute(pgn_delivery_table_sql(id, a.fifo), false, 0) < 0 ||
+		(a.fifo && (SPI_execute(pgn_schedule_table_sql(id), false, 0) < 0 ||
+					SPI_execute(pgn_deduplication_table_sql(id), false, 0) < 0)))
+		elog(ERROR, "could not create the tables of queue \"%s\"", name);
 	SPI_finish();
 	write_registry(true, id, name, &a, &given);
 	PG_RETURN_VOID();
@@ -532,12 +540,29 @@ pgn_drop_queue(PG_FUNCTION_ARGS)
 	queue = open_own_queue(name, AccessExclusiveLock);
 	id = Int32GetDatum(queue->id);
 	SPI_connect();
-	if (SPI_execute(psprintf("DROP TABLE pigeon.q_%d", queue->id), false, 0) < 0)
+	if (SPI_execute(psprintf(queue->attributes.fifo ?
+							 "DROP TABLE pigeon.q_%d, pigeon.g_%d, pigeon.d_%d" : "DROP TABLE pigeon.q_%d",
+							 queue->id, queue->id, queue->id), false, 0) < 0)
 		elog(ERROR, "could not drop the table of queue \"%s\"", name);
 	SPI_finish();
 	/* The event trigger did this, unless somebody disabled it. */
 	forget_queues(PointerGetDatum(construct_array(&id, 1, INT4OID, 4, true, TYPALIGN_INT)));
 	PG_RETURN_BOOL(true);
+}
+
+/* Drop what is left of FIFO queues whose tables of deliveries were dropped; SPI is connected. */
+static void
+drop_side_tables(Datum ids)
+{
+	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
+	Datum		id;
+	bool		isnull;
+
+	while (array_iterate(iterator, &id, &isnull))
+		if (OidIsValid(pgn_relation(psprintf("g_%d", DatumGetInt32(id)))) &&
+			SPI_execute(psprintf("DROP TABLE IF EXISTS pigeon.g_%d, pigeon.d_%d",
+								 DatumGetInt32(id), DatumGetInt32(id)), false, 0) < 0)
+			elog(ERROR, "could not drop the tables of queue %d", DatumGetInt32(id));
 }
 
 /* Event trigger on sql_drop: forget the queues whose tables were dropped. */
@@ -559,7 +584,10 @@ pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not list the dropped tables");
 	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
+	{
 		forget_queues(ids);
+		drop_side_tables(ids);
+	}
 	SPI_finish();
 	PG_RETURN_NULL();
 }
@@ -584,7 +612,30 @@ delete_deliveries(Queue *queue)
 	}
 	pgn_scan_end(&scan);
 	pgn_deliveries_close(&deliveries, NoLock);
+	if (queue->attributes.fifo)
+		pgn_deduplication_expire(queue, PG_INT64_MAX);
 	return n;
+}
+
+/*
+ * Truncate what a FIFO queue has beside its deliveries.  Users have no rights
+ * on that but as its owner, so it is done as the owner of the queue.  SPI is
+ * connected.
+ */
+static void
+truncate_fifo_tables(Queue *queue)
+{
+	Relation	rel = table_open(queue->relid, AccessShareLock);
+	Oid			owner = rel->rd_rel->relowner;
+	Oid			caller;
+	int			context;
+
+	table_close(rel, AccessShareLock);
+	GetUserIdAndSecContext(&caller, &context);
+	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	if (SPI_execute(psprintf("TRUNCATE ONLY pigeon.g_%d, ONLY pigeon.d_%d", queue->id, queue->id), false, 0) < 0)
+		elog(ERROR, "could not truncate the tables of queue \"%s\"", queue->name);
+	SetUserIdAndSecContext(caller, context);
 }
 
 /*
@@ -611,13 +662,17 @@ truncate_deliveries(Queue *queue)
 	SPI_connect();
 	if (SPI_execute(psprintf("TRUNCATE ONLY pigeon.q_%d", queue->id), false, 0) < 0)
 		elog(ERROR, "could not truncate the table of queue \"%s\"", queue->name);
+	if (queue->attributes.fifo)
+		truncate_fifo_tables(queue);
 	SPI_finish();
 	return n;
 }
 
 /*
  * purge_queue(queue): by truncation if nobody uses the queue right now, row by
- * row otherwise; messages that an open transaction holds then stay.
+ * row otherwise; messages that an open transaction holds then stay.  A FIFO
+ * queue forgets its deduplication keys; its schedule, if it is not truncated,
+ * puts itself right.
  */
 Datum
 pgn_purge_queue(PG_FUNCTION_ARGS)
