@@ -223,7 +223,10 @@ acknowledge_batch(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
 static Action
 delete_action(void)
 {
-	return (Action) {.is_delete = true, .now = GetCurrentTimestamp()};
+	return (Action)
+	{
+		.is_delete = true,.now = GetCurrentTimestamp()
+	};
 }
 
 /* The action of a change_visibility. */
@@ -232,9 +235,10 @@ visibility_action(FunctionCallInfo fcinfo)
 {
 	if (PG_ARGISNULL(2))
 		pgn_null_argument("visibility_timeout");
-	return (Action) {
+	return (Action)
+	{
 		.visibility_timeout = pgn_interval(PG_GETARG_INTERVAL_P(2), "visibility_timeout"),
-		.now = GetCurrentTimestamp()
+			.now = GetCurrentTimestamp()
 	};
 }
 

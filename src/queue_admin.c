@@ -215,7 +215,7 @@ apply(const Given *given, const char *name, QueueAttributes *a)
 		a->notify = DatumGetBool(VALUE(given, ARG_NOTIFY));
 	if (a->notify && strlen("pigeon.") + strlen(name) >= NAMEDATALEN)
 		pgn_bad_attribute("the queue's name is too long for notify",
-					  "The channel \"pigeon.<queue>\" must fit into 63 bytes.");
+						  "The channel \"pigeon.<queue>\" must fit into 63 bytes.");
 	if (GIVEN(given, ARG_TAGS))
 		pgn_check_tags(DatumGetJsonbP(VALUE(given, ARG_TAGS)));
 	if (GIVEN(given, ARG_REDRIVE_ALLOW_POLICY))
@@ -260,7 +260,7 @@ check_dead_letter_queue(const char *name, const QueueAttributes *a)
 	pgn_queue_check_owner(target);
 	if (target->attributes.fifo != a->fifo)
 		pgn_bad_attribute("a dead-letter queue must be of the same kind as its source queue",
-					  "The dead-letter queue of a FIFO queue is a FIFO queue.");
+						  "The dead-letter queue of a FIFO queue is a FIFO queue.");
 	read_documents(target, &tags, &policy);
 	if (!policy_allows(DatumGetArrayTypeP(policy), name))
 		ereport(ERROR,
@@ -275,7 +275,7 @@ static void
 write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a, const Given *given)
 {
 	Oid			types[] = {INT4OID, TEXTOID, BOOLOID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID,
-		TEXTOID, INT4OID, TEXTARRAYOID, BOOLOID, TEXTOID, BOOLOID, JSONBOID};
+	TEXTOID, INT4OID, TEXTARRAYOID, BOOLOID, TEXTOID, BOOLOID, JSONBOID};
 	Datum		values[] = {
 		Int32GetDatum(id), CStringGetTextDatum(name), BoolGetDatum(a->fifo),
 		Int64GetDatum(a->visibility_timeout), Int64GetDatum(a->delay),
