@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Runs the examples of the documentation as a reader would: examples.py [PAGE...], by default all pages.
 
-Every page gets a fresh database, named as the page, with the extension unless the page creates it itself. Its ```sql
-blocks go through one psql session, in order; its ```sh blocks run in bash in a scratch directory, each followed by a new
-psql session. A ```text block right behind one of them is its expected output, errors included; a block without such
-output must not fail. Blocks in other languages are not run.
+Every page gets a fresh database, named as the page, with the extension unless the page creates it itself; that and the
+roles the page made are dropped afterwards. Its ```sql blocks go through one psql session, in order; its ```sh blocks run
+in bash in a scratch directory, each followed by a new psql session. A ```text block right behind one of them is its
+expected output, errors included; a block without such output must not fail. Blocks in other languages are not run.
 
 Needs a server that the environment (PGHOST, PGUSER, ..., and PGDATA for blocks that restart it) leads to as a superuser.
 Prints what failed, and at last "N passed, N failed".
@@ -21,6 +21,7 @@ from pathlib import Path
 from pages import ROOT, Block, all_pages, blocks
 
 END = "== end of block =="
+ROLES = "SELECT quote_ident(rolname) FROM pg_roles"
 
 
 class Session:
@@ -67,9 +68,11 @@ def run_sh(block: Block, environment: dict[str, str]) -> tuple[str, bool]:
     return done.stdout, done.returncode != 0
 
 
-def administer(sql: str):
-    subprocess.run(["psql", "-Xq", "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-c", sql], check=True,
-                   env={**os.environ, "PGOPTIONS": "-c client_min_messages=warning"})
+def administer(sql: str) -> list[str]:
+    """Runs a statement outside of the page's database; the lines it returns."""
+    done = subprocess.run(["psql", "-XqAt", "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-c", sql], check=True, text=True,
+                          stdout=subprocess.PIPE, env={**os.environ, "PGOPTIONS": "-c client_min_messages=warning"})
+    return done.stdout.splitlines()
 
 
 def run_page(page: Path) -> tuple[int, int]:
@@ -78,6 +81,7 @@ def run_page(page: Path) -> tuple[int, int]:
     found = [block for block in blocks(page) if block.language in ("sql", "sh")]
     administer(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
     administer(f'CREATE DATABASE "{database}"')
+    roles = administer(ROLES)
     session = Session(database)
     if not any("CREATE EXTENSION pigeon;" in block.text for block in found):
         session.run("CREATE EXTENSION pigeon;")
@@ -98,6 +102,9 @@ def run_page(page: Path) -> tuple[int, int]:
                 failed += 1
                 print(f"FAILED {page.relative_to(ROOT)}:{block.line}\n{wrong}\n")
     session.close()
+    administer(f'DROP DATABASE "{database}" WITH (FORCE)')
+    for role in set(administer(ROLES)) - set(roles):
+        administer(f"DROP ROLE {role}")
     return passed, failed
 
 
