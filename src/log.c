@@ -160,8 +160,8 @@ form_row(TupleDesc desc, const Message *message, TimestampTz sent_at, Name sende
 }
 
 /*
- * Write messages to the log.  Gives each its message_id, in order, its
- * log_key and its segment.  The segment's lock is kept to the end of the
+ * Write messages to the log.  Gives each its message_id, in order (unless it
+ * has one), its log_key and its segment.  The segment's lock is kept to the end of the
  * transaction: who holds AccessExclusiveLock on a segment knows that nobody
  * who appended to it is still open.
  */
@@ -189,7 +189,8 @@ pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 		{
 			Message    *message = &messages[done + i];
 
-			message->message_id = nextval_internal(sequence, false);
+			if (message->message_id == 0)
+				message->message_id = nextval_internal(sequence, false);
 			message->log_key = random_key();
 			message->segment = segment;
 			ExecStoreHeapTuple(form_row(RelationGetDescr(table.rel), message, sent_at, &sender),
