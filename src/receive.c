@@ -237,7 +237,11 @@ claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, Tim
 	pgn_delivery_lease(row, now, receive->visibility_timeout);
 	if (receive->pop)
 		return pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok;
-	/* Past its last receive it is a message like others that keep failing: its dead-letter queue is missing. */
+
+	/*
+	 * Past its last receive it is a message like others that keep failing:
+	 * its dead-letter queue is missing.
+	 */
 	row->lane = row->queue_receive_count == deliveries->queue->attributes.max_receive_count ? PGN_LANE_FINAL :
 		row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
 	return pgn_delivery_update(deliveries, &version->tid, row, false) == TM_Ok;
