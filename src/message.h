@@ -22,6 +22,7 @@ typedef struct Message
 	text	   *topic;
 	text	   *subject;
 	int64		replayed_message_id;	/* 0: none */
+	int64		size;			/* of body and attributes, as SQS counts it */
 } Message;
 
 extern void pgn_check_body(const text *body);

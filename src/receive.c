@@ -21,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "activity.h"
 #include "arguments.h"
 #include "compat.h"
 #include "dead_letter.h"
@@ -201,7 +202,7 @@ return_message(Receive *receive, const Queue *queue, const Delivery *row, Receip
 
 /* Return a message that was received. */
 static void
-return_received(Receive *receive, const Queue *queue, const Delivery *row)
+return_received(Receive *receive, Queue *queue, const Delivery *row)
 {
 	Receipt		receipt = {
 		.message_id = row->message_id,
@@ -211,6 +212,10 @@ return_received(Receive *receive, const Queue *queue, const Delivery *row)
 	};
 
 	return_message(receive, queue, row, receive->pop ? NULL : &receipt);
+	pgn_activity_claimed(queue);
+	pgn_activity_count(queue, COUNT_RECEIVED, 1);
+	if (receive->pop)
+		pgn_activity_count(queue, COUNT_DELETED, 1);
 }
 
 /*
@@ -285,7 +290,8 @@ receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 			continue;
 		if (pgn_delivery_expired(queue, &version.row, now))
 		{
-			(void) pgn_delivery_delete(deliveries, &version.tid, false);
+			if (pgn_delivery_delete(deliveries, &version.tid, false) == TM_Ok)
+				pgn_activity_count(queue, COUNT_EXPIRED, 1);
 			receive->cleared++;
 			continue;
 		}
@@ -458,10 +464,14 @@ pgn_receive(PG_FUNCTION_ARGS)
 		if (receive.found + receive.cleared == 0)
 			pgn_queue_unlock(queue, RowExclusiveLock);
 		if (receive.found > 0 || GetCurrentTimestamp() >= wait_until)
+		{
+			pgn_activity_count(queue, COUNT_EMPTY_RECEIVES, receive.found == 0);
 			break;
+		}
 		receive.cleared = 0;
 		pgn_wait_for_messages(queue, wait_until);
 	}
+	pgn_wait_end();
 	end_receive(&receive);
 	return (Datum) 0;
 }
