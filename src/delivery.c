@@ -96,6 +96,36 @@ pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode)
 	pgn_table_check_columns(deliveries->table.rel, delivery_columns, Natts_delivery);
 }
 
+/*
+ * Open the table of a queue that is already locked, to insert into it on
+ * behalf of somebody who has nothing to do with what the queue's owner did to
+ * the table.  False, and nothing open, if an insert could not succeed.
+ */
+bool
+pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode)
+{
+	PgnTable   *table = &deliveries->table;
+	bool		usable;
+
+	deliveries->queue = queue;
+	if (!pgn_table_try_open(table, queue->relid, lockmode))
+		return false;
+	usable = pgn_table_has_columns(table->rel, delivery_columns, Natts_delivery);
+	/* No other unique index, which could refuse what the key does not. */
+	for (int i = 0; i < table->nindexes; i++)
+	{
+		Form_pg_index index = table->indexes[i]->rd_index;
+
+		if (index->indisunique &&
+			(index->indnkeyatts < lengthof(message_index) ||
+			 memcmp(index->indkey.values, message_index, sizeof(message_index)) != 0))
+			usable = false;
+	}
+	if (!usable)
+		pgn_table_close(table, lockmode);
+	return usable;
+}
+
 /* Close it; NoLock keeps the lock to the end of the transaction. */
 void
 pgn_deliveries_close(DeliveryTable *deliveries, LOCKMODE lockmode)

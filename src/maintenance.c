@@ -291,7 +291,7 @@ Datum
 pgn_maintain(PG_FUNCTION_ARGS)
 {
 	bool		may_commit = fcinfo->context && IsA(fcinfo->context, CallContext) &&
-		!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
+	!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
 	int			n;
 	int32	   *queues;
 	int64	   *tasks;

@@ -1,6 +1,6 @@
 /*
  * queue_admin.c
- *		create_queue, alter_queue, drop_queue, purge_queue and who may do what.
+ *		create_queue, alter_queue, drop_queue and purge_queue.
  *
  * A queue is a row in the registry and a table.  The table is created by and
  * belongs to the caller, and its rights are the queue's rights; the registry
@@ -36,6 +36,7 @@
 #include "compat.h"
 #include "deduplication.h"
 #include "delivery.h"
+#include "dropped.h"
 #include "message.h"
 #include "owner.h"
 #include "pigeon.h"
@@ -48,9 +49,6 @@ PG_FUNCTION_INFO_V1(pgn_create_queue);
 PG_FUNCTION_INFO_V1(pgn_alter_queue);
 PG_FUNCTION_INFO_V1(pgn_drop_queue);
 PG_FUNCTION_INFO_V1(pgn_purge_queue);
-PG_FUNCTION_INFO_V1(pgn_grant_access);
-PG_FUNCTION_INFO_V1(pgn_revoke_access);
-PG_FUNCTION_INFO_V1(pgn_forget_dropped_tables);
 
 #define MIN_RETENTION (60 * USECS_PER_SEC)
 #define DEFAULT_MAX_RECEIVE_COUNT 10
@@ -514,17 +512,6 @@ pgn_alter_queue(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Take queues out of the registry; "ids" is an array of their numbers. */
-static void
-forget_queues(Datum ids)
-{
-	Oid			types[] = {INT4ARRAYOID};
-
-	pgn_owner_begin();
-	pgn_owner_execute("DELETE FROM pigeon.queue WHERE id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_end();
-}
-
 /* drop_queue(queue, if_exists) */
 Datum
 pgn_drop_queue(PG_FUNCTION_ARGS)
@@ -532,7 +519,6 @@ pgn_drop_queue(PG_FUNCTION_ARGS)
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	bool		if_exists = PG_GETARG_BOOL(1);
 	Queue	   *queue;
-	Datum		id;
 
 	pgn_begin_write("pigeon.drop_queue()");
 	if (if_exists && pgn_queue_find(name) == NULL)
@@ -542,7 +528,6 @@ pgn_drop_queue(PG_FUNCTION_ARGS)
 	if (if_exists && pgn_queue_find(name) == NULL)
 		PG_RETURN_BOOL(false);
 	queue = open_own_queue(name, AccessExclusiveLock);
-	id = Int32GetDatum(queue->id);
 	SPI_connect();
 	if (SPI_execute(psprintf(queue->attributes.fifo ?
 							 "DROP TABLE pigeon.q_%d, pigeon.g_%d, pigeon.d_%d" : "DROP TABLE pigeon.q_%d",
@@ -550,51 +535,8 @@ pgn_drop_queue(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not drop the table of queue \"%s\"", name);
 	SPI_finish();
 	/* The event trigger did this, unless somebody disabled it. */
-	forget_queues(PointerGetDatum(construct_array(&id, 1, INT4OID, 4, true, TYPALIGN_INT)));
+	pgn_forget_queue(queue->id);
 	PG_RETURN_BOOL(true);
-}
-
-/* Drop what is left of FIFO queues whose tables of deliveries were dropped; SPI is connected. */
-static void
-drop_side_tables(Datum ids)
-{
-	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
-	Datum		id;
-	bool		isnull;
-
-	while (array_iterate(iterator, &id, &isnull))
-		if (OidIsValid(pgn_relation(psprintf("g_%d", DatumGetInt32(id)))) &&
-			SPI_execute(psprintf("DROP TABLE IF EXISTS pigeon.g_%d, pigeon.d_%d",
-								 DatumGetInt32(id), DatumGetInt32(id)), false, 0) < 0)
-			elog(ERROR, "could not drop the tables of queue %d", DatumGetInt32(id));
-}
-
-/* Event trigger on sql_drop: forget the queues whose tables were dropped. */
-Datum
-pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
-{
-	bool		isnull;
-	Datum		ids;
-
-	/* Nothing to do when the extension itself is going. */
-	if (!OidIsValid(get_namespace_oid("pigeon", true)) || !OidIsValid(pgn_relation("queue")))
-		PG_RETURN_NULL();
-
-	SPI_connect();
-	if (SPI_execute("SELECT array_agg(substr(object_name, 3)::integer)"
-					" FROM pg_event_trigger_dropped_objects()"
-					" WHERE object_type = 'table' AND schema_name = 'pigeon'"
-					" AND object_name ~ '^q_[0-9]{1,9}$'", true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not list the dropped tables");
-	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	if (!isnull)
-	{
-		forget_queues(ids);
-		drop_side_tables(ids);
-		pgn_activity_job(JOB_REGISTRY);
-	}
-	SPI_finish();
-	PG_RETURN_NULL();
 }
 
 /* Delete all deliveries that nobody holds; how many they were. */
@@ -695,74 +637,4 @@ pgn_purge_queue(PG_FUNCTION_ARGS)
 		n = delete_deliveries(queue);
 	pgn_activity_count(queue, COUNT_PURGED, n);
 	PG_RETURN_INT64(n);
-}
-
-/* The SQL privilege of an action on a queue, NULL if there is no such action. */
-static const char *
-privilege_of_action(const char *action)
-{
-	static const char *const actions[][2] = {
-		{"send", "INSERT"}, {"receive", "UPDATE"}, {"delete", "DELETE"},
-		{"peek", "SELECT"}, {"purge", "TRUNCATE"}
-	};
-
-	for (int i = 0; i < lengthof(actions); i++)
-		if (strcmp(action, actions[i][0]) == 0)
-			return actions[i][1];
-	return NULL;
-}
-
-/* Grant or revoke the actions that are the third argument. */
-static void
-change_access(FunctionCallInfo fcinfo, const char *verb, const char *preposition)
-{
-	Queue	   *queue = open_own_queue(text_to_cstring(PG_GETARG_TEXT_PP(0)), AccessShareLock);
-	const char *grantee = NameStr(*PG_GETARG_NAME(1));
-	StringInfoData privileges;
-	Datum	   *actions;
-	bool	   *nulls;
-	int			n;
-
-	initStringInfo(&privileges);
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), TEXTOID, -1, false, TYPALIGN_INT, &actions, &nulls, &n);
-	for (int i = 0; i < n; i++)
-	{
-		const char *action = nulls[i] ? "" : TextDatumGetCString(actions[i]);
-		const char *privilege = privilege_of_action(action);
-
-		if (privilege == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("unknown action \"%s\"", action),
-					 errhint("Actions are send, receive, delete, peek and purge.")));
-		appendStringInfo(&privileges, "%s%s", i > 0 ? ", " : "", privilege);
-	}
-	if (n == 0)
-		pgn_bad_attribute("there must be at least one action", NULL);
-
-	SPI_connect();
-	if (SPI_execute(psprintf("%s %s ON TABLE pigeon.q_%d %s %s", verb, privileges.data, queue->id,
-							 preposition,
-							 strcmp(grantee, "public") == 0 ? "PUBLIC" : quote_identifier(grantee)),
-					false, 0) < 0)
-		elog(ERROR, "could not change the rights on queue \"%s\"", queue->name);
-	SPI_finish();
-}
-
-/* grant_access(queue, grantee, actions) */
-Datum
-pgn_grant_access(PG_FUNCTION_ARGS)
-{
-	pgn_begin_write("pigeon.grant_access()");
-	change_access(fcinfo, "GRANT", "TO");
-	PG_RETURN_VOID();
-}
-
-/* revoke_access(queue, grantee, actions) */
-Datum
-pgn_revoke_access(PG_FUNCTION_ARGS)
-{
-	pgn_begin_write("pigeon.revoke_access()");
-	change_access(fcinfo, "REVOKE", "FROM");
-	PG_RETURN_VOID();
 }

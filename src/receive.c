@@ -27,6 +27,7 @@
 #include "dead_letter.h"
 #include "delivery.h"
 #include "durability.h"
+#include "envelope.h"
 #include "fifo_receive.h"
 #include "frontier.h"
 #include "log.h"
@@ -168,8 +169,13 @@ return_message(Receive *receive, const Queue *queue, const Delivery *row, Receip
 	SET(message_id, Int64GetDatum(row->message_id));
 	if (receipt)
 		SET(receipt, PointerGetDatum(receipt));
-	COPY(body);
-	COPY(attributes);
+	if (pgn_in_envelope(row))
+		SET(body, PointerGetDatum(pgn_envelope(&entry, queue->attributes.fifo)));
+	else
+	{
+		COPY(body);
+		COPY(attributes);
+	}
 	SET(receive_count, Int32GetDatum(row->receive_count));
 	SET(sent_at, TimestampTzGetDatum(row->enqueued_at));
 	values[Anum_message_first_received_at - 1] =

@@ -356,12 +356,13 @@ pgn_redrive(PG_FUNCTION_ARGS)
 	pgn_queue_check_owner(queue);
 	if (!PG_ARGISNULL(1))
 		check_destination(queue, text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	if (!exists("SELECT FROM pigeon.queue WHERE dead_letter_queue = $1",
+	if (!exists("SELECT FROM pigeon.queue WHERE dead_letter_queue = $1"
+				" UNION ALL SELECT FROM pigeon.subscription WHERE dead_letter_queue = $1",
 				PG_GETARG_DATUM(0), TEXTOID))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue \"%s\" is not a dead-letter queue", queue->name),
-				 errhint("Name it as dead_letter_queue of another queue first.")));
+				 errhint("Name it as dead_letter_queue of another queue or a subscription first.")));
 	if (exists("SELECT FROM pigeon.redrive_task WHERE queue_id = $1 AND status = 'RUNNING'",
 			   Int32GetDatum(queue->id), INT4OID))
 		ereport(ERROR,

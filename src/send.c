@@ -33,6 +33,7 @@ static void
 check_message(const Queue *queue, Message *message)
 {
 	pgn_check_body(message->body);
+	pgn_check_attribute_count(message->attributes);
 	message->size = VARSIZE_ANY_EXHDR(message->body) + pgn_attributes_size(message->attributes);
 	pgn_check_size(message->size, queue->attributes.max_message_size, queue->name);
 	if (message->group_id)
