@@ -130,6 +130,7 @@ read_attributes(QueueAttributes *a, HeapTuple tuple, TupleDesc desc)
 	a->content_based_deduplication = DatumGetBool(COLUMN(Anum_queue_content_based_deduplication));
 	a->deduplicate_by_group = strcmp(TextDatumGetCString(COLUMN(Anum_queue_deduplication_scope)),
 									 "message_group") == 0;
+	a->deduplication_window = DatumGetInt64(COLUMN(Anum_queue_deduplication_window));
 	a->notify = DatumGetBool(COLUMN(Anum_queue_notify));
 #undef COLUMN
 }
@@ -169,6 +170,8 @@ load_queue(AttrNumber attnum, const char *index_name, RegProcedure equal, Datum 
 		if (OidIsValid(relid))
 		{
 			queue = hash_search(queues, &relid, HASH_ENTER, &found);
+			if (!found)
+				queue->activity = NULL;
 			queue->valid = false;
 			queue->id = id;
 			queue->shared = NULL;

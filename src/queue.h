@@ -26,6 +26,7 @@ typedef struct QueueAttributes
 	int32		max_receive_count;	/* 0: none */
 	bool		content_based_deduplication;
 	bool		deduplicate_by_group;
+	int64		deduplication_window;
 	bool		notify;
 } QueueAttributes;
 
@@ -37,6 +38,7 @@ typedef struct Queue
 	char		name[PGN_NAME_BYTES + 1];
 	QueueAttributes attributes;
 	struct SharedQueue *shared; /* NULL: not looked up yet, or none */
+	struct Activity *activity;	/* see activity.c */
 	LocalTransactionId changed_in;	/* last transaction of this backend that
 									 * updated or deleted deliveries */
 } Queue;

@@ -13,8 +13,10 @@
 #include "funcapi.h"
 #include "utils/builtins.h"
 
+#include "activity.h"
 #include "arguments.h"
 #include "delivery.h"
+#include "fifo_send.h"
 #include "log.h"
 #include "send.h"
 
@@ -26,15 +28,18 @@ PG_FUNCTION_INFO_V1(pgn_send_batch_jsonb);
 /* Delay argument: not given, so the queue's counts. */
 #define QUEUE_DELAY (-1)
 
-/* Fail unless the queue can take the message. */
+/* Fail unless the queue can take the message; find its size. */
 static void
-check_message(const Queue *queue, const Message *message)
+check_message(const Queue *queue, Message *message)
 {
 	pgn_check_body(message->body);
-	pgn_check_size(VARSIZE_ANY_EXHDR(message->body) + pgn_attributes_size(message->attributes),
-				   queue->attributes.max_message_size, queue->name);
+	pgn_check_attribute_count(message->attributes);
+	message->size = VARSIZE_ANY_EXHDR(message->body) + pgn_attributes_size(message->attributes);
+	pgn_check_size(message->size, queue->attributes.max_message_size, queue->name);
 	if (message->group_id)
 		pgn_check_id(message->group_id, "group_id");
+	if (queue->attributes.fifo)
+		pgn_fifo_check_message(queue, message);
 	if (message->deduplication_id)
 	{
 		pgn_check_id(message->deduplication_id, "deduplication_id");
@@ -54,8 +59,14 @@ pgn_send_messages(Queue *queue, Message *messages, int n, int64 delay)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	DeliveryTable deliveries;
-	Delivery   *rows = palloc(n * sizeof(Delivery));
+	Delivery   *rows;
 
+	if (queue->attributes.fifo)
+	{
+		pgn_fifo_send(queue, messages, n, delay > 0);
+		return;
+	}
+	rows = palloc(n * sizeof(Delivery));
 	if (delay == QUEUE_DELAY)
 		delay = queue->attributes.delay;
 	(void) pgn_timestamp_plus(now, delay);
@@ -66,7 +77,9 @@ pgn_send_messages(Queue *queue, Message *messages, int n, int64 delay)
 		rows[i] = pgn_delivery_make(queue, &messages[i], now, delay);
 		/* One after the other, so that the index keeps them in order. */
 		rows[i].visible_at -= n - 1 - i;
+		pgn_activity_count(queue, COUNT_SENT_BYTES, messages[i].size);
 	}
+	pgn_activity_count(queue, COUNT_SENT, n);
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	pgn_deliveries_insert(&deliveries, rows, n);
 	pgn_deliveries_close(&deliveries, NoLock);
