@@ -650,6 +650,22 @@ COMMENT ON PROCEDURE pigeon.maintain()
 	IS 'one pass of maintenance: dead letters, retention, redrive tasks, message log';
 
 ------------------------------------------------------------------------------
+-- Filter policies
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.filter_matches(filter_policy jsonb, filter_scope text DEFAULT 'attributes', attributes jsonb DEFAULT NULL,
+									  body text DEFAULT NULL) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'pgn_filter_matches' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION pigeon.filter_matches(jsonb, text, jsonb, text)
+	IS 'whether a message with these attributes and this body passes a filter policy';
+
+CREATE FUNCTION pigeon.filter_result(filter_policy jsonb, filter_scope text DEFAULT 'attributes', attributes jsonb DEFAULT NULL,
+									 body text DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'pgn_filter_result' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION pigeon.filter_result(jsonb, text, jsonb, text)
+	IS 'what a filter policy makes of a message: matched, or why it is filtered out';
+
+------------------------------------------------------------------------------
 -- Who may call what.  Anybody may call what stands here, since each of these
 -- functions checks the rights on the queue; the rest is for the owner of the
 -- extension.
@@ -669,6 +685,7 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.delete(text, pigeon.receipt), pigeon.delete(text, pigeon.receipt[]),
 	pigeon.change_visibility(text, pigeon.receipt, interval),
 	pigeon.change_visibility(text, pigeon.receipt[], interval),
-	pigeon.redrive, pigeon.cancel_redrive
+	pigeon.redrive, pigeon.cancel_redrive,
+	pigeon.filter_matches, pigeon.filter_result
 TO PUBLIC;
 GRANT EXECUTE ON PROCEDURE pigeon.wait_for_message TO PUBLIC;

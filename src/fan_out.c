@@ -67,7 +67,8 @@ typedef struct FanOut
 	int			nroutes;
 	Route	   *routes;
 	MemoryContext match_context;	/* reset for each message */
-	FilterInput *input;			/* the message as filters see it, NULL: not made yet */
+	FilterInput *input;			/* the message as filters see it, NULL: not
+								 * made yet */
 	int			nlogged;		/* messages of the chunk that somebody gets */
 	Message    *logged;
 } FanOut;
@@ -220,7 +221,7 @@ pgn_fan_out(Topic *topic, const Subscription *subscriptions, int nsubscriptions,
 			Message *messages, int n, TimestampTz now)
 {
 	FanOut		out = {
-		.topic = topic, .now = now, .nroutes = nsubscriptions,
+		.topic = topic,.now = now,.nroutes = nsubscriptions,
 		.routes = palloc0(nsubscriptions * sizeof(Route)),
 		.match_context = AllocSetContextCreate(CurrentMemoryContext, "pigeon filter input",
 											   ALLOCSET_DEFAULT_SIZES),

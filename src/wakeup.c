@@ -429,7 +429,7 @@ Datum
 pgn_wait_for_message(PG_FUNCTION_ARGS)
 {
 	bool		may_commit = fcinfo->context && IsA(fcinfo->context, CallContext) &&
-		!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
+	!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
 	char	   *name;
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz until;
