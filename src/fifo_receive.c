@@ -181,10 +181,9 @@ visit_group(Walk *walk, Schedule *schedule, const ScheduleVersion *version)
 		else
 			done = pgn_schedule_move(schedule, version, &entry);
 	}
-	/* The entry was changed before we had the latch. */
+	/* Nobody of us changes an entry without the latch, but an owner may lock it. */
 	if (!done)
-		pgn_fifo_reschedule(receive->deliveries, schedule, group_key,
-							version->row.first_message_id, receive->now);
+		pgn_fifo_reschedule(receive->deliveries, schedule, group_key, receive->now);
 }
 
 /*
@@ -237,7 +236,8 @@ visit_due_groups(FifoReceive *receive, bool final_only)
 			(final_only && !version.row.final) ||
 			!pgn_group_latch_now(queue, version.row.group_key))
 			continue;
-		visit_group(&walk, &schedule, &version);
+		if (pgn_schedule_is_free(&schedule, &version))
+			visit_group(&walk, &schedule, &version);
 		pgn_group_unlatch(queue, version.row.group_key);
 	}
 	pgn_schedule_scan_end(&scan);
