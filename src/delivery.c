@@ -28,6 +28,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "activity.h"
 #include "compat.h"
 #include "delivery.h"
 #include "frontier.h"
@@ -93,6 +94,36 @@ pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode)
 	deliveries->queue = queue;
 	pgn_table_open(&deliveries->table, queue->relid, lockmode);
 	pgn_table_check_columns(deliveries->table.rel, delivery_columns, Natts_delivery);
+}
+
+/*
+ * Open the table of a queue that is already locked, to insert into it on
+ * behalf of somebody who has nothing to do with what the queue's owner did to
+ * the table.  False, and nothing open, if an insert could not succeed.
+ */
+bool
+pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode)
+{
+	PgnTable   *table = &deliveries->table;
+	bool		usable;
+
+	deliveries->queue = queue;
+	if (!pgn_table_try_open(table, queue->relid, lockmode))
+		return false;
+	usable = pgn_table_has_columns(table->rel, delivery_columns, Natts_delivery);
+	/* No other unique index, which could refuse what the key does not. */
+	for (int i = 0; i < table->nindexes; i++)
+	{
+		Form_pg_index index = table->indexes[i]->rd_index;
+
+		if (index->indisunique &&
+			(index->indnkeyatts < lengthof(message_index) ||
+			 memcmp(index->indkey.values, message_index, sizeof(message_index)) != 0))
+			usable = false;
+	}
+	if (!usable)
+		pgn_table_close(table, lockmode);
+	return usable;
 }
 
 /* Close it; NoLock keeps the lock to the end of the transaction. */
@@ -184,7 +215,10 @@ pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n)
 			store_row(&rows[done + i], slots[i]);
 		pgn_table_multi_insert(&deliveries->table, slots, chunk);
 		for (int i = 0; i < chunk; i++)
+		{
 			pgn_frontier_lower(deliveries->queue, rows[done + i].lane, rows[done + i].visible_at);
+			pgn_activity_written(deliveries->queue, rows[done + i].visible_at);
+		}
 		done += chunk;
 	}
 	for (int i = 0; i < nslots; i++)
@@ -330,7 +364,12 @@ pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *
 							  wait);
 	deliveries->queue->changed_in = pgn_local_transaction();
 	if (result == TM_Ok)
+	{
 		pgn_frontier_lower(deliveries->queue, row->lane, row->visible_at);
+		pgn_activity_written(deliveries->queue, row->visible_at);
+		if (row->lane == PGN_LANE_FINAL)
+			pgn_activity_maintain(deliveries->queue, row->visible_at);
+	}
 	ExecDropSingleTupleTableSlot(slot);
 	return result;
 }
@@ -356,5 +395,7 @@ pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,
 	if (pgn_delivery_delete(from, &tid, false) != TM_Ok)
 		return false;
 	pgn_deliveries_insert(to, row, 1);
+	/* It may be older than anything else there. */
+	pgn_activity_maintain(to->queue, row->enqueued_at + to->queue->attributes.retention);
 	return true;
 }

@@ -24,7 +24,7 @@ typedef struct Delivery
 	int64		log_key;		/* must be that of the log row */
 	int32		home;			/* queue the delivery was first made for */
 	int32		source;			/* queue it was dead-lettered from; 0: none */
-	int32		subscription;	/* 0: none */
+	int32		subscription;	/* 0: none; negative: deliver in an envelope */
 	int16		segment;		/* log segment the message was written to */
 	int64		group_key;		/* see message_group.c; 0: no group */
 	TimestampTz enqueued_at;	/* retention counts from here */
@@ -38,6 +38,9 @@ typedef struct Delivery
 } Delivery;
 
 #define PGN_NEVER DT_NOBEGIN
+
+/* Is the message to be delivered in an envelope? */
+#define pgn_in_envelope(delivery) ((delivery)->subscription < 0)
 
 /*
  * Where a delivery is served when it is due.  What was received once or twice
@@ -100,6 +103,7 @@ typedef struct DeliveryScan
 
 extern char *pgn_delivery_table_sql(int32 queue_id, bool fifo);
 extern void pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
+extern bool pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
 extern void pgn_deliveries_close(DeliveryTable *deliveries, LOCKMODE lockmode);
 extern void pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n);
 extern Delivery pgn_delivery_make(const Queue *queue, const Message *message,

@@ -87,12 +87,13 @@ find_head(DeliveryTable *deliveries, int64 group_key, int64 from_message_id,
 		TimestampTz available_at = pgn_fifo_available_at(deliveries->queue, &version.row);
 
 		if (rows++ == 0)
-			*entry = (ScheduleEntry) {
-				.group_key = group_key,
+			*entry = (ScheduleEntry)
+		{
+			.group_key = group_key,
 				.first_message_id = version.row.message_id,
 				.visible_at = available_at,
 				.final = pgn_received_too_often(deliveries->queue, &version.row)
-			};
+		};
 		entry->visible_at = Min(entry->visible_at, available_at);
 		if (rows == MAX_UNCERTAIN)
 			entry->visible_at = now;
@@ -188,7 +189,11 @@ pgn_fifo_update(DeliveryTable *deliveries, DeliveryVersion *version)
 	pgn_group_latch(deliveries->queue, version->row.group_key);
 	result = pgn_delivery_update(deliveries, &version->tid, &version->row, false);
 	pgn_group_unlatch(deliveries->queue, version->row.group_key);
-	/* Somebody was faster, and will be found to hold it; or has locked it only. */
+
+	/*
+	 * Somebody was faster, and will be found to hold it; or has locked it
+	 * only.
+	 */
 	if (result == TM_BeingModified)
 		pg_usleep(1000);
 	return result;

@@ -25,7 +25,9 @@
  *	  no delivery in the snapshot refers to, none ever will.
  *
  *	- A queue whose table somebody has locked exclusively (a purge that may
- *	  still roll back) cannot be looked at: the segment is left for later.
+ *	  still roll back) cannot be looked at, nor can one that was dropped or
+ *	  truncated after the snapshot was taken: deliveries that had moved on from
+ *	  there are in the snapshot nowhere.  The segment is left for later.
  *
  *	- The truncation is transactional: a crash before commit changes nothing.
  *
@@ -33,6 +35,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -41,6 +44,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "delivery.h"
@@ -53,9 +57,13 @@
 /*
  * A segment is compacted when at most one in SURVIVORS of its messages is
  * still referred to, so the log is at most that many times the size of what
- * is in it (and one ring of segments).
+ * is in it (and one ring of segments).  If no segment is empty one is compacted
+ * in any case: otherwise the current one would grow without end.
  */
 #define SURVIVORS 4
+
+/* When to look again at a sealed segment that could not be freed. */
+#define SEALED_INTERVAL USECS_PER_MINUTE
 
 /* The ids of messages that deliveries refer to. */
 typedef struct MessageIds
@@ -89,13 +97,6 @@ ids_to_array(const MessageIds *set)
 	return PointerGetDatum(construct_array(elements, set->n, INT8OID, 8, true, TYPALIGN_DOUBLE));
 }
 
-/* Become the one process that maintains the log, until the end of the transaction. */
-static bool
-become_maintainer(void)
-{
-	return ConditionalLockRelationOid(pgn_relation("log_state"), ShareUpdateExclusiveLock);
-}
-
 /* Run a statement as the owner; the number of its first column, or "otherwise" if none. */
 static int64
 query_number(const char *sql, int64 otherwise)
@@ -117,6 +118,49 @@ query_number(const char *sql, int64 otherwise)
 }
 
 /*
+ * Is the database half restored?  Then there are tables of deliveries that are
+ * not in the registry yet, or have no index yet, and deliveries to come.
+ */
+static bool
+half_restored(void)
+{
+	return query_number("SELECT count(*) FROM pg_class c"
+						" WHERE relnamespace = 'pigeon'::regnamespace AND relkind = 'r' AND relname ~ '^q_[0-9]+$'"
+						" AND (NOT relhasindex OR NOT EXISTS"
+						" (SELECT FROM pigeon.queue q WHERE 'q_' || q.id = c.relname))", 0) > 0;
+}
+
+/*
+ * Become the one process that maintains the log, until the end of the
+ * transaction.  Not in a transaction that has one snapshot for all its
+ * statements: what came to the log after that snapshot would not be seen.
+ */
+static bool
+become_maintainer(void)
+{
+	return !IsolationUsesXactSnapshot() &&
+		ConditionalLockRelationOid(pgn_relation("log_state"), ShareUpdateExclusiveLock) &&
+		!half_restored();
+}
+
+/*
+ * Was the table created or truncated after the snapshot was taken?  What a
+ * truncation removes, no snapshot shows.
+ */
+static bool
+rewritten_since(Oid relid, Snapshot snapshot)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	TransactionId xmin;
+
+	if (!HeapTupleIsValid(tuple))
+		return true;
+	xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+	ReleaseSysCache(tuple);
+	return !TransactionIdIsCurrentTransactionId(xmin) && XidInMVCCSnapshot(xmin, snapshot);
+}
+
+/*
  * Collect the messages in a range of ids that deliveries in the snapshot
  * refer to, only those written to "segment" if that is not negative.  False
  * if a queue could not be looked at, or there are more than "limit".
@@ -135,10 +179,13 @@ referenced_messages(Snapshot snapshot, int64 from_id, int64 to_id, int segment,
 		DeliveryScan scan;
 		DeliveryVersion version;
 
-		if (queue == NULL)
-			continue;
-		if (!pgn_queue_lock_now(queue, AccessShareLock))
+		if (queue == NULL || !pgn_queue_lock_now(queue, AccessShareLock))
 			return false;
+		if (rewritten_since(queue->relid, snapshot))
+		{
+			pgn_queue_unlock(queue, AccessShareLock);
+			return false;
+		}
 		pgn_deliveries_open(&deliveries, queue, AccessShareLock);
 		pgn_message_scan_begin(&scan, &deliveries, from_id, to_id, snapshot);
 		while (set->n <= limit && pgn_scan_next(&scan, &version))
@@ -164,6 +211,24 @@ segment_is_empty(int segment)
 	return query_number(psprintf("SELECT pg_relation_size('pigeon.log_%d')", segment), 0) == 0;
 }
 
+/* Is no segment left to become current? */
+static bool
+ring_is_full(void)
+{
+	for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
+		if (segment != pgn_log_current_segment() && segment_is_empty(segment))
+			return false;
+	return true;
+}
+
+/* For how many seconds the current segment has been that. */
+static int64
+current_age(void)
+{
+	return query_number("SELECT extract(epoch FROM clock_timestamp() - current_since)::bigint"
+						" FROM pigeon.log_state", PG_INT32_MAX);
+}
+
 /* Make the next empty segment current if it is time, and one is empty. */
 void
 pgn_log_rotate(void)
@@ -176,8 +241,7 @@ pgn_log_rotate(void)
 		return;
 	current = pgn_log_current_segment();
 	size = query_number(psprintf("SELECT pg_table_size('pigeon.log_%d')", current), 0);
-	age = query_number("SELECT extract(epoch FROM clock_timestamp() - current_since)::bigint"
-					   " FROM pigeon.log_state", PG_INT64_MAX);
+	age = current_age();
 	if (segment_is_empty(current) ||
 		(size < (int64) pgn_log_segment_size * 1024 && age < pgn_log_segment_age))
 		return;
@@ -248,7 +312,7 @@ pgn_log_free_segment(int segment)
 		return false;
 	first = query_number(psprintf("SELECT min(message_id) FROM pigeon.log_%d", segment), 0);
 	last = query_number(psprintf("SELECT max(message_id) FROM pigeon.log_%d", segment), -1);
-	limit = (last - first + 1) / SURVIVORS;
+	limit = ring_is_full() ? PG_INT64_MAX - 1 : (last - first + 1) / SURVIVORS;
 
 	/* First look, without a lock on the segment. */
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -304,4 +368,34 @@ pgn_log_clean_old(void)
 						  3, types, values, NULL);
 		pgn_owner_end();
 	}
+}
+
+/* Is there nothing in the old generation? */
+bool
+pgn_log_old_is_empty(void)
+{
+	return query_number("SELECT pg_relation_size('pigeon.log_old')", 0) == 0;
+}
+
+/*
+ * When to look at the segments again if nothing happens until then: when the
+ * current one is old enough, or somewhat later if one could not be freed.
+ */
+TimestampTz
+pgn_log_next_look(TimestampTz now)
+{
+	int			current = pgn_log_current_segment();
+	TimestampTz next = PG_INT64_MAX;
+
+	for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
+	{
+		if (segment_is_empty(segment))
+			continue;
+		if (segment != current)
+			next = Min(next, now + SEALED_INTERVAL);
+		else
+			next = Min(next, now + Max(SEALED_INTERVAL,
+									   (pgn_log_segment_age - current_age()) * USECS_PER_SEC));
+	}
+	return next;
 }

@@ -1,6 +1,6 @@
 /*
  * queue_admin.c
- *		create_queue, alter_queue, drop_queue, purge_queue and who may do what.
+ *		create_queue, alter_queue, drop_queue and purge_queue.
  *
  * A queue is a row in the registry and a table.  The table is created by and
  * belongs to the caller, and its rights are the queue's rights; the registry
@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
+#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -26,12 +28,15 @@
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
+#include "activity.h"
 #include "admin.h"
 #include "arguments.h"
 #include "compat.h"
 #include "deduplication.h"
 #include "delivery.h"
+#include "dropped.h"
 #include "message.h"
 #include "owner.h"
 #include "pigeon.h"
@@ -44,9 +49,6 @@ PG_FUNCTION_INFO_V1(pgn_create_queue);
 PG_FUNCTION_INFO_V1(pgn_alter_queue);
 PG_FUNCTION_INFO_V1(pgn_drop_queue);
 PG_FUNCTION_INFO_V1(pgn_purge_queue);
-PG_FUNCTION_INFO_V1(pgn_grant_access);
-PG_FUNCTION_INFO_V1(pgn_revoke_access);
-PG_FUNCTION_INFO_V1(pgn_forget_dropped_tables);
 
 #define MIN_RETENTION (60 * USECS_PER_SEC)
 #define DEFAULT_MAX_RECEIVE_COUNT 10
@@ -277,6 +279,43 @@ check_dead_letter_queue(const char *name, const QueueAttributes *a)
 				 errhint("Change redrive_allow_policy of the dead-letter queue.")));
 }
 
+/*
+ * Fail if queues of others name this queue, which is to be created, as their
+ * dead-letter queue: its creator would get their messages.
+ */
+static void
+check_sources(const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	MemoryContext caller = CurrentMemoryContext;
+	int32	   *ids;
+	int			n;
+
+	pgn_owner_begin();
+	pgn_owner_execute("SELECT id FROM pigeon.queue WHERE dead_letter_queue = $1", 1, types, values, NULL);
+	n = SPI_processed;
+	ids = MemoryContextAlloc(caller, (n + 1) * sizeof(int32));
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	pgn_owner_end();
+
+	for (int i = 0; i < n; i++)
+	{
+		Queue	   *source = pgn_queue_find_by_id(ids[i]);
+
+		if (source && !pgn_owns_table(source->relid, GetUserId()))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("queue \"%s\" would receive the dead letters of a queue of somebody else", name),
+					 errhint("Choose another name.")));
+	}
+}
+
 /* Write a queue to the registry: a new row, or (if "id" is there) its new attributes. */
 static void
 write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a, const Given *given)
@@ -381,6 +420,11 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	pgn_begin_write("pigeon.create_queue()");
 	create_arguments(fcinfo, &given);
 	name = name_argument(&given);
+	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to create a queue"),
+				 errhint("Creating queues needs CREATE on schema pigeon.")));
 	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
 
 	existing = pgn_queue_find(name);
@@ -398,11 +442,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	if (GIVEN(&given, ARG_FIFO))
 		a.fifo = DatumGetBool(VALUE(&given, ARG_FIFO));
 	apply(&given, name, &a);
-	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to create a queue"),
-				 errhint("Creating queues needs CREATE on schema pigeon.")));
+	check_sources(name);
 	if (a.dead_letter_queue[0] != '\0')
 		check_dead_letter_queue(name, &a);
 
@@ -414,15 +454,32 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not create the tables of queue \"%s\"", name);
 	SPI_finish();
 	write_registry(true, id, name, &a, &given);
+	pgn_activity_job(JOB_REGISTRY);
 	PG_RETURN_VOID();
+}
+
+/*
+ * Fail unless the queue is there and the caller owns it.  This comes before
+ * any lock, so that only who may change a queue can make others wait.
+ */
+static void
+check_own_queue(const char *name)
+{
+	Queue	   *queue = pgn_queue_find(name);
+
+	if (queue == NULL)
+		pgn_queue_unknown(name);
+	pgn_queue_check_owner(queue);
 }
 
 /* The queue that the arguments name, locked; the caller must be its owner. */
 static Queue *
 open_own_queue(const char *name, LOCKMODE lockmode)
 {
-	Queue	   *queue = pgn_queue_open(name, 0, lockmode);
+	Queue	   *queue;
 
+	check_own_queue(name);
+	queue = pgn_queue_open(name, 0, lockmode);
 	pgn_queue_check_owner(queue);
 	return queue;
 }
@@ -432,13 +489,16 @@ Datum
 pgn_alter_queue(PG_FUNCTION_ARGS)
 {
 	Given		given;
+	char	   *name;
 	Queue	   *queue;
 	QueueAttributes a;
 
 	pgn_begin_write("pigeon.alter_queue()");
 	alter_arguments(fcinfo, &given);
+	name = name_argument(&given);
+	check_own_queue(name);
 	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
-	queue = open_own_queue(name_argument(&given), AccessShareLock);
+	queue = open_own_queue(name, AccessShareLock);
 	a = queue->attributes;
 	apply(&given, queue->name, &a);
 	if (a.deduplicate_by_group != queue->attributes.deduplicate_by_group)
@@ -447,18 +507,9 @@ pgn_alter_queue(PG_FUNCTION_ARGS)
 		check_dead_letter_queue(queue->name, &a);
 	write_registry(false, queue->id, queue->name, &a, &given);
 	CacheInvalidateRelcacheByRelid(queue->relid);
+	/* Retention may be shorter now. */
+	pgn_activity_maintain(queue, PG_INT64_MIN);
 	PG_RETURN_VOID();
-}
-
-/* Take queues out of the registry; "ids" is an array of their numbers. */
-static void
-forget_queues(Datum ids)
-{
-	Oid			types[] = {INT4ARRAYOID};
-
-	pgn_owner_begin();
-	pgn_owner_execute("DELETE FROM pigeon.queue WHERE id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_end();
 }
 
 /* drop_queue(queue, if_exists) */
@@ -466,15 +517,17 @@ Datum
 pgn_drop_queue(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool		if_exists = PG_GETARG_BOOL(1);
 	Queue	   *queue;
-	Datum		id;
 
 	pgn_begin_write("pigeon.drop_queue()");
+	if (if_exists && pgn_queue_find(name) == NULL)
+		PG_RETURN_BOOL(false);
+	check_own_queue(name);
 	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
-	if (PG_GETARG_BOOL(1) && pgn_queue_find(name) == NULL)
+	if (if_exists && pgn_queue_find(name) == NULL)
 		PG_RETURN_BOOL(false);
 	queue = open_own_queue(name, AccessExclusiveLock);
-	id = Int32GetDatum(queue->id);
 	SPI_connect();
 	if (SPI_execute(psprintf(queue->attributes.fifo ?
 							 "DROP TABLE pigeon.q_%d, pigeon.g_%d, pigeon.d_%d" : "DROP TABLE pigeon.q_%d",
@@ -482,50 +535,8 @@ pgn_drop_queue(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not drop the table of queue \"%s\"", name);
 	SPI_finish();
 	/* The event trigger did this, unless somebody disabled it. */
-	forget_queues(PointerGetDatum(construct_array(&id, 1, INT4OID, 4, true, TYPALIGN_INT)));
+	pgn_forget_queue(queue->id);
 	PG_RETURN_BOOL(true);
-}
-
-/* Drop what is left of FIFO queues whose tables of deliveries were dropped; SPI is connected. */
-static void
-drop_side_tables(Datum ids)
-{
-	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
-	Datum		id;
-	bool		isnull;
-
-	while (array_iterate(iterator, &id, &isnull))
-		if (OidIsValid(pgn_relation(psprintf("g_%d", DatumGetInt32(id)))) &&
-			SPI_execute(psprintf("DROP TABLE IF EXISTS pigeon.g_%d, pigeon.d_%d",
-								 DatumGetInt32(id), DatumGetInt32(id)), false, 0) < 0)
-			elog(ERROR, "could not drop the tables of queue %d", DatumGetInt32(id));
-}
-
-/* Event trigger on sql_drop: forget the queues whose tables were dropped. */
-Datum
-pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
-{
-	bool		isnull;
-	Datum		ids;
-
-	/* Nothing to do when the extension itself is going. */
-	if (!OidIsValid(get_namespace_oid("pigeon", true)) || !OidIsValid(pgn_relation("queue")))
-		PG_RETURN_NULL();
-
-	SPI_connect();
-	if (SPI_execute("SELECT array_agg(substr(object_name, 3)::integer)"
-					" FROM pg_event_trigger_dropped_objects()"
-					" WHERE object_type = 'table' AND schema_name = 'pigeon'"
-					" AND object_name ~ '^q_[0-9]{1,9}$'", true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not list the dropped tables");
-	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	if (!isnull)
-	{
-		forget_queues(ids);
-		drop_side_tables(ids);
-	}
-	SPI_finish();
-	PG_RETURN_NULL();
 }
 
 /* Delete all deliveries that nobody holds; how many they were. */
@@ -553,21 +564,53 @@ delete_deliveries(Queue *queue)
 	return n;
 }
 
-/* Truncate the deliveries; how many they were.  The table is locked exclusively. */
+/*
+ * Truncate what a FIFO queue has beside its deliveries.  Users have no rights
+ * on that but as its owner, so it is done as the owner of the queue.  SPI is
+ * connected.
+ */
+static void
+truncate_fifo_tables(Queue *queue)
+{
+	Relation	rel = table_open(queue->relid, AccessShareLock);
+	Oid			owner = rel->rd_rel->relowner;
+	Oid			caller;
+	int			context;
+
+	table_close(rel, AccessShareLock);
+	GetUserIdAndSecContext(&caller, &context);
+	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	if (SPI_execute(psprintf("TRUNCATE ONLY pigeon.g_%d, ONLY pigeon.d_%d", queue->id, queue->id), false, 0) < 0)
+		elog(ERROR, "could not truncate the tables of queue \"%s\"", queue->name);
+	SetUserIdAndSecContext(caller, context);
+}
+
+/*
+ * Truncate the deliveries; how many they were.  The table is locked
+ * exclusively.  The right to truncate is the caller's own: the table belongs
+ * to a user, so nothing may be run on it with more rights than the caller has.
+ */
 static int64
 truncate_deliveries(Queue *queue)
 {
-	bool		isnull;
-	int64		n;
+	DeliveryTable deliveries;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan;
+	int64		n = 0;
+
+	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
+	scan = table_beginscan(deliveries.table.rel, snapshot, 0, NULL);
+	while (heap_getnext(scan, ForwardScanDirection) != NULL)
+		n++;
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	pgn_deliveries_close(&deliveries, NoLock);
 
 	SPI_connect();
-	if (SPI_execute(psprintf("SELECT count(*) FROM pigeon.q_%d", queue->id), false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not count the messages of queue \"%s\"", queue->name);
-	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	if (SPI_execute(psprintf(queue->attributes.fifo ?
-							 "TRUNCATE pigeon.q_%d, pigeon.g_%d, pigeon.d_%d" : "TRUNCATE pigeon.q_%d",
-							 queue->id, queue->id, queue->id), false, 0) < 0)
-		elog(ERROR, "could not truncate the tables of queue \"%s\"", queue->name);
+	if (SPI_execute(psprintf("TRUNCATE ONLY pigeon.q_%d", queue->id), false, 0) < 0)
+		elog(ERROR, "could not truncate the table of queue \"%s\"", queue->name);
+	if (queue->attributes.fifo)
+		truncate_fifo_tables(queue);
 	SPI_finish();
 	return n;
 }
@@ -583,87 +626,14 @@ pgn_purge_queue(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	Queue	   *queue;
+	int64		n;
 
 	pgn_begin_write("pigeon.purge_queue()");
 	queue = pgn_queue_open(name, ACL_TRUNCATE, RowExclusiveLock);
 	if (pgn_queue_lock_now(queue, AccessExclusiveLock))
-	{
-		int64		n;
-
-		pgn_owner_begin();
 		n = truncate_deliveries(queue);
-		pgn_owner_end();
-		PG_RETURN_INT64(n);
-	}
-	PG_RETURN_INT64(delete_deliveries(queue));
-}
-
-/* The SQL privilege of an action on a queue, NULL if there is no such action. */
-static const char *
-privilege_of_action(const char *action)
-{
-	static const char *const actions[][2] = {
-		{"send", "INSERT"}, {"receive", "UPDATE"}, {"delete", "DELETE"},
-		{"peek", "SELECT"}, {"purge", "TRUNCATE"}
-	};
-
-	for (int i = 0; i < lengthof(actions); i++)
-		if (strcmp(action, actions[i][0]) == 0)
-			return actions[i][1];
-	return NULL;
-}
-
-/* Grant or revoke the actions that are the third argument. */
-static void
-change_access(FunctionCallInfo fcinfo, const char *verb, const char *preposition)
-{
-	Queue	   *queue = open_own_queue(text_to_cstring(PG_GETARG_TEXT_PP(0)), AccessShareLock);
-	const char *grantee = NameStr(*PG_GETARG_NAME(1));
-	StringInfoData privileges;
-	Datum	   *actions;
-	bool	   *nulls;
-	int			n;
-
-	initStringInfo(&privileges);
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), TEXTOID, -1, false, TYPALIGN_INT, &actions, &nulls, &n);
-	for (int i = 0; i < n; i++)
-	{
-		const char *action = nulls[i] ? "" : TextDatumGetCString(actions[i]);
-		const char *privilege = privilege_of_action(action);
-
-		if (privilege == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("unknown action \"%s\"", action),
-					 errhint("Actions are send, receive, delete, peek and purge.")));
-		appendStringInfo(&privileges, "%s%s", i > 0 ? ", " : "", privilege);
-	}
-	if (n == 0)
-		pgn_bad_attribute("there must be at least one action", NULL);
-
-	SPI_connect();
-	if (SPI_execute(psprintf("%s %s ON TABLE pigeon.q_%d %s %s", verb, privileges.data, queue->id,
-							 preposition,
-							 strcmp(grantee, "public") == 0 ? "PUBLIC" : quote_identifier(grantee)),
-					false, 0) < 0)
-		elog(ERROR, "could not change the rights on queue \"%s\"", queue->name);
-	SPI_finish();
-}
-
-/* grant_access(queue, grantee, actions) */
-Datum
-pgn_grant_access(PG_FUNCTION_ARGS)
-{
-	pgn_begin_write("pigeon.grant_access()");
-	change_access(fcinfo, "GRANT", "TO");
-	PG_RETURN_VOID();
-}
-
-/* revoke_access(queue, grantee, actions) */
-Datum
-pgn_revoke_access(PG_FUNCTION_ARGS)
-{
-	pgn_begin_write("pigeon.revoke_access()");
-	change_access(fcinfo, "REVOKE", "FROM");
-	PG_RETURN_VOID();
+	else
+		n = delete_deliveries(queue);
+	pgn_activity_count(queue, COUNT_PURGED, n);
+	PG_RETURN_INT64(n);
 }

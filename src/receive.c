@@ -21,11 +21,13 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "activity.h"
 #include "arguments.h"
 #include "compat.h"
 #include "dead_letter.h"
 #include "delivery.h"
 #include "durability.h"
+#include "envelope.h"
 #include "fifo_receive.h"
 #include "frontier.h"
 #include "log.h"
@@ -167,8 +169,13 @@ return_message(Receive *receive, const Queue *queue, const Delivery *row, Receip
 	SET(message_id, Int64GetDatum(row->message_id));
 	if (receipt)
 		SET(receipt, PointerGetDatum(receipt));
-	COPY(body);
-	COPY(attributes);
+	if (pgn_in_envelope(row))
+		SET(body, PointerGetDatum(pgn_envelope(&entry, queue->attributes.fifo)));
+	else
+	{
+		COPY(body);
+		COPY(attributes);
+	}
 	SET(receive_count, Int32GetDatum(row->receive_count));
 	SET(sent_at, TimestampTzGetDatum(row->enqueued_at));
 	values[Anum_message_first_received_at - 1] =
@@ -201,7 +208,7 @@ return_message(Receive *receive, const Queue *queue, const Delivery *row, Receip
 
 /* Return a message that was received. */
 static void
-return_received(Receive *receive, const Queue *queue, const Delivery *row)
+return_received(Receive *receive, Queue *queue, const Delivery *row)
 {
 	Receipt		receipt = {
 		.message_id = row->message_id,
@@ -211,6 +218,10 @@ return_received(Receive *receive, const Queue *queue, const Delivery *row)
 	};
 
 	return_message(receive, queue, row, receive->pop ? NULL : &receipt);
+	pgn_activity_claimed(queue);
+	pgn_activity_count(queue, COUNT_RECEIVED, 1);
+	if (receive->pop)
+		pgn_activity_count(queue, COUNT_DELETED, 1);
 }
 
 /*
@@ -226,7 +237,8 @@ claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, Tim
 	pgn_delivery_lease(row, now, receive->visibility_timeout);
 	if (receive->pop)
 		return pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok;
-	row->lane = pgn_received_too_often(deliveries->queue, row) ? PGN_LANE_FINAL :
+	/* Past its last receive it is a message like others that keep failing: its dead-letter queue is missing. */
+	row->lane = row->queue_receive_count == deliveries->queue->attributes.max_receive_count ? PGN_LANE_FINAL :
 		row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
 	return pgn_delivery_update(deliveries, &version->tid, row, false) == TM_Ok;
 }
@@ -284,7 +296,8 @@ receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 			continue;
 		if (pgn_delivery_expired(queue, &version.row, now))
 		{
-			(void) pgn_delivery_delete(deliveries, &version.tid, false);
+			if (pgn_delivery_delete(deliveries, &version.tid, false) == TM_Ok)
+				pgn_activity_count(queue, COUNT_EXPIRED, 1);
 			receive->cleared++;
 			continue;
 		}
@@ -376,9 +389,10 @@ receive_fifo(Receive *receive, Queue *queue)
 		fifo.advance = may_advance;
 		pgn_fifo_receive(&fifo);
 	}
-	pgn_deliveries_close(&deliveries, NoLock);
+	pgn_deliveries_close(&deliveries, fifo.found + fifo.cleared > 0 ? NoLock : RowExclusiveLock);
 	for (int i = 0; i < fifo.found; i++)
 		return_received(receive, queue, &fifo.rows[i]);
+	receive->cleared += fifo.cleared;
 	received_since_advance = fifo.advance ? 0 : received_since_advance + receive->found + 1;
 }
 
@@ -409,7 +423,8 @@ receive_due(Receive *receive, Queue *queue)
 		receive->advance = may_advance;
 	} while (true);
 	pgn_dead_letters_end(&letters);
-	pgn_deliveries_close(&deliveries, NoLock);
+	/* Who found nothing keeps no lock, least of all while waiting for more. */
+	pgn_deliveries_close(&deliveries, receive->found + receive->cleared > 0 ? NoLock : RowExclusiveLock);
 	received_since_advance = receive->advance ? 0 : received_since_advance + receive->found + 1;
 }
 
@@ -452,12 +467,17 @@ pgn_receive(PG_FUNCTION_ARGS)
 		pgn_lease_begin();
 		receive_due(&receive, queue);
 		pgn_lease_end();
+		if (receive.found + receive.cleared == 0)
+			pgn_queue_unlock(queue, RowExclusiveLock);
 		if (receive.found > 0 || GetCurrentTimestamp() >= wait_until)
+		{
+			pgn_activity_count(queue, COUNT_EMPTY_RECEIVES, receive.found == 0);
 			break;
+		}
 		receive.cleared = 0;
-		pgn_queue_unlock(queue, RowExclusiveLock);
 		pgn_wait_for_messages(queue, wait_until);
 	}
+	pgn_wait_end();
 	end_receive(&receive);
 	return (Datum) 0;
 }

@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "activity.h"
 #include "arguments.h"
 #include "compat.h"
 #include "delivery.h"
@@ -276,6 +277,8 @@ pgn_redrive_step(int64 task_id)
 		moved = move_messages(&task, source, step_budget(&task), &more);
 
 	task.moved += moved;
+	if (moved > 0)
+		pgn_activity_count(source, COUNT_REDRIVEN, moved);
 	write_task(&task, task.failure ? "FAILED" : more ? "RUNNING" : "COMPLETED");
 	return more && moved == STEP_MESSAGES && task.failure == NULL;
 }
@@ -353,12 +356,13 @@ pgn_redrive(PG_FUNCTION_ARGS)
 	pgn_queue_check_owner(queue);
 	if (!PG_ARGISNULL(1))
 		check_destination(queue, text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	if (!exists("SELECT FROM pigeon.queue WHERE dead_letter_queue = $1",
+	if (!exists("SELECT FROM pigeon.queue WHERE dead_letter_queue = $1"
+				" UNION ALL SELECT FROM pigeon.subscription WHERE dead_letter_queue = $1",
 				PG_GETARG_DATUM(0), TEXTOID))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue \"%s\" is not a dead-letter queue", queue->name),
-				 errhint("Name it as dead_letter_queue of another queue first.")));
+				 errhint("Name it as dead_letter_queue of another queue or a subscription first.")));
 	if (exists("SELECT FROM pigeon.redrive_task WHERE queue_id = $1 AND status = 'RUNNING'",
 			   Int32GetDatum(queue->id), INT4OID))
 		ereport(ERROR,
@@ -384,7 +388,8 @@ pgn_redrive(PG_FUNCTION_ARGS)
 					  lengthof(types), types, values, nulls);
 	pgn_owner_end();
 	CommandCounterIncrement();
-	(void) pgn_redrive_step(task_id);
+	if (pgn_redrive_step(task_id))
+		pgn_activity_job(JOB_REDRIVE);
 	PG_RETURN_INT64(task_id);
 }
 
@@ -404,7 +409,8 @@ pgn_cancel_redrive(PG_FUNCTION_ARGS)
 	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
 	pgn_owner_begin();
 	pgn_owner_execute("SELECT t.moved, t.status = 'RUNNING',"
-					  " pg_has_role($2, t.started_by, 'USAGE') OR coalesce(pg_has_role($2, c.relowner, 'USAGE'), false)"
+					  " EXISTS (SELECT FROM pg_roles r WHERE r.rolname = t.started_by AND pg_has_role($2, r.oid, 'USAGE'))"
+					  " OR coalesce(pg_has_role($2, c.relowner, 'USAGE'), false)"
 					  " FROM pigeon.redrive_task t"
 					  " LEFT JOIN pg_class c ON c.oid = pigeon.queue_table(t.queue_id)"
 					  " WHERE t.id = $1 FOR UPDATE OF t",

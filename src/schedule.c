@@ -289,7 +289,11 @@ pgn_schedule_lookup(Schedule *schedule, int64 group_key, ScheduleLookup *lookup)
 	InitDirtySnapshot(dirty);
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(group_key));
 	index_rescan(scan, &key, 1, NULL, 0);
-	/* Dead versions count too, so that a look costs the same however many there are. */
+
+	/*
+	 * Dead versions count too, so that a look costs the same however many
+	 * there are.
+	 */
 	for (int i = 0; i < PGN_LOOKUP_VERSIONS; i++)
 	{
 		if (!index_getnext_slot(scan, BackwardScanDirection, slot))

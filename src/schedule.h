@@ -48,7 +48,8 @@ typedef struct ScheduleVersion
 	ItemPointerData tid;
 	TransactionId inserter;
 	TransactionId changer;
-	bool		superseded;		/* it has a changer, or its inserter changed it again */
+	bool		superseded;		/* it has a changer, or its inserter changed
+								 * it again */
 } ScheduleVersion;
 
 /* The latest entries of a group, as far as one look finds them. */
