@@ -650,24 +650,8 @@ COMMENT ON PROCEDURE pigeon.maintain()
 	IS 'one pass of maintenance: dead letters, retention, redrive tasks, message log';
 
 ------------------------------------------------------------------------------
--- Filter policies
-------------------------------------------------------------------------------
-
-CREATE FUNCTION pigeon.filter_matches(filter_policy jsonb, filter_scope text DEFAULT 'attributes', attributes jsonb DEFAULT NULL,
-									  body text DEFAULT NULL) RETURNS boolean
-	AS 'MODULE_PATHNAME', 'pgn_filter_matches' LANGUAGE C STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION pigeon.filter_matches(jsonb, text, jsonb, text)
-	IS 'whether a message with these attributes and this body passes a filter policy';
-
-CREATE FUNCTION pigeon.filter_result(filter_policy jsonb, filter_scope text DEFAULT 'attributes', attributes jsonb DEFAULT NULL,
-									 body text DEFAULT NULL) RETURNS text
-	AS 'MODULE_PATHNAME', 'pgn_filter_result' LANGUAGE C STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION pigeon.filter_result(jsonb, text, jsonb, text)
-	IS 'what a filter policy makes of a message: matched, or why it is filtered out';
-
-------------------------------------------------------------------------------
 -- Who may call what.  Anybody may call what stands here, since each of these
--- functions checks the rights on the queue; the rest is for the owner of the
+-- functions checks the rights on the queue or topic; the rest is for the owner of the
 -- extension.
 ------------------------------------------------------------------------------
 
@@ -686,6 +670,14 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.change_visibility(text, pigeon.receipt, interval),
 	pigeon.change_visibility(text, pigeon.receipt[], interval),
 	pigeon.redrive, pigeon.cancel_redrive,
-	pigeon.filter_matches, pigeon.filter_result
+	pigeon.filter_matches, pigeon.filter_result,
+	pigeon.create_topic, pigeon.alter_topic, pigeon.drop_topic, pigeon.topic_view,
+	pigeon.publish_rows, pigeon.publish_change,
+	pigeon.subscribe, pigeon.alter_subscription, pigeon.unsubscribe,
+	pigeon.publish(text, text, text, jsonb, text, text, text),
+	pigeon.publish(text, jsonb, text, jsonb, text, text, text),
+	pigeon.publish_batch(text, text[], text[], jsonb[], text[], text[], text),
+	pigeon.publish_batch(text, jsonb[], text[], jsonb[], text[], text[], text),
+	pigeon.publish_changes, pigeon.stop_publishing_changes
 TO PUBLIC;
 GRANT EXECUTE ON PROCEDURE pigeon.wait_for_message TO PUBLIC;
