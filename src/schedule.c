@@ -67,6 +67,7 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+#include "activity.h"
 #include "compat.h"
 #include "delivery.h"
 #include "frontier.h"
@@ -139,6 +140,15 @@ make_slot(Schedule *schedule, const ScheduleEntry *entry)
 	return slot;
 }
 
+/* Tell others of a new version of an entry. */
+static void
+entry_written(Schedule *schedule, const ScheduleEntry *entry)
+{
+	schedule->queue->changed_in = pgn_local_transaction();
+	pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, entry->visible_at);
+	pgn_activity_written(schedule->queue, entry->visible_at);
+}
+
 /* Add an entry. */
 static void
 add_entry(Schedule *schedule, const ScheduleEntry *entry)
@@ -146,8 +156,7 @@ add_entry(Schedule *schedule, const ScheduleEntry *entry)
 	TupleTableSlot *slot = make_slot(schedule, entry);
 
 	pgn_table_insert(&schedule->table, slot);
-	schedule->queue->changed_in = pgn_local_transaction();
-	pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, entry->visible_at);
+	entry_written(schedule, entry);
 	ExecDropSingleTupleTableSlot(slot);
 }
 
@@ -162,9 +171,8 @@ pgn_schedule_move(Schedule *schedule, const ScheduleVersion *version, const Sche
 	result = pgn_table_update(&schedule->table, &tid, slot,
 							  PGN_COLUMN(Anum_schedule_first_message_id) |
 							  PGN_COLUMN(Anum_schedule_visible_at), false);
-	schedule->queue->changed_in = pgn_local_transaction();
 	if (result == TM_Ok)
-		pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, entry->visible_at);
+		entry_written(schedule, entry);
 	ExecDropSingleTupleTableSlot(slot);
 	return result == TM_Ok;
 }
