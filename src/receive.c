@@ -393,10 +393,10 @@ receive_fifo(Receive *receive, Queue *queue)
 		fifo.advance = may_advance;
 		pgn_fifo_receive(&fifo);
 	}
-	pgn_deliveries_close(&deliveries, fifo.found + fifo.cleared > 0 ? NoLock : RowExclusiveLock);
+	pgn_deliveries_close(&deliveries, fifo.found + fifo.cleared + fifo.rescheduled > 0 ? NoLock : RowExclusiveLock);
 	for (int i = 0; i < fifo.found; i++)
 		return_received(receive, queue, &fifo.rows[i]);
-	receive->cleared += fifo.cleared;
+	receive->cleared += fifo.cleared + fifo.rescheduled;
 	received_since_advance = fifo.advance ? 0 : received_since_advance + receive->found + 1;
 }
 
