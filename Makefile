@@ -14,9 +14,9 @@ PG_CPPFLAGS = -DPIGEON_VERSION='"$(PIGEON_VERSION)"'
 override PG_CFLAGS += -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers $(WERROR)
 
 REGRESS      = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
-REGRESS_OPTS = --temp-instance=./tmp_regress --temp-config=test/pigeon.conf
+REGRESS_OPTS = --encoding=UTF8 --temp-instance=./tmp_regress --temp-config=test/pigeon.conf
 ISOLATION      = $(sort $(patsubst test/isolation/specs/%.spec,%,$(wildcard test/isolation/specs/*.spec)))
-ISOLATION_OPTS = --inputdir=test/isolation --outputdir=test/isolation/output \
+ISOLATION_OPTS = --encoding=UTF8 --inputdir=test/isolation --outputdir=test/isolation/output \
                  --temp-instance=./tmp_isolation --temp-config=test/pigeon.conf --load-extension=pigeon
 EXTRA_CLEAN = tmp_regress tmp_isolation tmp_check test/isolation/output results regression.diffs regression.out
 

@@ -29,6 +29,7 @@ CREATE TABLE pigeon.queue (
 	deduplication_scope         text NOT NULL,
 	notify                      boolean NOT NULL,
 	tags                        jsonb NOT NULL,
+	deduplication_window        bigint NOT NULL,
 	created_at                  timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	altered_at                  timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
@@ -243,11 +244,12 @@ CREATE FUNCTION pigeon.create_queue(
 	notify boolean DEFAULT NULL,
 	tags jsonb DEFAULT NULL,
 	if_not_exists boolean DEFAULT false,
-	redrive_allow_policy text[] DEFAULT NULL
+	redrive_allow_policy text[] DEFAULT NULL,
+	deduplication_window interval DEFAULT NULL
 ) RETURNS void
 	AS 'MODULE_PATHNAME', 'pgn_create_queue' LANGUAGE C VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION pigeon.create_queue(text, boolean, interval, interval, interval, interval, integer, text, integer, boolean, text, boolean, jsonb, boolean, text[])
+COMMENT ON FUNCTION pigeon.create_queue(text, boolean, interval, interval, interval, interval, integer, text, integer, boolean, text, boolean, jsonb, boolean, text[], interval)
 	IS 'create a queue (SQS CreateQueue)';
 
 CREATE FUNCTION pigeon.alter_queue(
@@ -263,11 +265,12 @@ CREATE FUNCTION pigeon.alter_queue(
 	deduplication_scope text DEFAULT NULL,
 	notify boolean DEFAULT NULL,
 	tags jsonb DEFAULT NULL,
-	redrive_allow_policy text[] DEFAULT NULL
+	redrive_allow_policy text[] DEFAULT NULL,
+	deduplication_window interval DEFAULT NULL
 ) RETURNS void
 	AS 'MODULE_PATHNAME', 'pgn_alter_queue' LANGUAGE C VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION pigeon.alter_queue(text, interval, interval, interval, interval, integer, text, integer, boolean, text, boolean, jsonb, text[])
+COMMENT ON FUNCTION pigeon.alter_queue(text, interval, interval, interval, interval, integer, text, integer, boolean, text, boolean, jsonb, text[], interval)
 	IS 'change attributes of a queue; NULL keeps one as it is (SQS SetQueueAttributes)';
 
 CREATE FUNCTION pigeon.drop_queue(queue text, if_exists boolean DEFAULT false) RETURNS boolean
@@ -318,6 +321,7 @@ CREATE VIEW pigeon.queues WITH (security_barrier) AS
 		   q.redrive_allow_policy,
 		   q.content_based_deduplication,
 		   q.deduplication_scope,
+		   CASE WHEN q.fifo THEN pigeon.to_interval(q.deduplication_window) END AS deduplication_window,
 		   q.notify,
 		   q.tags,
 		   c.relowner::pg_catalog.regrole::name AS owner,
@@ -629,7 +633,8 @@ CREATE VIEW pigeon.redrive_tasks WITH (security_barrier) AS
 	SELECT t.id AS task_id, t.dead_letter_queue, t.destination, t.max_per_second, t.status,
 		   t.moved, t.to_move, t.failure_reason, t.started_by, t.started_at, t.finished_at
 	FROM pigeon.redrive_task t
-	WHERE pg_catalog.pg_has_role(t.started_by, 'USAGE')
+	WHERE EXISTS (SELECT FROM pg_catalog.pg_roles r
+				  WHERE r.rolname = t.started_by AND pg_catalog.pg_has_role(r.oid, 'USAGE'))
 	   OR pg_catalog.has_table_privilege(pigeon.queue_table(t.queue_id), 'SELECT');
 COMMENT ON VIEW pigeon.redrive_tasks IS 'redrive tasks, running and past (SQS ListMessageMoveTasks)';
 GRANT SELECT ON pigeon.redrive_tasks TO PUBLIC;

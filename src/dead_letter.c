@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "dead_letter.h"
+#include "fifo.h"
 
 /* Start; nothing is looked up before the first message is to be moved. */
 void
@@ -25,20 +26,13 @@ pgn_dead_letters_begin(DeadLetters *letters, DeliveryTable *source)
 	letters->open = false;
 }
 
-/* Has the message been received as often as its queue allows? */
-bool
-pgn_received_too_often(const Queue *queue, const Delivery *row)
-{
-	return queue->attributes.max_receive_count > 0 &&
-		row->queue_receive_count >= queue->attributes.max_receive_count;
-}
-
 /* Move a delivery that was received too often.  Never waits. */
 DeadLetterResult
 pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampTz now)
 {
 	Queue	   *source = letters->source->queue;
 	Delivery	row = version->row;
+	bool		moved;
 
 	if (!letters->looked_up)
 	{
@@ -60,8 +54,14 @@ pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampT
 	row.visible_at = now;
 	row.lease = 0;
 	row.queue_receive_count = 0;
-	return pgn_delivery_move(letters->source, version, &letters->target, &row) ?
-		DEAD_LETTER_MOVED : DEAD_LETTER_BUSY;
+	if (source->attributes.fifo)
+	{
+		row.enqueued_at = now;
+		moved = pgn_fifo_move(letters->source, version, &letters->target, &row, now);
+	}
+	else
+		moved = pgn_delivery_move(letters->source, version, &letters->target, &row);
+	return moved ? DEAD_LETTER_MOVED : DEAD_LETTER_BUSY;
 }
 
 /* Close what was opened, keeping the locks. */

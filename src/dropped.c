@@ -66,6 +66,21 @@ pgn_forget_topic(int32 id)
 	forget_topics(array_of_one(id));
 }
 
+/* Drop what is left of FIFO queues whose tables of deliveries were dropped; SPI is connected. */
+static void
+drop_side_tables(Datum ids)
+{
+	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
+	Datum		id;
+	bool		isnull;
+
+	while (array_iterate(iterator, &id, &isnull))
+		if (OidIsValid(pgn_relation(psprintf("g_%d", DatumGetInt32(id)))) &&
+			SPI_execute(psprintf("DROP TABLE IF EXISTS pigeon.g_%d, pigeon.d_%d",
+								 DatumGetInt32(id), DatumGetInt32(id)), false, 0) < 0)
+			elog(ERROR, "could not drop the tables of queue %d", DatumGetInt32(id));
+}
+
 /* Event trigger on sql_drop. */
 Datum
 pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
@@ -90,7 +105,10 @@ pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
 	queues = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &no_queues);
 	topics = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &no_topics);
 	if (!no_queues)
+	{
 		forget_queues(queues);
+		drop_side_tables(queues);
+	}
 	if (!no_topics)
 		forget_topics(topics);
 	SPI_finish();

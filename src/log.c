@@ -168,14 +168,15 @@ pgn_log_next_message_id(void)
 
 /*
  * Write messages to the log.  Gives each its message_id, in order (unless it
- * has one), its log_key and its segment.  The segment's lock is kept to the end of the
- * transaction: who holds AccessExclusiveLock on a segment knows that nobody
+ * has one), its log_key and its segment.  The segment's lock is kept to the
+ * end of the transaction: who holds AccessExclusiveLock on a segment knows that nobody
  * who appended to it is still open.
  */
 void
 pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 {
 	int			segment = pgn_log_current_segment();
+	Oid			sequence = pgn_relation("message_id_seq");
 	PgnTable	table;
 	NameData	sender;
 	TupleTableSlot **slots;
@@ -196,7 +197,7 @@ pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 			Message    *message = &messages[done + i];
 
 			if (message->message_id == 0)
-				message->message_id = pgn_log_next_message_id();
+				message->message_id = nextval_internal(sequence, false);
 			message->log_key = random_key();
 			message->segment = segment;
 			ExecStoreHeapTuple(form_row(RelationGetDescr(table.rel), message, sent_at, &sender),

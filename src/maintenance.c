@@ -17,7 +17,10 @@
 #include "utils/timestamp.h"
 
 #include "dead_letter.h"
+#include "deduplication.h"
 #include "delivery.h"
+#include "fifo.h"
+#include "fifo_receive.h"
 #include "log.h"
 #include "log_rotation.h"
 #include "maintenance.h"
@@ -42,6 +45,7 @@ expire_messages(DeliveryTable *deliveries, TimestampTz now)
 	DeliveryScan scan;
 	DeliveryVersion version;
 	int			unexpired = 0;
+	GroupSet	changed = {0};
 
 	pgn_message_scan_begin(&scan, deliveries, 0, PG_INT64_MAX, NULL);
 	while (unexpired < UNEXPIRED_IN_A_ROW && pgn_scan_next(&scan, &version))
@@ -52,10 +56,13 @@ expire_messages(DeliveryTable *deliveries, TimestampTz now)
 		else if (!version.uncommitted && !version.held)
 		{
 			(void) pgn_delivery_delete(deliveries, &version.tid, false);
+			if (deliveries->queue->attributes.fifo)
+				pgn_group_set_add(&changed, &version.row);
 			unexpired = 0;
 		}
 	}
 	pgn_scan_end(&scan);
+	pgn_fifo_reschedule_groups(deliveries, &changed, now);
 }
 
 /* Move to the dead-letter queue what came back from its last allowed receive. */
@@ -92,16 +99,31 @@ pgn_maintain_queue(int32 queue_id)
 		return;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	expire_messages(&deliveries, now);
-	sweep_dead_letters(&deliveries, now);
+	if (queue->attributes.fifo)
+	{
+		CommandCounterIncrement();
+		if (queue->attributes.max_receive_count > 0)
+			pgn_fifo_sweep(&deliveries, now);
+		pgn_deduplication_expire(queue, now);
+	}
+	else
+		sweep_dead_letters(&deliveries, now);
 	pgn_deliveries_close(&deliveries, NoLock);
 }
 
-/* Commit what the last job did, if maintain() may. */
+/*
+ * Commit what the last job did, if maintain() may.  The next one sees what is
+ * committed while it runs, whatever the default isolation level is: see
+ * log_rotation.c, and nobody should fail to serialize because of maintenance.
+ */
 static void
 end_job(bool may_commit)
 {
 	if (may_commit)
+	{
 		SPI_commit();
+		XactIsoLevel = XACT_READ_COMMITTED;
+	}
 	else
 		CommandCounterIncrement();
 }
@@ -111,7 +133,7 @@ Datum
 pgn_maintain(PG_FUNCTION_ARGS)
 {
 	bool		may_commit = fcinfo->context && IsA(fcinfo->context, CallContext) &&
-		!castNode(CallContext, fcinfo->context)->atomic;
+	!castNode(CallContext, fcinfo->context)->atomic;
 	int			n;
 	int32	   *queues;
 	int64	   *tasks;
@@ -119,6 +141,7 @@ pgn_maintain(PG_FUNCTION_ARGS)
 
 	pgn_begin_write("pigeon.maintain()");
 	SPI_connect_ext(may_commit ? SPI_OPT_NONATOMIC : 0);
+	end_job(may_commit);
 
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	queues = pgn_queue_ids(snapshot, &n);

@@ -95,6 +95,9 @@ pgn_check_body(const text *body)
 	check_characters(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body), "message body");
 }
 
+static void bad_attribute(const char *name, const char *problem, const char *hint)
+			__attribute__((noreturn));
+
 /* Complain about an attribute. */
 static void
 bad_attribute(const char *name, const char *problem, const char *hint)
@@ -110,7 +113,7 @@ static void
 check_attribute_name(const char *name, int len)
 {
 	const char *hint = "A name has 1 to 256 letters, digits, underscores, hyphens and single dots, no dot at "
-		"its ends, and does not start with \"AWS.\" or \"Amazon.\".";
+	"its ends, and does not start with \"AWS.\" or \"Amazon.\".";
 
 	if (len == 0 || len > MAX_ATTRIBUTE_NAME)
 		bad_attribute(name, "name is too short or too long", hint);

@@ -130,6 +130,7 @@ read_attributes(QueueAttributes *a, HeapTuple tuple, TupleDesc desc)
 	a->content_based_deduplication = DatumGetBool(COLUMN(Anum_queue_content_based_deduplication));
 	a->deduplicate_by_group = strcmp(TextDatumGetCString(COLUMN(Anum_queue_deduplication_scope)),
 									 "message_group") == 0;
+	a->deduplication_window = DatumGetInt64(COLUMN(Anum_queue_deduplication_window));
 	a->notify = DatumGetBool(COLUMN(Anum_queue_notify));
 #undef COLUMN
 }

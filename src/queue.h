@@ -26,6 +26,7 @@ typedef struct QueueAttributes
 	int32		max_receive_count;	/* 0: none */
 	bool		content_based_deduplication;
 	bool		deduplicate_by_group;
+	int64		deduplication_window;
 	bool		notify;
 } QueueAttributes;
 

@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
+#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -26,10 +28,12 @@
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
 #include "admin.h"
 #include "arguments.h"
 #include "compat.h"
+#include "deduplication.h"
 #include "delivery.h"
 #include "dropped.h"
 #include "message.h"
@@ -37,6 +41,7 @@
 #include "pigeon.h"
 #include "queue.h"
 #include "registry.h"
+#include "schedule.h"
 #include "table.h"
 
 PG_FUNCTION_INFO_V1(pgn_create_queue);
@@ -65,6 +70,7 @@ enum
 	ARG_TAGS,
 	ARG_IF_NOT_EXISTS,
 	ARG_REDRIVE_ALLOW_POLICY,
+	ARG_DEDUPLICATION_WINDOW,
 	NARGS
 };
 
@@ -93,7 +99,7 @@ alter_arguments(FunctionCallInfo fcinfo, Given *given)
 		ARG_QUEUE, ARG_VISIBILITY_TIMEOUT, ARG_DELAY, ARG_RETENTION, ARG_WAIT_TIME,
 		ARG_MAX_MESSAGE_SIZE, ARG_DEAD_LETTER_QUEUE, ARG_MAX_RECEIVE_COUNT,
 		ARG_CONTENT_BASED_DEDUPLICATION, ARG_DEDUPLICATION_SCOPE, ARG_NOTIFY, ARG_TAGS,
-		ARG_REDRIVE_ALLOW_POLICY
+		ARG_REDRIVE_ALLOW_POLICY, ARG_DEDUPLICATION_WINDOW
 	};
 
 	for (int i = 0; i < NARGS; i++)
@@ -188,7 +194,11 @@ apply_fifo(const Given *given, QueueAttributes *a)
 			pgn_bad_attribute("deduplication_scope must be \"queue\" or \"message_group\"", NULL);
 		a->deduplicate_by_group = strcmp(scope, "message_group") == 0;
 	}
-	if (!a->fifo && (a->content_based_deduplication || a->deduplicate_by_group))
+	apply_interval(given, ARG_DEDUPLICATION_WINDOW, "deduplication_window", &a->deduplication_window);
+	if (a->deduplication_window == 0)
+		pgn_bad_attribute("deduplication_window must not be zero", NULL);
+	if (!a->fifo && (a->content_based_deduplication || a->deduplicate_by_group ||
+					 GIVEN(given, ARG_DEDUPLICATION_WINDOW)))
 		pgn_bad_attribute("only FIFO queues have deduplication attributes", NULL);
 }
 
@@ -213,7 +223,7 @@ apply(const Given *given, const char *name, QueueAttributes *a)
 		a->notify = DatumGetBool(VALUE(given, ARG_NOTIFY));
 	if (a->notify && strlen("pigeon.") + strlen(name) >= NAMEDATALEN)
 		pgn_bad_attribute("the queue's name is too long for notify",
-					  "The channel \"pigeon.<queue>\" must fit into 63 bytes.");
+						  "The channel \"pigeon.<queue>\" must fit into 63 bytes.");
 	if (GIVEN(given, ARG_TAGS))
 		pgn_check_tags(DatumGetJsonbP(VALUE(given, ARG_TAGS)));
 	if (GIVEN(given, ARG_REDRIVE_ALLOW_POLICY))
@@ -258,7 +268,7 @@ check_dead_letter_queue(const char *name, const QueueAttributes *a)
 	pgn_queue_check_owner(target);
 	if (target->attributes.fifo != a->fifo)
 		pgn_bad_attribute("a dead-letter queue must be of the same kind as its source queue",
-					  "The dead-letter queue of a FIFO queue is a FIFO queue.");
+						  "The dead-letter queue of a FIFO queue is a FIFO queue.");
 	read_documents(target, &tags, &policy);
 	if (!policy_allows(DatumGetArrayTypeP(policy), name))
 		ereport(ERROR,
@@ -268,12 +278,49 @@ check_dead_letter_queue(const char *name, const QueueAttributes *a)
 				 errhint("Change redrive_allow_policy of the dead-letter queue.")));
 }
 
+/*
+ * Fail if queues of others name this queue, which is to be created, as their
+ * dead-letter queue: its creator would get their messages.
+ */
+static void
+check_sources(const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	MemoryContext caller = CurrentMemoryContext;
+	int32	   *ids;
+	int			n;
+
+	pgn_owner_begin();
+	pgn_owner_execute("SELECT id FROM pigeon.queue WHERE dead_letter_queue = $1", 1, types, values, NULL);
+	n = SPI_processed;
+	ids = MemoryContextAlloc(caller, (n + 1) * sizeof(int32));
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	pgn_owner_end();
+
+	for (int i = 0; i < n; i++)
+	{
+		Queue	   *source = pgn_queue_find_by_id(ids[i]);
+
+		if (source && !pgn_owns_table(source->relid, GetUserId()))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("queue \"%s\" would receive the dead letters of a queue of somebody else", name),
+					 errhint("Choose another name.")));
+	}
+}
+
 /* Write a queue to the registry: a new row, or (if "id" is there) its new attributes. */
 static void
 write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a, const Given *given)
 {
 	Oid			types[] = {INT4OID, TEXTOID, BOOLOID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID,
-		TEXTOID, INT4OID, TEXTARRAYOID, BOOLOID, TEXTOID, BOOLOID, JSONBOID};
+	TEXTOID, INT4OID, TEXTARRAYOID, BOOLOID, TEXTOID, BOOLOID, JSONBOID, INT8OID};
 	Datum		values[] = {
 		Int32GetDatum(id), CStringGetTextDatum(name), BoolGetDatum(a->fifo),
 		Int64GetDatum(a->visibility_timeout), Int64GetDatum(a->delay),
@@ -282,7 +329,7 @@ write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a
 		Int32GetDatum(a->max_receive_count), VALUE(given, ARG_REDRIVE_ALLOW_POLICY),
 		BoolGetDatum(a->content_based_deduplication),
 		CStringGetTextDatum(a->deduplicate_by_group ? "message_group" : "queue"),
-		BoolGetDatum(a->notify), VALUE(given, ARG_TAGS)
+		BoolGetDatum(a->notify), VALUE(given, ARG_TAGS), Int64GetDatum(a->deduplication_window)
 	};
 	char		nulls[lengthof(values) + 1];
 
@@ -299,12 +346,12 @@ write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a
 	pgn_owner_begin();
 	pgn_owner_execute(is_new ?
 					  "INSERT INTO pigeon.queue VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
-					  " coalesce($11, '{*}'), $12, $13, $14, coalesce($15, '{}'))" :
+					  " coalesce($11, '{*}'), $12, $13, $14, coalesce($15, '{}'), $16)" :
 					  "UPDATE pigeon.queue SET name = $2, fifo = $3, visibility_timeout = $4, delay = $5,"
 					  " retention = $6, wait_time = $7, max_message_size = $8, dead_letter_queue = $9,"
 					  " max_receive_count = $10, redrive_allow_policy = coalesce($11, redrive_allow_policy),"
 					  " content_based_deduplication = $12, deduplication_scope = $13, notify = $14,"
-					  " tags = coalesce($15, tags), altered_at = now() WHERE id = $1",
+					  " tags = coalesce($15, tags), deduplication_window = $16, altered_at = now() WHERE id = $1",
 					  lengthof(values), types, values, nulls);
 	pgn_owner_end();
 }
@@ -326,6 +373,7 @@ check_same(const Queue *queue, const Given *given)
 
 #define COMPARE(attribute) if (old.attribute != new.attribute) differs = #attribute
 	COMPARE(notify);
+	COMPARE(deduplication_window);
 	COMPARE(content_based_deduplication);
 	COMPARE(max_receive_count);
 	COMPARE(max_message_size);
@@ -360,6 +408,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	QueueAttributes a = {
 		.visibility_timeout = 30 * USECS_PER_SEC,
 		.retention = 4 * USECS_PER_DAY,
+		.deduplication_window = 5 * USECS_PER_MINUTE,
 		.max_message_size = 1024 * 1024
 	};
 	Given		given;
@@ -370,6 +419,11 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	pgn_begin_write("pigeon.create_queue()");
 	create_arguments(fcinfo, &given);
 	name = name_argument(&given);
+	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to create a queue"),
+				 errhint("Creating queues needs CREATE on schema pigeon.")));
 	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
 
 	existing = pgn_queue_find(name);
@@ -386,34 +440,44 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 
 	if (GIVEN(&given, ARG_FIFO))
 		a.fifo = DatumGetBool(VALUE(&given, ARG_FIFO));
-	if (a.fifo)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("this version of pigeon has no FIFO queues")));
 	apply(&given, name, &a);
-	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to create a queue"),
-				 errhint("Creating queues needs CREATE on schema pigeon.")));
+	check_sources(name);
 	if (a.dead_letter_queue[0] != '\0')
 		check_dead_letter_queue(name, &a);
 
 	id = nextval_internal(pgn_relation("queue_id_seq"), false);
 	SPI_connect();
-	if (SPI_execute(pgn_delivery_table_sql(id), false, 0) < 0)
-		elog(ERROR, "could not create the table of queue \"%s\"", name);
+	if (SPI_execute(pgn_delivery_table_sql(id, a.fifo), false, 0) < 0 ||
+		(a.fifo && (SPI_execute(pgn_schedule_table_sql(id), false, 0) < 0 ||
+					SPI_execute(pgn_deduplication_table_sql(id), false, 0) < 0)))
+		elog(ERROR, "could not create the tables of queue \"%s\"", name);
 	SPI_finish();
 	write_registry(true, id, name, &a, &given);
 	PG_RETURN_VOID();
+}
+
+/*
+ * Fail unless the queue is there and the caller owns it.  This comes before
+ * any lock, so that only who may change a queue can make others wait.
+ */
+static void
+check_own_queue(const char *name)
+{
+	Queue	   *queue = pgn_queue_find(name);
+
+	if (queue == NULL)
+		pgn_queue_unknown(name);
+	pgn_queue_check_owner(queue);
 }
 
 /* The queue that the arguments name, locked; the caller must be its owner. */
 static Queue *
 open_own_queue(const char *name, LOCKMODE lockmode)
 {
-	Queue	   *queue = pgn_queue_open(name, 0, lockmode);
+	Queue	   *queue;
 
+	check_own_queue(name);
+	queue = pgn_queue_open(name, 0, lockmode);
 	pgn_queue_check_owner(queue);
 	return queue;
 }
@@ -423,13 +487,16 @@ Datum
 pgn_alter_queue(PG_FUNCTION_ARGS)
 {
 	Given		given;
+	char	   *name;
 	Queue	   *queue;
 	QueueAttributes a;
 
 	pgn_begin_write("pigeon.alter_queue()");
 	alter_arguments(fcinfo, &given);
+	name = name_argument(&given);
+	check_own_queue(name);
 	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
-	queue = open_own_queue(name_argument(&given), AccessShareLock);
+	queue = open_own_queue(name, AccessShareLock);
 	a = queue->attributes;
 	apply(&given, queue->name, &a);
 	if (a.deduplicate_by_group != queue->attributes.deduplicate_by_group)
@@ -446,15 +513,21 @@ Datum
 pgn_drop_queue(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool		if_exists = PG_GETARG_BOOL(1);
 	Queue	   *queue;
 
 	pgn_begin_write("pigeon.drop_queue()");
+	if (if_exists && pgn_queue_find(name) == NULL)
+		PG_RETURN_BOOL(false);
+	check_own_queue(name);
 	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
-	if (PG_GETARG_BOOL(1) && pgn_queue_find(name) == NULL)
+	if (if_exists && pgn_queue_find(name) == NULL)
 		PG_RETURN_BOOL(false);
 	queue = open_own_queue(name, AccessExclusiveLock);
 	SPI_connect();
-	if (SPI_execute(psprintf("DROP TABLE pigeon.q_%d", queue->id), false, 0) < 0)
+	if (SPI_execute(psprintf(queue->attributes.fifo ?
+							 "DROP TABLE pigeon.q_%d, pigeon.g_%d, pigeon.d_%d" : "DROP TABLE pigeon.q_%d",
+							 queue->id, queue->id, queue->id), false, 0) < 0)
 		elog(ERROR, "could not drop the table of queue \"%s\"", name);
 	SPI_finish();
 	/* The event trigger did this, unless somebody disabled it. */
@@ -482,29 +555,67 @@ delete_deliveries(Queue *queue)
 	}
 	pgn_scan_end(&scan);
 	pgn_deliveries_close(&deliveries, NoLock);
+	if (queue->attributes.fifo)
+		pgn_deduplication_expire(queue, PG_INT64_MAX);
 	return n;
 }
 
-/* Truncate the deliveries; how many they were.  The table is locked exclusively. */
+/*
+ * Truncate what a FIFO queue has beside its deliveries.  Users have no rights
+ * on that but as its owner, so it is done as the owner of the queue.  SPI is
+ * connected.
+ */
+static void
+truncate_fifo_tables(Queue *queue)
+{
+	Relation	rel = table_open(queue->relid, AccessShareLock);
+	Oid			owner = rel->rd_rel->relowner;
+	Oid			caller;
+	int			context;
+
+	table_close(rel, AccessShareLock);
+	GetUserIdAndSecContext(&caller, &context);
+	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	if (SPI_execute(psprintf("TRUNCATE ONLY pigeon.g_%d, ONLY pigeon.d_%d", queue->id, queue->id), false, 0) < 0)
+		elog(ERROR, "could not truncate the tables of queue \"%s\"", queue->name);
+	SetUserIdAndSecContext(caller, context);
+}
+
+/*
+ * Truncate the deliveries; how many they were.  The table is locked
+ * exclusively.  The right to truncate is the caller's own: the table belongs
+ * to a user, so nothing may be run on it with more rights than the caller has.
+ */
 static int64
 truncate_deliveries(Queue *queue)
 {
-	bool		isnull;
-	int64		n;
+	DeliveryTable deliveries;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan;
+	int64		n = 0;
+
+	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
+	scan = table_beginscan(deliveries.table.rel, snapshot, 0, NULL);
+	while (heap_getnext(scan, ForwardScanDirection) != NULL)
+		n++;
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	pgn_deliveries_close(&deliveries, NoLock);
 
 	SPI_connect();
-	if (SPI_execute(psprintf("SELECT count(*) FROM pigeon.q_%d", queue->id), false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not count the messages of queue \"%s\"", queue->name);
-	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	if (SPI_execute(psprintf("TRUNCATE pigeon.q_%d", queue->id), false, 0) < 0)
+	if (SPI_execute(psprintf("TRUNCATE ONLY pigeon.q_%d", queue->id), false, 0) < 0)
 		elog(ERROR, "could not truncate the table of queue \"%s\"", queue->name);
+	if (queue->attributes.fifo)
+		truncate_fifo_tables(queue);
 	SPI_finish();
 	return n;
 }
 
 /*
  * purge_queue(queue): by truncation if nobody uses the queue right now, row by
- * row otherwise; messages that an open transaction holds then stay.
+ * row otherwise; messages that an open transaction holds then stay.  A FIFO
+ * queue forgets its deduplication keys; its schedule, if it is not truncated,
+ * puts itself right.
  */
 Datum
 pgn_purge_queue(PG_FUNCTION_ARGS)
@@ -515,13 +626,6 @@ pgn_purge_queue(PG_FUNCTION_ARGS)
 	pgn_begin_write("pigeon.purge_queue()");
 	queue = pgn_queue_open(name, ACL_TRUNCATE, RowExclusiveLock);
 	if (pgn_queue_lock_now(queue, AccessExclusiveLock))
-	{
-		int64		n;
-
-		pgn_owner_begin();
-		n = truncate_deliveries(queue);
-		pgn_owner_end();
-		PG_RETURN_INT64(n);
-	}
+		PG_RETURN_INT64(truncate_deliveries(queue));
 	PG_RETURN_INT64(delete_deliveries(queue));
 }

@@ -27,6 +27,7 @@
 #include "delivery.h"
 #include "durability.h"
 #include "envelope.h"
+#include "fifo_receive.h"
 #include "frontier.h"
 #include "log.h"
 #include "pigeon.h"
@@ -181,6 +182,8 @@ return_message(Receive *receive, const Queue *queue, const Delivery *row, Receip
 	SET(visible_at, TimestampTzGetDatum(row->visible_at));
 	COPY(group_id);
 	COPY(deduplication_id);
+	if (queue->attributes.fifo && row->source != 0)
+		SET(deduplication_id, CStringGetTextDatum(psprintf(INT64_FORMAT, row->message_id)));
 	if (queue->attributes.fifo)
 		SET(sequence_number, Int64GetDatum(row->message_id));
 	COPY(sender);
@@ -202,6 +205,20 @@ return_message(Receive *receive, const Queue *queue, const Delivery *row, Receip
 	MemoryContextReset(receive->per_message);
 }
 
+/* Return a message that was received. */
+static void
+return_received(Receive *receive, const Queue *queue, const Delivery *row)
+{
+	Receipt		receipt = {
+		.message_id = row->message_id,
+		.queue_id = queue->id,
+		.home = row->home,
+		.lease = row->lease
+	};
+
+	return_message(receive, queue, row, receive->pop ? NULL : &receipt);
+}
+
 /*
  * Claim a delivery: lease it, or delete it if this is a pop.  False if
  * somebody else was faster.  "now" is the time up to which the scan looks; a
@@ -212,16 +229,9 @@ claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, Tim
 {
 	Delivery   *row = &version->row;
 
-	row->receive_count++;
-	row->queue_receive_count++;
-	row->received_at = now;
-	if (row->first_received_at == PGN_NEVER)
-		row->first_received_at = now;
+	pgn_delivery_lease(row, now, receive->visibility_timeout);
 	if (receive->pop)
 		return pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok;
-
-	row->lease = (int32) pg_prng_uint32(&pg_global_prng_state);
-	row->visible_at = now + Max(receive->visibility_timeout, 1);
 	row->lane = pgn_received_too_often(deliveries->queue, row) ? PGN_LANE_FINAL :
 		row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
 	return pgn_delivery_update(deliveries, &version->tid, row, false) == TM_Ok;
@@ -291,16 +301,7 @@ receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 			continue;
 		}
 		if (claim(receive, deliveries, &version, now))
-		{
-			Receipt		receipt = {
-				.message_id = version.row.message_id,
-				.queue_id = queue->id,
-				.home = version.row.home,
-				.lease = version.row.lease
-			};
-
-			return_message(receive, queue, &version.row, receive->pop ? NULL : &receipt);
-		}
+			return_received(receive, queue, &version.row);
 	}
 	pgn_scan_end(&scan);
 }
@@ -358,6 +359,35 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 		look_again(deliveries, lane, frontier.at, to - 1);
 }
 
+/* Receive what is due now from a FIFO queue, which is locked. */
+static void
+receive_fifo(Receive *receive, Queue *queue)
+{
+	bool		may_advance = queue->changed_in != pgn_local_transaction();
+	DeliveryTable deliveries;
+	FifoReceive fifo = {
+		.deliveries = &deliveries,
+		.now = GetCurrentTimestamp(),
+		.visibility_timeout = receive->visibility_timeout,
+		.pop = receive->pop,
+		.advance = may_advance && received_since_advance >= ADVANCE_AFTER,
+		.max_messages = receive->max_messages,
+		.max_cleared = MAX_CLEARED
+	};
+
+	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
+	pgn_fifo_receive(&fifo);
+	if (fifo.found + fifo.cleared == 0 && pgn_frontier_doubt(queue, fifo.now))
+	{
+		fifo.advance = may_advance;
+		pgn_fifo_receive(&fifo);
+	}
+	pgn_deliveries_close(&deliveries, NoLock);
+	for (int i = 0; i < fifo.found; i++)
+		return_received(receive, queue, &fifo.rows[i]);
+	received_since_advance = fifo.advance ? 0 : received_since_advance + receive->found + 1;
+}
+
 /* Receive what is due now.  The queue is locked. */
 static void
 receive_due(Receive *receive, Queue *queue)
@@ -367,6 +397,11 @@ receive_due(Receive *receive, Queue *queue)
 	DeliveryTable deliveries;
 	DeadLetters letters;
 
+	if (queue->attributes.fifo)
+	{
+		receive_fifo(receive, queue);
+		return;
+	}
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	pgn_dead_letters_begin(&letters, &deliveries);
 	receive->advance = may_advance && received_since_advance >= ADVANCE_AFTER;

@@ -23,6 +23,7 @@ enum
 	Anum_queue_deduplication_scope,
 	Anum_queue_notify,
 	Anum_queue_tags,
+	Anum_queue_deduplication_window,
 };
 
 /* pigeon.topic */

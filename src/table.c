@@ -82,7 +82,7 @@ static bool
 check_index(Relation rel, Relation index, int elevel)
 {
 	bool		plain = index->rd_rel->relam == BTREE_AM_OID &&
-		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+	heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
 
 	for (int i = 0; plain && i < index->rd_index->indnatts; i++)
 		plain = index->rd_index->indkey.values[i] > 0;

@@ -4,7 +4,7 @@ CREATE EXTENSION dblink;
 SELECT plan(20);
 
 CREATE FUNCTION connect(name text) RETURNS text LANGUAGE sql AS $$
-	SELECT dblink_connect(name, format('host=%s port=%s dbname=%s user=%s',
+	SELECT dblink_connect(name, format('host=%L port=%s dbname=%L user=%L',
 		split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port'),
 		current_database(), current_user))
 $$;

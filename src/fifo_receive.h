@@ -1,0 +1,28 @@
+/*
+ * fifo_receive.h
+ *		Receiving from FIFO queues.
+ */
+#ifndef PIGEON_FIFO_RECEIVE_H
+#define PIGEON_FIFO_RECEIVE_H
+
+#include "delivery.h"
+
+/* One look for messages that are due. */
+typedef struct FifoReceive
+{
+	DeliveryTable *deliveries;
+	TimestampTz now;
+	int64		visibility_timeout; /* microseconds */
+	bool		pop;			/* delete what is received */
+	bool		advance;		/* advance the frontier on the way */
+	int			max_messages;
+	int			max_cleared;	/* expired messages and dead letters */
+	int			cleared;
+	Delivery   *rows;			/* what was received */
+	int			found;
+} FifoReceive;
+
+extern void pgn_fifo_receive(FifoReceive *receive);
+extern void pgn_fifo_sweep(DeliveryTable *deliveries, TimestampTz now);
+
+#endif							/* PIGEON_FIFO_RECEIVE_H */
