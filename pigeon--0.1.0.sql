@@ -418,6 +418,11 @@ CREATE FUNCTION pigeon.change_visibility(queue text, receipts pigeon.receipt[], 
 COMMENT ON FUNCTION pigeon.change_visibility(text, pigeon.receipt[], interval)
 	IS 'restart the visibility timeout of received messages, one answer for each (SQS ChangeMessageVisibilityBatch)';
 
+CREATE PROCEDURE pigeon.wait_for_message(queue text, wait_time interval, INOUT available boolean DEFAULT NULL)
+	AS 'MODULE_PATHNAME', 'pgn_wait_for_message' LANGUAGE C;
+COMMENT ON PROCEDURE pigeon.wait_for_message(text, interval, boolean)
+	IS 'wait until there is something to receive, without holding a snapshot (no SQS equivalent)';
+
 ------------------------------------------------------------------------------
 -- Filter policies
 ------------------------------------------------------------------------------
@@ -666,3 +671,4 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.change_visibility(text, pigeon.receipt[], interval),
 	pigeon.redrive, pigeon.cancel_redrive
 TO PUBLIC;
+GRANT EXECUTE ON PROCEDURE pigeon.wait_for_message TO PUBLIC;

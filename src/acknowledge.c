@@ -23,6 +23,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "activity.h"
 #include "arguments.h"
 #include "delivery.h"
 #include "durability.h"
@@ -141,6 +142,7 @@ acknowledge(DeliveryTable *deliveries, DeliveryScan *scan, const Receipt *receip
 		{
 			if (deliveries->queue->attributes.fifo)
 				pgn_group_set_add(changed, row);
+			pgn_activity_count(deliveries->queue, COUNT_DELETED, action->is_delete);
 			return true;
 		}
 		CHECK_FOR_INTERRUPTS();

@@ -11,6 +11,7 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/wait_event.h"
 
 /* Start an index scan; since 18 the executor may pass instrumentation. */
 static inline IndexScanDesc
@@ -71,6 +72,33 @@ pgn_owns_table(Oid table, Oid role)
 #else
 	return pg_class_ownercheck(table, role);
 #endif
+}
+
+/* This process's number, by which GetPGProcByNumber finds it. */
+static inline int
+pgn_my_proc_number(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProcNumber;
+#else
+	return MyProc->pgprocno;
+#endif
+}
+
+/*
+ * A wait event to be shown in pg_stat_activity; *event keeps it from one call
+ * to the next.  Before 17 extensions cannot name theirs.
+ */
+static inline uint32
+pgn_wait_event(uint32 *event, const char *name)
+{
+	if (*event == 0)
+#if PG_VERSION_NUM >= 170000
+		*event = WaitEventExtensionNew(name);
+#else
+		*event = PG_WAIT_EXTENSION;
+#endif
+	return *event;
 }
 
 /* The number of the current transaction in this backend. */

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "activity.h"
 #include "dead_letter.h"
 #include "fifo.h"
 
@@ -61,7 +62,10 @@ pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampT
 	}
 	else
 		moved = pgn_delivery_move(letters->source, version, &letters->target, &row);
-	return moved ? DEAD_LETTER_MOVED : DEAD_LETTER_BUSY;
+	if (!moved)
+		return DEAD_LETTER_BUSY;
+	pgn_activity_count(source, COUNT_DEAD_LETTERED, 1);
+	return DEAD_LETTER_MOVED;
 }
 
 /* Close what was opened, keeping the locks. */

@@ -28,6 +28,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "activity.h"
 #include "compat.h"
 #include "delivery.h"
 #include "frontier.h"
@@ -214,7 +215,10 @@ pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n)
 			store_row(&rows[done + i], slots[i]);
 		pgn_table_multi_insert(&deliveries->table, slots, chunk);
 		for (int i = 0; i < chunk; i++)
+		{
 			pgn_frontier_lower(deliveries->queue, rows[done + i].lane, rows[done + i].visible_at);
+			pgn_activity_written(deliveries->queue, rows[done + i].visible_at);
+		}
 		done += chunk;
 	}
 	for (int i = 0; i < nslots; i++)
@@ -360,7 +364,12 @@ pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *
 							  wait);
 	deliveries->queue->changed_in = pgn_local_transaction();
 	if (result == TM_Ok)
+	{
 		pgn_frontier_lower(deliveries->queue, row->lane, row->visible_at);
+		pgn_activity_written(deliveries->queue, row->visible_at);
+		if (row->lane == PGN_LANE_FINAL)
+			pgn_activity_maintain(deliveries->queue, row->visible_at);
+	}
 	ExecDropSingleTupleTableSlot(slot);
 	return result;
 }
@@ -386,5 +395,7 @@ pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,
 	if (pgn_delivery_delete(from, &tid, false) != TM_Ok)
 		return false;
 	pgn_deliveries_insert(to, row, 1);
+	/* It may be older than anything else there. */
+	pgn_activity_maintain(to->queue, row->enqueued_at + to->queue->attributes.retention);
 	return true;
 }

@@ -14,6 +14,7 @@
 #include "fmgr.h"
 #include "utils/array.h"
 
+#include "activity.h"
 #include "dropped.h"
 #include "owner.h"
 #include "queue.h"
@@ -108,6 +109,7 @@ pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
 	{
 		forget_queues(queues);
 		drop_side_tables(queues);
+		pgn_activity_job(JOB_REGISTRY);
 	}
 	if (!no_topics)
 		forget_topics(topics);

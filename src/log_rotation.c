@@ -62,6 +62,9 @@
  */
 #define SURVIVORS 4
 
+/* When to look again at a sealed segment that could not be freed. */
+#define SEALED_INTERVAL USECS_PER_MINUTE
+
 /* The ids of messages that deliveries refer to. */
 typedef struct MessageIds
 {
@@ -218,6 +221,14 @@ ring_is_full(void)
 	return true;
 }
 
+/* For how many seconds the current segment has been that. */
+static int64
+current_age(void)
+{
+	return query_number("SELECT extract(epoch FROM clock_timestamp() - current_since)::bigint"
+						" FROM pigeon.log_state", PG_INT32_MAX);
+}
+
 /* Make the next empty segment current if it is time, and one is empty. */
 void
 pgn_log_rotate(void)
@@ -230,8 +241,7 @@ pgn_log_rotate(void)
 		return;
 	current = pgn_log_current_segment();
 	size = query_number(psprintf("SELECT pg_table_size('pigeon.log_%d')", current), 0);
-	age = query_number("SELECT extract(epoch FROM clock_timestamp() - current_since)::bigint"
-					   " FROM pigeon.log_state", PG_INT64_MAX);
+	age = current_age();
 	if (segment_is_empty(current) ||
 		(size < (int64) pgn_log_segment_size * 1024 && age < pgn_log_segment_age))
 		return;
@@ -358,4 +368,34 @@ pgn_log_clean_old(void)
 						  3, types, values, NULL);
 		pgn_owner_end();
 	}
+}
+
+/* Is there nothing in the old generation? */
+bool
+pgn_log_old_is_empty(void)
+{
+	return query_number("SELECT pg_relation_size('pigeon.log_old')", 0) == 0;
+}
+
+/*
+ * When to look at the segments again if nothing happens until then: when the
+ * current one is old enough, or somewhat later if one could not be freed.
+ */
+TimestampTz
+pgn_log_next_look(TimestampTz now)
+{
+	int			current = pgn_log_current_segment();
+	TimestampTz next = PG_INT64_MAX;
+
+	for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
+	{
+		if (segment_is_empty(segment))
+			continue;
+		if (segment != current)
+			next = Min(next, now + SEALED_INTERVAL);
+		else
+			next = Min(next, now + Max(SEALED_INTERVAL,
+									   (pgn_log_segment_age - current_age()) * USECS_PER_SEC));
+	}
+	return next;
 }

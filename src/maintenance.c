@@ -3,19 +3,28 @@
  *		The jobs that keep queues in order, and maintain(), which runs them once.
  *
  * Every job is safe to run at any time, by several processes at once, and
- * never waits for senders or receivers.  maintain() commits after each job
- * where it may (a top-level CALL); inside a transaction block all jobs are
- * part of that transaction.
+ * never waits for senders or receivers.  It takes one step of bounded length,
+ * so that nobody who wants to lock a queue waits for long, and says when it
+ * wants to be called again.  The worker calls jobs when they are due;
+ * maintain() calls them all, and again as long as there is more to do.
+ *
+ * maintain() commits after each step where it may (a top-level CALL); inside a
+ * transaction block all steps are part of that transaction.  A job that
+ * fails is rolled back and reported, and does not stop the others.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "activity.h"
 #include "dead_letter.h"
 #include "deduplication.h"
 #include "delivery.h"
@@ -24,7 +33,7 @@
 #include "log.h"
 #include "log_rotation.h"
 #include "maintenance.h"
-#include "owner.h"
+#include "notify.h"
 #include "redrive.h"
 
 PG_FUNCTION_INFO_V1(pgn_maintain);
@@ -38,86 +47,219 @@ PG_FUNCTION_INFO_V1(pgn_maintain);
  */
 #define UNEXPIRED_IN_A_ROW 1000
 
+/* Messages that one step deletes or moves at the most. */
+#define STEP_MESSAGES 10000
+
+/* When to come back to what somebody holds, or what has no dead-letter queue. */
+#define BUSY_INTERVAL (10 * USECS_PER_SEC)
+#define MISSING_INTERVAL USECS_PER_MINUTE
+
+/* How often to look at the groups and deduplication keys of a FIFO queue. */
+#define FIFO_INTERVAL USECS_PER_MINUTE
+
+/* When to come back at the latest, for what was written by other means. */
+#define LONGEST_INTERVAL USECS_PER_HOUR
+
+/* How often a redrive task with a rate takes a step. */
+#define REDRIVE_INTERVAL (USECS_PER_SEC / 4)
+
 /* Delete what has outlived the queue's retention. */
-static void
+static TimestampTz
 expire_messages(DeliveryTable *deliveries, TimestampTz now)
 {
+	int64		retention = deliveries->queue->attributes.retention;
+	TimestampTz next = now + retention;
 	DeliveryScan scan;
 	DeliveryVersion version;
-	int			unexpired = 0;
+	int			unexpired = 0,
+				deleted = 0;
 	GroupSet	changed = {0};
 
 	pgn_message_scan_begin(&scan, deliveries, 0, PG_INT64_MAX, NULL);
-	while (unexpired < UNEXPIRED_IN_A_ROW && pgn_scan_next(&scan, &version))
+	while (unexpired < UNEXPIRED_IN_A_ROW && deleted < STEP_MESSAGES && pgn_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (!pgn_delivery_expired(deliveries->queue, &version.row, now))
-			unexpired++;
-		else if (!version.uncommitted && !version.held)
 		{
-			(void) pgn_delivery_delete(deliveries, &version.tid, false);
+			unexpired++;
+			next = Min(next, version.row.enqueued_at + retention);
+		}
+		else if (!version.uncommitted && !version.held &&
+				 pgn_delivery_delete(deliveries, &version.tid, false) == TM_Ok)
+		{
 			if (deliveries->queue->attributes.fifo)
 				pgn_group_set_add(&changed, &version.row);
+			deleted++;
 			unexpired = 0;
 		}
+		else
+			next = Min(next, now + BUSY_INTERVAL);
 	}
 	pgn_scan_end(&scan);
 	pgn_fifo_reschedule_groups(deliveries, &changed, now);
+	pgn_activity_count(deliveries->queue, COUNT_EXPIRED, deleted);
+	return deleted == STEP_MESSAGES ? PGN_AGAIN : next;
 }
 
-/* Move to the dead-letter queue what came back from its last allowed receive. */
-static void
-sweep_dead_letters(DeliveryTable *deliveries, TimestampTz now)
+/* When the next message comes back from its last allowed receive. */
+static TimestampTz
+next_dead_letter(DeliveryTable *deliveries, TimestampTz now)
 {
-	DeadLetters letters;
+	TimestampTz next = PGN_IDLE;
 	DeliveryScan scan;
 	DeliveryVersion version;
 
+	pgn_due_scan_begin(&scan, deliveries, PGN_LANE_FINAL, now + 1, PG_INT64_MAX);
+	if (pgn_scan_next(&scan, &version))
+		next = version.row.visible_at;
+	pgn_scan_end(&scan);
+	return next;
+}
+
+/* Move to the dead-letter queue what came back from its last allowed receive. */
+static TimestampTz
+sweep_dead_letters(DeliveryTable *deliveries, TimestampTz now)
+{
+	TimestampTz next = PGN_IDLE;
+	DeadLetters letters;
+	DeliveryScan scan;
+	DeliveryVersion version;
+	int			moved = 0;
+
 	pgn_dead_letters_begin(&letters, deliveries);
 	pgn_due_scan_begin(&scan, deliveries, PGN_LANE_FINAL, PG_INT64_MIN, now);
-	while (pgn_scan_next(&scan, &version))
+	while (moved < STEP_MESSAGES && pgn_scan_next(&scan, &version))
 	{
+		DeadLetterResult result = DEAD_LETTER_BUSY;
+
 		CHECK_FOR_INTERRUPTS();
-		if (!version.uncommitted && !version.held &&
-			pgn_received_too_often(deliveries->queue, &version.row) &&
-			pgn_dead_letter(&letters, &version, now) == DEAD_LETTER_MISSING)
+		if (!pgn_received_too_often(deliveries->queue, &version.row))
+			continue;
+		if (!version.uncommitted && !version.held)
+			result = pgn_dead_letter(&letters, &version, now);
+		if (result == DEAD_LETTER_MOVED)
+			moved++;
+		else
+			next = Min(next, now + (result == DEAD_LETTER_MISSING ? MISSING_INTERVAL : BUSY_INTERVAL));
+		if (result == DEAD_LETTER_MISSING)
 			break;
 	}
 	pgn_scan_end(&scan);
 	pgn_dead_letters_end(&letters);
+	return moved == STEP_MESSAGES ? PGN_AGAIN : Min(next, next_dead_letter(deliveries, now));
 }
 
 /* Retention and dead letters of one queue; nothing if somebody has locked it. */
-void
-pgn_maintain_queue(int32 queue_id)
+TimestampTz
+pgn_job_queue(int64 queue_id)
 {
 	Queue	   *queue = pgn_queue_find_by_id(queue_id);
 	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next = now + LONGEST_INTERVAL;
 	DeliveryTable deliveries;
 
-	if (queue == NULL || !pgn_queue_lock_now(queue, RowExclusiveLock))
-		return;
+	if (queue == NULL)
+		return PGN_IDLE;
+	if (!pgn_queue_lock_now(queue, RowExclusiveLock))
+		return now + BUSY_INTERVAL;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
-	expire_messages(&deliveries, now);
+	next = Min(next, expire_messages(&deliveries, now));
 	if (queue->attributes.fifo)
 	{
 		CommandCounterIncrement();
 		if (queue->attributes.max_receive_count > 0)
 			pgn_fifo_sweep(&deliveries, now);
 		pgn_deduplication_expire(queue, now);
+		next = Min(next, now + FIFO_INTERVAL);
 	}
 	else
-		sweep_dead_letters(&deliveries, now);
+		next = Min(next, sweep_dead_letters(&deliveries, now));
 	pgn_deliveries_close(&deliveries, NoLock);
+	return next;
+}
+
+/* A step of a redrive task. */
+TimestampTz
+pgn_job_redrive(int64 task_id)
+{
+	return pgn_redrive_step(task_id) ? PGN_AGAIN : GetCurrentTimestamp() + REDRIVE_INTERVAL;
+}
+
+/* Rotate the log if it is time. */
+TimestampTz
+pgn_job_rotate_log(int64 unused)
+{
+	pgn_log_rotate();
+	return PGN_IDLE;
+}
+
+/* Free a segment of the log if it can be freed. */
+TimestampTz
+pgn_job_free_segment(int64 segment)
+{
+	(void) pgn_log_free_segment(segment);
+	return PGN_IDLE;
+}
+
+/* Delete what is not needed in the old generation of the log. */
+TimestampTz
+pgn_job_clean_log(int64 unused)
+{
+	pgn_log_clean_old();
+	return PGN_IDLE;
 }
 
 /*
- * Commit what the last job did, if maintain() may.  The next one sees what is
+ * Run a step of a job in a subtransaction.  If it fails, the error is reported
+ * (to the log by the worker, as a warning to who called maintain()), and the
+ * answer is false.
+ */
+bool
+pgn_run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		*next = job(argument);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		/* Somebody wants all of it to end, not just this job. */
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(error);
+		ereport(MyBackendType == B_BG_WORKER ? LOG : WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("%s failed: %s", what, error->message),
+				 error->detail ? errdetail_internal("%s", error->detail) : 0,
+				 error->hint ? errhint("%s", error->hint) : 0));
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+/*
+ * Commit what the last step did, if maintain() may.  The next one sees what is
  * committed while it runs, whatever the default isolation level is: see
  * log_rotation.c, and nobody should fail to serialize because of maintenance.
  */
 static void
-end_job(bool may_commit)
+end_step(bool may_commit)
 {
 	if (may_commit)
 	{
@@ -128,12 +270,26 @@ end_job(bool may_commit)
 		CommandCounterIncrement();
 }
 
+/* All steps of a job for maintain(), which may commit after each. */
+static void
+run_all_steps(PgnJob job, int64 argument, const char *what, bool may_commit)
+{
+	TimestampTz next = PGN_AGAIN;
+
+	while (next == PGN_AGAIN)
+	{
+		if (!pgn_run_job(job, argument, what, &next))
+			next = PGN_IDLE;
+		end_step(may_commit);
+	}
+}
+
 /* maintain() */
 Datum
 pgn_maintain(PG_FUNCTION_ARGS)
 {
 	bool		may_commit = fcinfo->context && IsA(fcinfo->context, CallContext) &&
-	!castNode(CallContext, fcinfo->context)->atomic;
+		!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
 	int			n;
 	int32	   *queues;
 	int64	   *tasks;
@@ -141,38 +297,29 @@ pgn_maintain(PG_FUNCTION_ARGS)
 
 	pgn_begin_write("pigeon.maintain()");
 	SPI_connect_ext(may_commit ? SPI_OPT_NONATOMIC : 0);
-	end_job(may_commit);
+	end_step(may_commit);
 
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	queues = pgn_queue_ids(snapshot, &n);
 	UnregisterSnapshot(snapshot);
 	for (int i = 0; i < n; i++)
 	{
-		pgn_maintain_queue(queues[i]);
-		end_job(may_commit);
+		run_all_steps(pgn_job_queue, queues[i],
+					  psprintf("maintenance of queue number %d", queues[i]), may_commit);
+		run_all_steps(pgn_job_notify_pending, queues[i],
+					  psprintf("notification for queue number %d", queues[i]), may_commit);
 	}
 
 	tasks = pgn_redrive_running(&n);
 	for (int i = 0; i < n; i++)
-	{
-		bool		more = true;
+		run_all_steps(pgn_job_redrive, tasks[i],
+					  psprintf("redrive task " INT64_FORMAT, tasks[i]), may_commit);
 
-		while (more)
-		{
-			more = pgn_redrive_step(tasks[i]);
-			end_job(may_commit);
-		}
-	}
-
-	pgn_log_rotate();
-	end_job(may_commit);
+	run_all_steps(pgn_job_rotate_log, 0, "rotation of the message log", may_commit);
 	for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
-	{
-		(void) pgn_log_free_segment(segment);
-		end_job(may_commit);
-	}
-	pgn_log_clean_old();
-	end_job(may_commit);
+		run_all_steps(pgn_job_free_segment, segment,
+					  psprintf("freeing of message log segment %d", segment), may_commit);
+	run_all_steps(pgn_job_clean_log, 0, "cleaning of the message log", may_commit);
 
 	SPI_finish();
 	PG_RETURN_VOID();

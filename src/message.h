@@ -26,7 +26,7 @@ typedef struct Message
 	text	   *subject;
 	int64		replayed_message_id;	/* 0: none */
 	Name		sender;			/* NULL: the current user */
-	int64		size;			/* as SQS counts it; for topics only */
+	int64		size;			/* of body and attributes, as SQS counts it */
 } Message;
 
 extern void pgn_check_body(const text *body);

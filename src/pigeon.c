@@ -11,14 +11,17 @@
 
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "postmaster/postmaster.h"
 #include "utils/guc.h"
 
 #include "filter_policy.h"
+#include "launcher.h"
 #include "log.h"
 #include "pigeon.h"
 #include "queue.h"
 #include "shared.h"
 #include "topic.h"
+#include "utility.h"
 
 PG_MODULE_MAGIC;
 
@@ -28,6 +31,8 @@ int			pgn_log_segment_age = 60 * 60;
 bool		pgn_durable_leases = false;
 int			pgn_max_visibility = 12 * 60 * 60;
 int			pgn_poll_interval = 100;
+int			pgn_notify_interval = 100;
+int			pgn_max_workers = 3;
 
 void		_PG_init(void);
 
@@ -56,6 +61,14 @@ define_settings(void)
 							"How often a waiting receive looks for messages when nothing wakes it.",
 							NULL, &pgn_poll_interval, 100, 1, 60 * 1000,
 							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("pigeon.notify_interval",
+							"Shortest time between two notifications for the same queue.",
+							NULL, &pgn_notify_interval, 100, 0, 60 * 60 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("pigeon.max_workers",
+							"How many background workers there are at a time, each for one database.",
+							NULL, &pgn_max_workers, 3, 1, MAX_BACKENDS,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	if (process_shared_preload_libraries_in_progress)
 		DefineCustomIntVariable("pigeon.max_queues",
 								"How many queues shared memory has room for; others work, but slower.",
@@ -74,5 +87,9 @@ _PG_init(void)
 	pgn_topic_init();
 	pgn_log_init();
 	if (process_shared_preload_libraries_in_progress)
+	{
 		pgn_shared_init();
+		pgn_launcher_init();
+		pgn_utility_init();
+	}
 }

@@ -11,5 +11,7 @@ extern int	pgn_log_segment_age;	/* seconds */
 extern bool pgn_durable_leases;
 extern int	pgn_max_visibility; /* seconds */
 extern int	pgn_poll_interval;	/* milliseconds */
+extern int	pgn_notify_interval;	/* milliseconds */
+extern int	pgn_max_workers;
 
 #endif							/* PIGEON_H */

@@ -170,6 +170,8 @@ load_queue(AttrNumber attnum, const char *index_name, RegProcedure equal, Datum 
 		if (OidIsValid(relid))
 		{
 			queue = hash_search(queues, &relid, HASH_ENTER, &found);
+			if (!found)
+				queue->activity = NULL;
 			queue->valid = false;
 			queue->id = id;
 			queue->shared = NULL;

@@ -38,6 +38,7 @@ typedef struct Queue
 	char		name[PGN_NAME_BYTES + 1];
 	QueueAttributes attributes;
 	struct SharedQueue *shared; /* NULL: not looked up yet, or none */
+	struct Activity *activity;	/* see activity.c */
 	LocalTransactionId changed_in;	/* last transaction of this backend that
 									 * updated or deleted deliveries */
 } Queue;

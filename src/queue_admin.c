@@ -30,6 +30,7 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "activity.h"
 #include "admin.h"
 #include "arguments.h"
 #include "compat.h"
@@ -453,6 +454,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not create the tables of queue \"%s\"", name);
 	SPI_finish();
 	write_registry(true, id, name, &a, &given);
+	pgn_activity_job(JOB_REGISTRY);
 	PG_RETURN_VOID();
 }
 
@@ -505,6 +507,8 @@ pgn_alter_queue(PG_FUNCTION_ARGS)
 		check_dead_letter_queue(queue->name, &a);
 	write_registry(false, queue->id, queue->name, &a, &given);
 	CacheInvalidateRelcacheByRelid(queue->relid);
+	/* Retention may be shorter now. */
+	pgn_activity_maintain(queue, PG_INT64_MIN);
 	PG_RETURN_VOID();
 }
 
@@ -622,10 +626,14 @@ pgn_purge_queue(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	Queue	   *queue;
+	int64		n;
 
 	pgn_begin_write("pigeon.purge_queue()");
 	queue = pgn_queue_open(name, ACL_TRUNCATE, RowExclusiveLock);
 	if (pgn_queue_lock_now(queue, AccessExclusiveLock))
-		PG_RETURN_INT64(truncate_deliveries(queue));
-	PG_RETURN_INT64(delete_deliveries(queue));
+		n = truncate_deliveries(queue);
+	else
+		n = delete_deliveries(queue);
+	pgn_activity_count(queue, COUNT_PURGED, n);
+	PG_RETURN_INT64(n);
 }

@@ -21,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "activity.h"
 #include "arguments.h"
 #include "compat.h"
 #include "dead_letter.h"
@@ -207,7 +208,7 @@ return_message(Receive *receive, const Queue *queue, const Delivery *row, Receip
 
 /* Return a message that was received. */
 static void
-return_received(Receive *receive, const Queue *queue, const Delivery *row)
+return_received(Receive *receive, Queue *queue, const Delivery *row)
 {
 	Receipt		receipt = {
 		.message_id = row->message_id,
@@ -217,6 +218,10 @@ return_received(Receive *receive, const Queue *queue, const Delivery *row)
 	};
 
 	return_message(receive, queue, row, receive->pop ? NULL : &receipt);
+	pgn_activity_claimed(queue);
+	pgn_activity_count(queue, COUNT_RECEIVED, 1);
+	if (receive->pop)
+		pgn_activity_count(queue, COUNT_DELETED, 1);
 }
 
 /*
@@ -290,7 +295,8 @@ receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 			continue;
 		if (pgn_delivery_expired(queue, &version.row, now))
 		{
-			(void) pgn_delivery_delete(deliveries, &version.tid, false);
+			if (pgn_delivery_delete(deliveries, &version.tid, false) == TM_Ok)
+				pgn_activity_count(queue, COUNT_EXPIRED, 1);
 			receive->cleared++;
 			continue;
 		}
@@ -415,7 +421,7 @@ receive_due(Receive *receive, Queue *queue)
 		receive->advance = may_advance;
 	} while (true);
 	pgn_dead_letters_end(&letters);
-	pgn_deliveries_close(&deliveries, NoLock);
+	pgn_deliveries_close(&deliveries, receive->found + receive->cleared > 0 ? NoLock : RowExclusiveLock);
 	received_since_advance = receive->advance ? 0 : received_since_advance + receive->found + 1;
 }
 
@@ -459,11 +465,15 @@ pgn_receive(PG_FUNCTION_ARGS)
 		receive_due(&receive, queue);
 		pgn_lease_end();
 		if (receive.found > 0 || GetCurrentTimestamp() >= wait_until)
+		{
+			pgn_activity_count(queue, COUNT_EMPTY_RECEIVES, receive.found == 0);
 			break;
+		}
 		receive.cleared = 0;
 		pgn_queue_unlock(queue, RowExclusiveLock);
 		pgn_wait_for_messages(queue, wait_until);
 	}
+	pgn_wait_end();
 	end_receive(&receive);
 	return (Datum) 0;
 }

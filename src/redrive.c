@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "activity.h"
 #include "arguments.h"
 #include "compat.h"
 #include "delivery.h"
@@ -276,6 +277,8 @@ pgn_redrive_step(int64 task_id)
 		moved = move_messages(&task, source, step_budget(&task), &more);
 
 	task.moved += moved;
+	if (moved > 0)
+		pgn_activity_count(source, COUNT_REDRIVEN, moved);
 	write_task(&task, task.failure ? "FAILED" : more ? "RUNNING" : "COMPLETED");
 	return more && moved == STEP_MESSAGES && task.failure == NULL;
 }
@@ -385,7 +388,8 @@ pgn_redrive(PG_FUNCTION_ARGS)
 					  lengthof(types), types, values, nulls);
 	pgn_owner_end();
 	CommandCounterIncrement();
-	(void) pgn_redrive_step(task_id);
+	if (pgn_redrive_step(task_id))
+		pgn_activity_job(JOB_REDRIVE);
 	PG_RETURN_INT64(task_id);
 }
 

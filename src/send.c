@@ -13,6 +13,7 @@
 #include "funcapi.h"
 #include "utils/builtins.h"
 
+#include "activity.h"
 #include "arguments.h"
 #include "delivery.h"
 #include "fifo_send.h"
@@ -27,14 +28,14 @@ PG_FUNCTION_INFO_V1(pgn_send_batch_jsonb);
 /* Delay argument: not given, so the queue's counts. */
 #define QUEUE_DELAY (-1)
 
-/* Fail unless the queue can take the message. */
+/* Fail unless the queue can take the message; find its size. */
 static void
-check_message(const Queue *queue, const Message *message)
+check_message(const Queue *queue, Message *message)
 {
 	pgn_check_body(message->body);
 	pgn_check_attribute_count(message->attributes);
-	pgn_check_size(VARSIZE_ANY_EXHDR(message->body) + pgn_attributes_size(message->attributes),
-				   queue->attributes.max_message_size, queue->name);
+	message->size = VARSIZE_ANY_EXHDR(message->body) + pgn_attributes_size(message->attributes);
+	pgn_check_size(message->size, queue->attributes.max_message_size, queue->name);
 	if (message->group_id)
 		pgn_check_id(message->group_id, "group_id");
 	if (queue->attributes.fifo)
@@ -76,7 +77,9 @@ pgn_send_messages(Queue *queue, Message *messages, int n, int64 delay)
 		rows[i] = pgn_delivery_make(queue, &messages[i], now, delay);
 		/* One after the other, so that the index keeps them in order. */
 		rows[i].visible_at -= n - 1 - i;
+		pgn_activity_count(queue, COUNT_SENT_BYTES, messages[i].size);
 	}
+	pgn_activity_count(queue, COUNT_SENT, n);
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	pgn_deliveries_insert(&deliveries, rows, n);
 	pgn_deliveries_close(&deliveries, NoLock);

@@ -1,17 +1,35 @@
 /*
  * shared.h
- *		What backends share of a queue: hints, wake-ups and counters.
+ *		What backends share: hints, wake-ups and counters.
  */
 #ifndef PIGEON_SHARED_H
 #define PIGEON_SHARED_H
 
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
+#include "storage/lwlock.h"
 #include "storage/spin.h"
+#include "utils/hsearch.h"
 
 #include "delivery.h"
 #include "frontier.h"
 #include "queue.h"
+
+/* What is counted of a queue; see metrics.c. */
+typedef enum QueueCounter
+{
+	COUNT_SENT,
+	COUNT_SENT_BYTES,
+	COUNT_DEDUPLICATED,
+	COUNT_RECEIVED,
+	COUNT_EMPTY_RECEIVES,
+	COUNT_DELETED,
+	COUNT_EXPIRED,
+	COUNT_PURGED,
+	COUNT_DEAD_LETTERED,
+	COUNT_REDRIVEN,
+	PGN_QUEUE_COUNTERS
+} QueueCounter;
 
 typedef struct SharedQueueKey
 {
@@ -32,11 +50,78 @@ typedef struct SharedLane
 typedef struct SharedQueue
 {
 	SharedQueueKey key;
+	int32		id;
 	SharedLane	lanes[PGN_LANES];
 	pg_atomic_uint64 doubted_at;	/* when the frontiers were last checked */
+
+	/* wakeup.c */
+	slock_t		mutex;			/* protects the list of waiters */
+	int32		first_waiter;	/* index into pgn_waiters, NO_WAITER if none */
+	int32		last_waiter;
+	pg_atomic_uint32 nwaiters;	/* who waits, in the list or just woken */
+	pg_atomic_uint64 due_at;	/* nothing falls due before that, unless it is past */
+
+	/* jobs.c */
+	pg_atomic_uint64 maintain_at;
+	pg_atomic_uint64 notify_at;
+	pg_atomic_uint64 notified_at;
+	pg_atomic_uint32 failures;	/* of the worker at this queue, in a row */
+
+	pg_atomic_uint64 counters[PGN_QUEUE_COUNTERS];
 } SharedQueue;
+
+/* What the worker of a database does besides looking after its queues. */
+typedef enum DatabaseJob
+{
+	JOB_REGISTRY,				/* look at every queue */
+	JOB_REDRIVE,
+	JOB_LOG,					/* rotate the log and free its segments */
+	JOB_LOG_OLD,				/* clean the old generation of the log */
+	PGN_DATABASE_JOBS
+} DatabaseJob;
+
+typedef struct SharedDatabase
+{
+	Oid			oid;			/* hash key */
+	pg_atomic_uint64 run_at;	/* when something is to be done */
+	bool		checked;		/* the launcher knows whether to visit it */
+	bool		visit;
+	pg_atomic_uint32 holds;		/* who wants the worker to stay away */
+	TimestampTz started_at;		/* when the launcher last started a worker */
+	pg_atomic_uint32 starts;	/* how often since one did its work */
+	pg_atomic_uint32 worker;	/* its process's number, NO_WAITER if none */
+	pg_atomic_uint32 worker_pid;
+	pg_atomic_uint64 job_at[PGN_DATABASE_JOBS];
+	pg_atomic_uint32 failures[PGN_DATABASE_JOBS];	/* in a row */
+} SharedDatabase;
+
+/* A backend that waits for messages, by its process's number. */
+#define NO_WAITER (-1)
+typedef struct Waiter
+{
+	int32		next;
+	int32		previous;
+	bool		linked;			/* is it in a list? */
+	Oid			database;
+} Waiter;
+
+typedef struct SharedState
+{
+	pg_atomic_uint32 launcher;	/* its process's number, NO_WAITER if none */
+	pg_atomic_uint32 crowded;	/* databases wait for a worker */
+} SharedState;
+
+/* The lock protects the hash tables; NULL if there is no shared memory. */
+extern LWLock *pgn_shared_lock;
+extern SharedState *pgn_shared_state;
+extern HTAB *pgn_shared_queues;
+extern HTAB *pgn_shared_databases;
+extern Waiter *pgn_waiters;
+extern int	pgn_nwaiters;
 
 extern void pgn_shared_init(void);
 extern SharedQueue *pgn_shared_queue(Queue *queue);
+extern SharedDatabase *pgn_shared_database(Oid oid, bool create);
+extern bool pgn_lower(pg_atomic_uint64 *time, TimestampTz to);
 
 #endif							/* PIGEON_SHARED_H */

@@ -1,0 +1,301 @@
+/*
+ * activity.c
+ *		What a transaction does to queues, told to the others when it ends.
+ *
+ * Nobody is to hear of a message before it is committed, and all have to
+ * hear of it then.  So each backend keeps a note for each queue that its
+ * transaction has touched: what became visible and when, what was claimed,
+ * what is to be counted.  At commit the notes are acted upon: waiters are
+ * woken, the worker is told, counters are raised.  At abort, only what was
+ * claimed matters: it is there to be received again.
+ *
+ * A subtransaction has notes of its own, which become its parent's when it
+ * commits.  Notes are kept in a stack, those of the innermost subtransaction
+ * on top, and a queue points to its topmost note, so that to find it costs
+ * nothing, however many queues one transaction sends to.
+ *
+ * The callbacks run after the transaction has ended for everybody else, and
+ * before its locks are released; so the shared entry of a queue is still
+ * there.  They allocate nothing and cannot fail.
+ *
+ * PREPARE TRANSACTION ends the backend's knowledge of the transaction.  What
+ * it did is counted then and there (so a ROLLBACK PREPARED leaves it counted),
+ * and utility.c sees to it that everybody looks again after COMMIT PREPARED
+ * and ROLLBACK PREPARED.
+ *
+ * Without shared memory there is nobody to tell, and no note is kept.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "activity.h"
+#include "jobs.h"
+#include "wakeup.h"
+
+/* How long after some activity the log is looked at. */
+#define LOG_INTERVAL (10 * USECS_PER_SEC)
+
+typedef struct Activity
+{
+	struct Activity *below;		/* in the stack */
+	struct Activity *outer;		/* of the same queue, in an enclosing transaction */
+	Queue	   *queue;
+	SharedQueue *shared;
+	int			level;			/* nesting level of the transaction */
+	int64		written;		/* versions, and when they are visible */
+	TimestampTz earliest;
+	TimestampTz latest;
+	int64		claimed;
+	TimestampTz maintain_at;
+	int64		counts[PGN_QUEUE_COUNTERS];
+} Activity;
+
+static Activity *top = NULL;
+static bool jobs[PGN_DATABASE_JOBS];
+static bool any_job = false;
+
+/* Take the topmost note from the stack. */
+static Activity *
+pop(void)
+{
+	Activity   *activity = top;
+
+	top = activity->below;
+	activity->queue->activity = activity->outer;
+	return activity;
+}
+
+/* Raise the counters of a queue. */
+static void
+add_counts(Activity *activity)
+{
+	for (int i = 0; i < PGN_QUEUE_COUNTERS; i++)
+		if (activity->counts[i] != 0)
+			pg_atomic_fetch_add_u64(&activity->shared->counters[i], activity->counts[i]);
+}
+
+/* Wake those who can receive what was written. */
+static void
+tell_waiters(Activity *activity, TimestampTz now)
+{
+	SharedQueue *shared = activity->shared;
+	bool		notify = activity->queue->attributes.notify;
+
+	if (activity->earliest <= now)
+	{
+		pgn_wake_waiters(shared, activity->written);
+		if (notify)
+			pgn_queue_job_request(&shared->notify_at, now);
+	}
+	if (activity->latest > now)
+	{
+		TimestampTz due_at = Max(activity->earliest, now);
+
+		pgn_lower_due(shared, due_at);
+		if (notify)
+			pgn_queue_job_request(&shared->notify_at, due_at);
+	}
+}
+
+/* What a note says has been committed. */
+static void
+tell_commit(Activity *activity, TimestampTz now)
+{
+	add_counts(activity);
+	if (activity->written > 0)
+		tell_waiters(activity, now);
+	if (activity->maintain_at != PG_INT64_MAX)
+		pgn_queue_job_request(&activity->shared->maintain_at, activity->maintain_at);
+}
+
+/* What a note says has been rolled back. */
+static void
+tell_abort(Activity *activity, TimestampTz now)
+{
+	if (activity->claimed == 0)
+		return;
+	pgn_wake_waiters(activity->shared, activity->claimed);
+	if (activity->queue->attributes.notify)
+		pgn_queue_job_request(&activity->shared->notify_at, now);
+}
+
+/* Tell the worker what the transaction asked it to do. */
+static void
+request_jobs(TimestampTz now)
+{
+	for (int job = 0; any_job && job < PGN_DATABASE_JOBS; job++)
+		if (jobs[job])
+			pgn_database_job_request(job, now);
+}
+
+/* The transaction has ended. */
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	TimestampTz now;
+
+	if ((event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE) ||
+		(top == NULL && !any_job))
+		return;
+	now = GetCurrentTimestamp();
+	if (event == XACT_EVENT_COMMIT)
+	{
+		request_jobs(now);
+		if (top)
+			pgn_database_job_request(JOB_LOG, now + LOG_INTERVAL);
+	}
+	while (top)
+	{
+		Activity   *activity = pop();
+
+		if (event == XACT_EVENT_COMMIT)
+			tell_commit(activity, now);
+		else if (event == XACT_EVENT_ABORT)
+			tell_abort(activity, now);
+		else
+			add_counts(activity);
+	}
+	memset(jobs, false, sizeof(jobs));
+	any_job = false;
+}
+
+/* Make a note that of the enclosing transaction, which has one already. */
+static void
+merge(Activity *from, Activity *to)
+{
+	to->written += from->written;
+	to->earliest = Min(to->earliest, from->earliest);
+	to->latest = Max(to->latest, from->latest);
+	to->claimed += from->claimed;
+	to->maintain_at = Min(to->maintain_at, from->maintain_at);
+	for (int i = 0; i < PGN_QUEUE_COUNTERS; i++)
+		to->counts[i] += from->counts[i];
+}
+
+/* The subtransaction has ended. */
+static void
+at_subtransaction_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	Activity  **link = &top;
+
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		while (top && top->level >= level)
+			tell_abort(pop(), GetCurrentTimestamp());
+		return;
+	}
+	if (event != SUBXACT_EVENT_COMMIT_SUB)
+		return;
+	while (*link && (*link)->level >= level)
+	{
+		Activity   *activity = *link;
+
+		if (activity->outer && activity->outer->level == level - 1)
+		{
+			merge(activity, activity->outer);
+			activity->queue->activity = activity->outer;
+			*link = activity->below;
+		}
+		else
+		{
+			activity->level = level - 1;
+			link = &activity->below;
+		}
+	}
+}
+
+/* Register the callbacks, once per backend. */
+static void
+register_callbacks(void)
+{
+	static bool registered = false;
+
+	if (registered)
+		return;
+	RegisterXactCallback(at_transaction_end, NULL);
+	RegisterSubXactCallback(at_subtransaction_end, NULL);
+	registered = true;
+}
+
+/* The note of the current (sub)transaction for a queue; NULL if there is nobody to tell. */
+static Activity *
+get_activity(Queue *queue)
+{
+	SharedQueue *shared = pgn_shared_queue(queue);
+	Activity   *activity = queue->activity;
+
+	if (shared == NULL)
+		return NULL;
+	if (activity && activity->level == GetCurrentTransactionNestLevel())
+		return activity;
+
+	register_callbacks();
+	activity = MemoryContextAllocZero(TopTransactionContext, sizeof(Activity));
+	activity->queue = queue;
+	activity->shared = shared;
+	activity->level = GetCurrentTransactionNestLevel();
+	activity->earliest = PG_INT64_MAX;
+	activity->latest = PG_INT64_MIN;
+	activity->maintain_at = PG_INT64_MAX;
+	activity->outer = queue->activity;
+	activity->below = top;
+	queue->activity = top = activity;
+	return activity;
+}
+
+/* A version of a delivery was written that is visible from that time on. */
+void
+pgn_activity_written(Queue *queue, TimestampTz visible_at)
+{
+	Activity   *activity = get_activity(queue);
+
+	if (activity == NULL)
+		return;
+	activity->written++;
+	activity->earliest = Min(activity->earliest, visible_at);
+	activity->latest = Max(activity->latest, visible_at);
+}
+
+/* A message that was there to be received was taken, and is there again after an abort. */
+void
+pgn_activity_claimed(Queue *queue)
+{
+	Activity   *activity = get_activity(queue);
+
+	if (activity)
+		activity->claimed++;
+}
+
+/* Maintenance will have something to do at the queue at that time. */
+void
+pgn_activity_maintain(Queue *queue, TimestampTz at)
+{
+	Activity   *activity = get_activity(queue);
+
+	if (activity)
+		activity->maintain_at = Min(activity->maintain_at, at);
+}
+
+/* Count something. */
+void
+pgn_activity_count(Queue *queue, QueueCounter counter, int64 n)
+{
+	Activity   *activity = n != 0 ? get_activity(queue) : NULL;
+
+	if (activity)
+		activity->counts[counter] += n;
+}
+
+/* The worker will have a job to do; also if only a subtransaction says so that fails. */
+void
+pgn_activity_job(DatabaseJob job)
+{
+	if (pgn_shared_queues == NULL)
+		return;
+	register_callbacks();
+	jobs[job] = any_job = true;
+}

@@ -1,0 +1,19 @@
+/*
+ * activity.h
+ *		What a transaction does to queues, told to the others when it ends.
+ */
+#ifndef PIGEON_ACTIVITY_H
+#define PIGEON_ACTIVITY_H
+
+#include "datatype/timestamp.h"
+
+#include "queue.h"
+#include "shared.h"
+
+extern void pgn_activity_written(Queue *queue, TimestampTz visible_at);
+extern void pgn_activity_claimed(Queue *queue);
+extern void pgn_activity_maintain(Queue *queue, TimestampTz at);
+extern void pgn_activity_count(Queue *queue, QueueCounter counter, int64 n);
+extern void pgn_activity_job(DatabaseJob job);
+
+#endif							/* PIGEON_ACTIVITY_H */

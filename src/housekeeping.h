@@ -1,0 +1,11 @@
+/*
+ * housekeeping.h
+ *		Removing what nobody needs from shared memory.
+ */
+#ifndef PIGEON_HOUSEKEEPING_H
+#define PIGEON_HOUSEKEEPING_H
+
+extern void pgn_forget_dropped_queues(void);
+extern void pgn_forget_database(Oid oid);
+
+#endif							/* PIGEON_HOUSEKEEPING_H */

@@ -1,0 +1,158 @@
+/*
+ * utility.c
+ *		SQL commands that pigeon has to know of.
+ *
+ *	- DROP DATABASE, CREATE DATABASE, and ALTER DATABASE with RENAME or SET
+ *	  TABLESPACE want nobody to be connected to a database: our worker leaves it
+ *	  before, and stays away until the command has ended one way or the other.
+ *
+ *	- COMMIT PREPARED and ROLLBACK PREPARED make messages available of which no
+ *	  backend knows any more: all waiters of the database look again, and the
+ *	  worker looks at every queue.
+ *
+ *	- CREATE EXTENSION pigeon: there is a database to look after.
+ *
+ * The hook is there only when the library is preloaded; without that there are
+ * neither waiters nor workers that would have to be told.
+ */
+#include "postgres.h"
+
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/ipc.h"
+#include "tcop/utility.h"
+#include "utils/timestamp.h"
+
+#include "activity.h"
+#include "jobs.h"
+#include "launcher.h"
+#include "shared.h"
+#include "utility.h"
+#include "wakeup.h"
+
+static ProcessUtility_hook_type previous_hook = NULL;
+
+/* The value of an option of a command as a string, "otherwise" if it is not given. */
+static const char *
+option(List *options, const char *name, const char *otherwise)
+{
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		DefElem    *element = lfirst_node(DefElem, lc);
+
+		if (strcmp(element->defname, name) == 0)
+			return element->arg ? defGetString(element) : otherwise;
+	}
+	return otherwise;
+}
+
+/* The database that must have no connections for the command, NULL if it is no such command. */
+static const char *
+exclusive_database(Node *command)
+{
+	switch (nodeTag(command))
+	{
+		case T_DropdbStmt:
+			return castNode(DropdbStmt, command)->dbname;
+		case T_CreatedbStmt:
+			return option(castNode(CreatedbStmt, command)->options, "template", "template1");
+		case T_AlterDatabaseStmt:
+			if (option(castNode(AlterDatabaseStmt, command)->options, "tablespace", NULL))
+				return castNode(AlterDatabaseStmt, command)->dbname;
+			return NULL;
+		case T_RenameStmt:
+			if (castNode(RenameStmt, command)->renameType == OBJECT_DATABASE)
+				return castNode(RenameStmt, command)->subname;
+			return NULL;
+		default:
+			return NULL;
+	}
+}
+
+/* Let the worker of a database come back. */
+static void
+release(int code, Datum database)
+{
+	pgn_release_database(DatumGetObjectId(database));
+}
+
+/* Nobody knows what a prepared transaction has done: look at everything. */
+static void
+look_again(void)
+{
+	HASH_SEQ_STATUS status;
+	SharedQueue *shared;
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(pgn_shared_lock, LW_SHARED);
+	hash_seq_init(&status, pgn_shared_queues);
+	while ((shared = hash_seq_search(&status)) != NULL)
+	{
+		if (shared->key.database != MyDatabaseId)
+			continue;
+		(void) pgn_lower(&shared->due_at, PG_INT64_MIN);
+		(void) pgn_lower(&shared->notify_at, now);
+		(void) pgn_lower(&shared->maintain_at, now);
+	}
+	LWLockRelease(pgn_shared_lock);
+	pgn_database_job_request(JOB_REGISTRY, now);
+	pgn_wake_database();
+}
+
+/* Does the command end a prepared transaction? */
+static bool
+ends_prepared(Node *command)
+{
+	return IsA(command, TransactionStmt) &&
+		(castNode(TransactionStmt, command)->kind == TRANS_STMT_COMMIT_PREPARED ||
+		 castNode(TransactionStmt, command)->kind == TRANS_STMT_ROLLBACK_PREPARED);
+}
+
+/* Does the command create this extension? */
+static bool
+creates_extension(Node *command)
+{
+	return IsA(command, CreateExtensionStmt) &&
+		strcmp(castNode(CreateExtensionStmt, command)->extname, "pigeon") == 0;
+}
+
+/* Execute a command. */
+static void
+process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params,
+				QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+{
+	ProcessUtility_hook_type next = previous_hook ? previous_hook : standard_ProcessUtility;
+	Node	   *command = pstmt->utilityStmt;
+	const char *name = exclusive_database(command);
+	Oid			database = name ? get_database_oid(name, true) : InvalidOid;
+	bool		prepared = ends_prepared(command);
+	bool		extension = creates_extension(command);
+
+	if (OidIsValid(database))
+	{
+		pgn_hold_database(database);
+		PG_ENSURE_ERROR_CLEANUP(release, ObjectIdGetDatum(database));
+		next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
+		PG_END_ENSURE_ERROR_CLEANUP(release, ObjectIdGetDatum(database));
+		release(0, ObjectIdGetDatum(database));
+	}
+	else
+		next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
+	if (prepared)
+		look_again();
+	if (extension)
+		pgn_activity_job(JOB_REGISTRY);
+}
+
+/* Install the hook; called while libraries are preloaded. */
+void
+pgn_utility_init(void)
+{
+	previous_hook = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+}

@@ -1,0 +1,524 @@
+/*
+ * worker.c
+ *		The background worker of one database.
+ *
+ * The launcher starts a worker when something is to be done in its database.
+ * The worker does what is due (see jobs.c for how it knows), sleeps until more
+ * is, and leaves when that is more than LINGER away, or when other databases
+ * wait for a worker.  The next one starts from shared memory, where everything
+ * is that must be remembered, back-off included; nothing needs to be, since
+ * every job finds out from the tables what is to be done.
+ *
+ * Each step of a job is a transaction of its own, so that no lock is held for
+ * long.  A job that fails is logged and tried again later, after twice the time
+ * each time; the other jobs and queues are not affected.
+ *
+ * The worker is nobody's obstacle.  It takes no lock on a queue that it would
+ * have to wait for.  It does nothing while somebody creates, drops or alters the
+ * extension: it takes a lock on the extension itself first, and only if that
+ * is free, so that it cannot deadlock with DROP EXTENSION half way.  It is
+ * ended when its database is to be dropped or copied; see launcher.c.
+ *
+ * What happens in tables of the extension happens as its owner, and no code
+ * of a queue's owner can run here: tables with triggers, rules, policies or
+ * indexes on expressions are refused by table.c.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "housekeeping.h"
+#include "jobs.h"
+#include "launcher.h"
+#include "log.h"
+#include "log_rotation.h"
+#include "maintenance.h"
+#include "notify.h"
+#include "pigeon.h"
+#include "queue.h"
+#include "redrive.h"
+#include "shared.h"
+#include "worker.h"
+
+/* A worker with nothing to do for longer than this leaves. */
+#define LINGER (10 * USECS_PER_SEC)
+
+/* How often everything is looked at, for what was written by other means. */
+#define REGISTRY_INTERVAL (5 * USECS_PER_MINUTE)
+
+/* The same if there are queues that have no room in shared memory. */
+#define NO_ROOM_INTERVAL USECS_PER_MINUTE
+
+#define CLEAN_LOG_INTERVAL USECS_PER_MINUTE
+#define REDRIVE_INTERVAL (USECS_PER_SEC / 4)
+
+/* After how long a failed job is tried again: a second, doubled up to 17 minutes. */
+#define MAX_BACKOFF_SHIFT 10
+#define BACKOFF(failures) (USECS_PER_SEC << Min((failures), MAX_BACKOFF_SHIFT))
+
+/* What is due at a queue. */
+typedef struct QueueTask
+{
+	SharedQueueKey key;
+	int32		id;
+	bool		maintain;
+	bool		notify;
+} QueueTask;
+
+static SharedDatabase *database = NULL;
+static bool may_leave = false;
+
+/* Lives for one round of jobs; every function here runs in it between transactions. */
+static MemoryContext round_context = NULL;
+
+/* The worker has ended; if it was ended early, another has to go on. */
+static void
+detach(int code, Datum arg)
+{
+	pg_atomic_write_u32(&database->worker, (uint32) NO_WAITER);
+	pg_memory_barrier();
+	pg_atomic_write_u32(&database->worker_pid, 0);
+	if (!may_leave)
+		pgn_run_at(database, GetCurrentTimestamp());
+}
+
+/*
+ * Become the worker of the database.  False if there is one, or it must have
+ * none.  Who holds the database increments "holds" and then reads our pid; we
+ * do it the other way round, so one of both sees the other.
+ */
+static bool
+attach(Oid oid)
+{
+	uint32		nobody = 0;
+
+	database = pgn_shared_database(oid, false);
+	if (database == NULL || !pg_atomic_compare_exchange_u32(&database->worker_pid, &nobody, MyProcPid))
+		return false;
+	before_shmem_exit(detach, (Datum) 0);
+	pg_atomic_write_u32(&database->worker, (uint32) pgn_my_proc_number());
+	pg_memory_barrier();
+	return pg_atomic_read_u32(&database->holds) == 0;
+}
+
+/*
+ * Is the extension there, and not being created, dropped or altered?  Then it
+ * stays so until the end of the transaction.
+ */
+static bool
+extension_is_there(void)
+{
+	Oid			oid = get_extension_oid("pigeon", true);
+	LOCKTAG		tag;
+
+	if (!OidIsValid(oid))
+		return false;
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, oid, 0);
+	return LockAcquire(&tag, AccessShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL &&
+		get_extension_oid("pigeon", true) == oid && OidIsValid(pgn_relation("queue"));
+}
+
+/* End a transaction. */
+static void
+commit(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(round_context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* Begin a transaction; false, and none, if there is no extension to work with. */
+static bool
+begin(const char *what)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pgstat_report_activity(STATE_RUNNING, what);
+	if (extension_is_there())
+		return true;
+	commit();
+	return false;
+}
+
+/*
+ * Run a job until it has nothing more to do right away.  False if it failed,
+ * or could not run.
+ */
+static bool
+run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
+{
+	bool		done;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!begin(what))
+			return false;
+		done = pgn_run_job(job, argument, what, next);
+		commit();
+	} while (done && *next == PGN_AGAIN);
+	return done;
+}
+
+/* Free what can be freed of the log; when to look again. */
+static bool
+care_for_log(TimestampTz *next)
+{
+	TimestampTz unused;
+	bool		done = run_job(pgn_job_rotate_log, 0, "rotation of the message log", &unused);
+
+	for (int segment = 0; done && segment < PGN_LOG_SEGMENTS; segment++)
+		done = run_job(pgn_job_free_segment, segment, "freeing of a message log segment", &unused);
+	if (!done || !begin("look at the message log"))
+		return false;
+	*next = pgn_log_next_look(GetCurrentTimestamp());
+	if (!pgn_log_old_is_empty())
+		pgn_database_job_request(JOB_LOG_OLD, GetCurrentTimestamp() + CLEAN_LOG_INTERVAL);
+	commit();
+	return true;
+}
+
+/* Clean the old generation of the log. */
+static bool
+care_for_old_log(TimestampTz *next)
+{
+	if (!run_job(pgn_job_clean_log, 0, "cleaning of the message log", next))
+		return false;
+	if (!begin("look at the message log"))
+		return false;
+	*next = pgn_log_old_is_empty() ? PGN_IDLE : GetCurrentTimestamp() + CLEAN_LOG_INTERVAL;
+	commit();
+	return true;
+}
+
+/* A step of every redrive task. */
+static bool
+care_for_redrives(TimestampTz *next)
+{
+	bool		done = true;
+	int64	   *tasks;
+	int			n;
+	TimestampTz unused;
+
+	if (!begin("look for redrive tasks"))
+		return false;
+	MemoryContextSwitchTo(round_context);
+	tasks = pgn_redrive_running(&n);
+	commit();
+	for (int i = 0; i < n; i++)
+		done &= run_job(pgn_job_redrive, tasks[i], psprintf("redrive task " INT64_FORMAT, tasks[i]), &unused);
+	*next = n > 0 ? GetCurrentTimestamp() + REDRIVE_INTERVAL : PGN_IDLE;
+	return done;
+}
+
+/* See to it that every queue is in shared memory; look after those that have no room there. */
+static bool
+care_for_registry(TimestampTz *next)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz unused;
+	Snapshot	snapshot;
+	int32	   *ids;
+	int			n,
+				left = 0;
+	bool		done = true;
+
+	*next = now + REGISTRY_INTERVAL;
+	if (!begin("look for queues"))
+		return false;
+	MemoryContextSwitchTo(round_context);
+	pgn_forget_dropped_queues();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ids = pgn_queue_ids(snapshot, &n);
+	UnregisterSnapshot(snapshot);
+	for (int i = 0; i < n; i++)
+	{
+		Queue	   *queue = pgn_queue_find_by_id(ids[i]);
+		bool		fits = true;
+
+		if (queue && pgn_queue_lock_now(queue, AccessShareLock))
+		{
+			fits = pgn_shared_queue(queue) != NULL;
+			pgn_queue_unlock(queue, AccessShareLock);
+		}
+		if (!fits)
+			ids[left++] = ids[i];
+	}
+	commit();
+
+	for (int i = 0; i < left; i++)
+	{
+		done &= run_job(pgn_job_queue, ids[i], psprintf("maintenance of queue number %d", ids[i]), &unused);
+		done &= run_job(pgn_job_notify, ids[i], psprintf("notification for queue number %d", ids[i]), &unused);
+	}
+	if (left > 0)
+		*next = now + NO_ROOM_INTERVAL;
+	/* What has been restored does not announce itself. */
+	pgn_database_job_request(JOB_REDRIVE, now);
+	pgn_database_job_request(JOB_LOG, now);
+	return done;
+}
+
+/* Do what is due of the database. */
+static void
+run_database_jobs(void)
+{
+	static bool (*const jobs[PGN_DATABASE_JOBS]) (TimestampTz *next) = {
+		[JOB_REGISTRY] = care_for_registry,
+		[JOB_REDRIVE] = care_for_redrives,
+		[JOB_LOG] = care_for_log,
+		[JOB_LOG_OLD] = care_for_old_log
+	};
+
+	for (int job = 0; job < PGN_DATABASE_JOBS; job++)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz next = PGN_IDLE;
+
+		if ((TimestampTz) pg_atomic_read_u64(&database->job_at[job]) > now)
+			continue;
+		pg_atomic_write_u64(&database->job_at[job], (uint64) PGN_IDLE);
+		pg_memory_barrier();
+		if (jobs[job] (&next))
+			pg_atomic_write_u32(&database->failures[job], 0);
+		else
+			next = now + BACKOFF(pg_atomic_fetch_add_u32(&database->failures[job], 1));
+		(void) pgn_lower(&database->job_at[job], next);
+	}
+}
+
+/* Take what is due of all queues; it is up to the caller then. */
+static QueueTask *
+take_queue_tasks(int *n)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz notified_before = now - pgn_notify_interval * INT64CONST(1000);
+	int			size = 64;
+	QueueTask  *tasks = palloc(size * sizeof(QueueTask));
+	HASH_SEQ_STATUS status;
+	SharedQueue *shared;
+
+	*n = 0;
+	LWLockAcquire(pgn_shared_lock, LW_SHARED);
+	hash_seq_init(&status, pgn_shared_queues);
+	while ((shared = hash_seq_search(&status)) != NULL)
+	{
+		QueueTask	task = {.key = shared->key,.id = shared->id};
+
+		if (shared->key.database != MyDatabaseId)
+			continue;
+		task.maintain = (TimestampTz) pg_atomic_read_u64(&shared->maintain_at) <= now;
+		task.notify = (TimestampTz) pg_atomic_read_u64(&shared->notify_at) <= now &&
+			(TimestampTz) pg_atomic_read_u64(&shared->notified_at) <= notified_before;
+		if (task.maintain)
+			pg_atomic_write_u64(&shared->maintain_at, (uint64) PGN_IDLE);
+		if (task.notify)
+		{
+			pg_atomic_write_u64(&shared->notify_at, (uint64) PGN_IDLE);
+			pg_atomic_write_u64(&shared->notified_at, (uint64) now);
+		}
+		if (!task.maintain && !task.notify)
+			continue;
+		if (*n == size)
+			tasks = repalloc(tasks, (size *= 2) * sizeof(QueueTask));
+		tasks[(*n)++] = task;
+	}
+	LWLockRelease(pgn_shared_lock);
+	pg_memory_barrier();
+	return tasks;
+}
+
+/* Note when to come back to a queue, if it is still there. */
+static void
+put_back(const QueueTask *task, bool done, TimestampTz maintain_at, TimestampTz notify_at)
+{
+	SharedQueue *shared;
+
+	LWLockAcquire(pgn_shared_lock, LW_SHARED);
+	shared = hash_search(pgn_shared_queues, &task->key, HASH_FIND, NULL);
+	if (shared)
+	{
+		if (done)
+			pg_atomic_write_u32(&shared->failures, 0);
+		else
+		{
+			TimestampTz later = GetCurrentTimestamp() +
+				BACKOFF(pg_atomic_fetch_add_u32(&shared->failures, 1));
+
+			maintain_at = later;
+			notify_at = task->notify ? later : notify_at;
+		}
+		(void) pgn_lower(&shared->maintain_at, maintain_at);
+		(void) pgn_lower(&shared->notify_at, notify_at);
+	}
+	LWLockRelease(pgn_shared_lock);
+}
+
+/* Do what is due of the queues. */
+static void
+run_queue_jobs(void)
+{
+	int			n;
+	QueueTask  *tasks = take_queue_tasks(&n);
+
+	for (int i = 0; i < n; i++)
+	{
+		TimestampTz maintain_at = PGN_IDLE,
+					notify_at = PGN_IDLE;
+		bool		done = true;
+
+		/* Who listens is told first. */
+		if (tasks[i].notify)
+			done = run_job(pgn_job_notify, tasks[i].id,
+						   psprintf("notification for queue number %d", tasks[i].id), &notify_at);
+		if (tasks[i].maintain)
+			done &= run_job(pgn_job_queue, tasks[i].id,
+							psprintf("maintenance of queue number %d", tasks[i].id), &maintain_at);
+		put_back(&tasks[i], done, maintain_at, notify_at);
+	}
+}
+
+/* The earliest time at which something is due. */
+static TimestampTz
+next_time(void)
+{
+	TimestampTz next = PGN_IDLE;
+	HASH_SEQ_STATUS status;
+	SharedQueue *shared;
+
+	for (int job = 0; job < PGN_DATABASE_JOBS; job++)
+		next = Min(next, (TimestampTz) pg_atomic_read_u64(&database->job_at[job]));
+	LWLockAcquire(pgn_shared_lock, LW_SHARED);
+	hash_seq_init(&status, pgn_shared_queues);
+	while ((shared = hash_seq_search(&status)) != NULL)
+	{
+		TimestampTz notify_at = (TimestampTz) pg_atomic_read_u64(&shared->notify_at);
+		TimestampTz notified_at = (TimestampTz) pg_atomic_read_u64(&shared->notified_at);
+
+		if (shared->key.database != MyDatabaseId)
+			continue;
+		if (notified_at != PG_INT64_MIN)
+			notify_at = Max(notify_at, notified_at + pgn_notify_interval * INT64CONST(1000));
+		next = Min(next, notify_at);
+		next = Min(next, (TimestampTz) pg_atomic_read_u64(&shared->maintain_at));
+	}
+	LWLockRelease(pgn_shared_lock);
+	return next;
+}
+
+/* Is the extension in this database? */
+static bool
+has_extension(void)
+{
+	bool		found;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	found = OidIsValid(get_extension_oid("pigeon", true));
+	commit();
+	return found;
+}
+
+/* Do what is due; when there will be more. */
+static TimestampTz
+run_jobs(void)
+{
+	TimestampTz next;
+
+	pg_atomic_write_u64(&database->run_at, (uint64) PGN_IDLE);
+	pg_memory_barrier();
+	if (has_extension())
+	{
+		run_queue_jobs();
+		run_database_jobs();
+		next = next_time();
+	}
+	else
+	{
+		/* Who creates it asks for this job. */
+		for (int job = 0; job < PGN_DATABASE_JOBS; job++)
+			pg_atomic_write_u64(&database->job_at[job], (uint64) PGN_IDLE);
+		next = PGN_IDLE;
+	}
+	(void) pgn_lower(&database->run_at, next);
+	return (TimestampTz) pg_atomic_read_u64(&database->run_at);
+}
+
+/* Settings of roles and databases must not get in the way. */
+static void
+settle(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", ""}, {"statement_timeout", "0"}, {"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"}, {"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"}, {"row_security", "on"},
+		{"synchronous_commit", "off"}
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/* The worker of the database given. */
+void
+pgn_worker_main(Datum arg)
+{
+	Oid			oid = DatumGetObjectId(arg);
+	uint32		wait_event = 0;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	if (!attach(oid))
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(oid, InvalidOid, 0);
+	settle();
+	round_context = AllocSetContextCreate(TopMemoryContext, "pigeon worker", ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		TimestampTz next,
+					now;
+
+		MemoryContextSwitchTo(round_context);
+		next = run_jobs();
+		MemoryContextReset(round_context);
+		pg_atomic_write_u32(&database->starts, 0);
+		pgstat_report_stat(false);
+
+		now = GetCurrentTimestamp();
+		if (next > now + LINGER || (next > now && pg_atomic_read_u32(&pgn_shared_state->crowded)))
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 TimestampDifferenceMilliseconds(now, next),
+						 pgn_wait_event(&wait_event, "PigeonWorkerMain"));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+	may_leave = true;
+	proc_exit(0);
+}
