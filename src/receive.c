@@ -181,8 +181,12 @@ return_message(Receive *receive, const Queue *queue, const Delivery *row, Receip
 	values[Anum_message_first_received_at - 1] =
 		time_or_null(row->first_received_at, &isnull[Anum_message_first_received_at - 1]);
 	SET(visible_at, TimestampTzGetDatum(row->visible_at));
-	COPY(group_id);
-	COPY(deduplication_id);
+	/* A standard queue gets neither of the two from a FIFO topic. */
+	if (row->group_key != 0)
+	{
+		COPY(group_id);
+		COPY(deduplication_id);
+	}
 	if (queue->attributes.fifo && row->source != 0)
 		SET(deduplication_id, CStringGetTextDatum(psprintf(INT64_FORMAT, row->message_id)));
 	if (queue->attributes.fifo)
