@@ -316,7 +316,7 @@ Datum
 pgn_maintain(PG_FUNCTION_ARGS)
 {
 	bool		may_commit = fcinfo->context && IsA(fcinfo->context, CallContext) &&
-		!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
+	!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
 	int			n,
 				ntopics;
 	int32	   *queues,
