@@ -475,6 +475,7 @@ pgn_receive(PG_FUNCTION_ARGS)
 	for (;;)
 	{
 		Queue	   *queue = pgn_queue_open(name, ACL_UPDATE, RowExclusiveLock);
+		bool		enough;
 
 		receive.visibility_timeout = visibility_timeout(fcinfo, 2, queue);
 		if (wait_until == 0)
@@ -484,13 +485,13 @@ pgn_receive(PG_FUNCTION_ARGS)
 		pgn_lease_begin();
 		receive_due(&receive, queue);
 		pgn_lease_end();
+		enough = receive.found > 0 || GetCurrentTimestamp() >= wait_until;
+		if (enough)
+			pgn_activity_count(queue, COUNT_EMPTY_RECEIVES, receive.found == 0);
 		if (receive.found + receive.cleared == 0)
 			pgn_queue_unlock(queue, RowExclusiveLock);
-		if (receive.found > 0 || GetCurrentTimestamp() >= wait_until)
-		{
-			pgn_activity_count(queue, COUNT_EMPTY_RECEIVES, receive.found == 0);
+		if (enough)
 			break;
-		}
 		receive.cleared = 0;
 		pgn_wait_for_messages(queue, wait_until);
 	}
