@@ -183,8 +183,12 @@ return_message(Receive *receive, const Queue *queue, const Delivery *row, Receip
 	values[Anum_message_first_received_at - 1] =
 		time_or_null(row->first_received_at, &isnull[Anum_message_first_received_at - 1]);
 	SET(visible_at, TimestampTzGetDatum(row->visible_at));
-	COPY(group_id);
-	COPY(deduplication_id);
+	/* A standard queue gets neither of the two from a FIFO topic. */
+	if (row->group_key != 0)
+	{
+		COPY(group_id);
+		COPY(deduplication_id);
+	}
 	if (queue->attributes.fifo && row->source != 0)
 		SET(deduplication_id, CStringGetTextDatum(psprintf(INT64_FORMAT, row->message_id)));
 	if (queue->attributes.fifo)
@@ -239,7 +243,11 @@ claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, Tim
 	pgn_delivery_lease(row, now, receive->visibility_timeout);
 	if (receive->pop)
 		return pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok;
-	/* Past its last receive it is a message like others that keep failing: its dead-letter queue is missing. */
+
+	/*
+	 * Past its last receive it is a message like others that keep failing:
+	 * its dead-letter queue is missing.
+	 */
 	row->lane = row->queue_receive_count == deliveries->queue->attributes.max_receive_count ? PGN_LANE_FINAL :
 		row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
 	return pgn_delivery_update(deliveries, &version->tid, row, false) == TM_Ok;
