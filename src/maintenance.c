@@ -37,6 +37,7 @@
 #include "log_rotation.h"
 #include "maintenance.h"
 #include "notify.h"
+#include "receive_attempt.h"
 #include "redrive.h"
 #include "topic.h"
 
@@ -197,6 +198,7 @@ pgn_job_queue(int64 queue_id)
 		if (queue->attributes.max_receive_count > 0)
 			pgn_fifo_sweep(&deliveries, now);
 		pgn_deduplication_expire(queue, now);
+		pgn_attempts_expire(queue);
 		next = Min(next, now + FIFO_INTERVAL);
 	}
 	else
