@@ -14,6 +14,7 @@
 
 #include "access/heapam.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -621,7 +622,9 @@ truncate_deliveries(Queue *queue)
 
 /*
  * purge_queue(queue): by truncation if nobody uses the queue right now, row by
- * row otherwise; messages that an open transaction holds then stay.  A FIFO
+ * row otherwise; messages that an open transaction holds then stay.  In a
+ * transaction block always row by row: the lock for truncating would be kept
+ * to the end of the block, and all who use the queue would wait for that.  A FIFO
  * queue forgets its deduplication keys; its schedule, if it is not truncated,
  * puts itself right.
  */
@@ -634,7 +637,7 @@ pgn_purge_queue(PG_FUNCTION_ARGS)
 
 	pgn_begin_write("pigeon.purge_queue()");
 	queue = pgn_queue_open(name, ACL_TRUNCATE, RowExclusiveLock);
-	if (pgn_queue_lock_now(queue, AccessExclusiveLock))
+	if (!IsTransactionBlock() && pgn_queue_lock_now(queue, AccessExclusiveLock))
 		n = truncate_deliveries(queue);
 	else
 		n = delete_deliveries(queue);
