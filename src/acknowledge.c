@@ -226,28 +226,19 @@ acknowledge_one(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
 	return answer;
 }
 
-/* Act on the array of receipts of the call. */
+/*
+ * Act on the array of receipts of the call.  No array is none: that is what
+ * array_agg() makes of a receive that returned nothing.
+ */
 static Datum
 acknowledge_batch(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
 {
-	ArrayType  *array;
-	Datum	   *values,
-			   *answers;
+	Datum	   *values;
 	bool	   *nulls;
-	int			n;
-	Entry	   *entries;
+	int			n = pgn_array_argument(fcinfo, 1, "receipts", -1, &values, &nulls);
+	Entry	   *entries = palloc(n * sizeof(Entry));
+	Datum	   *answers = palloc(n * sizeof(Datum));
 
-	if (PG_ARGISNULL(1))
-		pgn_null_argument("receipts");
-	array = PG_GETARG_ARRAYTYPE_P(1);
-	if (ARR_NDIM(array) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("receipts must be a one-dimensional array")));
-	deconstruct_array(array, ARR_ELEMTYPE(array), sizeof(Receipt), false, TYPALIGN_DOUBLE,
-					  &values, &nulls, &n);
-	entries = palloc(n * sizeof(Entry));
-	answers = palloc(n * sizeof(Datum));
 	for (int i = 0; i < n; i++)
 	{
 		if (nulls[i])

@@ -54,6 +54,7 @@ PG_FUNCTION_INFO_V1(pgn_purge_queue);
 
 #define MIN_RETENTION (60 * USECS_PER_SEC)
 #define DEFAULT_MAX_RECEIVE_COUNT 10
+#define POLICY_HINT "Its elements are names of queues, or '*' for all."
 
 /* The arguments of create_queue, by position; alter_queue has most of them. */
 enum
@@ -134,14 +135,14 @@ policy_allows(ArrayType *policy, const char *queue)
 	bool		allows = false;
 
 	if (ARR_NDIM(policy) > 1)
-		pgn_bad_attribute("redrive_allow_policy must be a one-dimensional array", NULL);
+		pgn_bad_attribute("redrive_allow_policy must be a one-dimensional array", POLICY_HINT);
 	deconstruct_array(policy, TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls, &n);
 	for (int i = 0; i < n; i++)
 	{
 		char	   *name;
 
 		if (nulls[i])
-			pgn_bad_attribute("redrive_allow_policy must not have null elements", NULL);
+			pgn_bad_attribute("redrive_allow_policy must not have null elements", POLICY_HINT);
 		name = TextDatumGetCString(names[i]);
 		if (queue && (strcmp(name, "*") == 0 || strcmp(name, queue) == 0))
 			allows = true;
@@ -177,9 +178,11 @@ apply_dead_letters(const Given *given, QueueAttributes *a)
 	{
 		a->max_receive_count = DatumGetInt32(VALUE(given, ARG_MAX_RECEIVE_COUNT));
 		if (a->max_receive_count < 1)
-			pgn_bad_attribute("max_receive_count must be at least 1", NULL);
+			pgn_bad_attribute("max_receive_count must be at least 1",
+							  "Without a dead_letter_queue there is no limit.");
 		if (a->dead_letter_queue[0] == '\0')
-			pgn_bad_attribute("max_receive_count needs a dead_letter_queue", NULL);
+			pgn_bad_attribute("max_receive_count needs a dead_letter_queue",
+							  "Name the dead_letter_queue in the same call.");
 	}
 }
 
@@ -202,7 +205,8 @@ apply_fifo(const Given *given, QueueAttributes *a)
 		pgn_bad_attribute("deduplication_window must not be zero", NULL);
 	if (!a->fifo && (a->content_based_deduplication || a->deduplicate_by_group ||
 					 GIVEN(given, ARG_DEDUPLICATION_WINDOW)))
-		pgn_bad_attribute("only FIFO queues have deduplication attributes", NULL);
+		pgn_bad_attribute("only FIFO queues have deduplication attributes",
+						  "Create the queue with fifo => true.");
 }
 
 /* Change attributes to what the caller gave, and check the result. */
@@ -214,7 +218,8 @@ apply(const Given *given, const char *name, QueueAttributes *a)
 	apply_interval(given, ARG_RETENTION, "retention", &a->retention);
 	apply_interval(given, ARG_WAIT_TIME, "wait_time", &a->wait_time);
 	if (a->visibility_timeout > pgn_max_visibility * USECS_PER_SEC)
-		pgn_bad_attribute("visibility_timeout is longer than the setting pigeon.max_visibility allows", NULL);
+		pgn_bad_attribute("visibility_timeout is longer than the setting pigeon.max_visibility allows",
+						  "Choose a shorter one, or raise the setting.");
 	if (a->retention < MIN_RETENTION)
 		pgn_bad_attribute("retention must be at least 60 seconds", NULL);
 	if (GIVEN(given, ARG_MAX_MESSAGE_SIZE))
@@ -264,7 +269,8 @@ check_dead_letter_queue(const char *name, const QueueAttributes *a)
 				policy;
 
 	if (strcmp(name, a->dead_letter_queue) == 0)
-		pgn_bad_attribute("a queue cannot be its own dead-letter queue", NULL);
+		pgn_bad_attribute("a queue cannot be its own dead-letter queue",
+						  "Create another queue for its dead letters.");
 	target = pgn_queue_find(a->dead_letter_queue);
 	if (target == NULL)
 		pgn_queue_unknown(a->dead_letter_queue);

@@ -512,7 +512,8 @@ attempt_argument(FunctionCallInfo fcinfo, const Queue *queue)
 	if (!queue->attributes.fifo)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("queue \"%s\" is not a FIFO queue and takes no receive_attempt_id", queue->name)));
+				 errmsg("queue \"%s\" is not a FIFO queue and takes no receive_attempt_id", queue->name),
+				 errhint("Leave it out; only receives from FIFO queues can be repeated.")));
 	return attempt_id;
 }
 
