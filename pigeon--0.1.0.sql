@@ -747,7 +747,7 @@ COMMENT ON PROCEDURE pigeon.maintain()
 
 ------------------------------------------------------------------------------
 -- Who may call what.  Anybody may call what stands here, since each of these
--- functions checks the rights on the queue; the rest is for the owner of the
+-- functions checks the rights on the queue or topic; the rest is for the owner of the
 -- extension.
 ------------------------------------------------------------------------------
 
@@ -765,6 +765,15 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.delete(text, pigeon.receipt), pigeon.delete(text, pigeon.receipt[]),
 	pigeon.change_visibility(text, pigeon.receipt, interval),
 	pigeon.change_visibility(text, pigeon.receipt[], interval),
-	pigeon.redrive, pigeon.cancel_redrive
+	pigeon.redrive, pigeon.cancel_redrive,
+	pigeon.filter_matches, pigeon.filter_result,
+	pigeon.create_topic, pigeon.alter_topic, pigeon.drop_topic, pigeon.topic_view,
+	pigeon.publish_rows, pigeon.publish_change,
+	pigeon.subscribe, pigeon.alter_subscription, pigeon.unsubscribe,
+	pigeon.publish(text, text, text, jsonb, text, text, text),
+	pigeon.publish(text, jsonb, text, jsonb, text, text, text),
+	pigeon.publish_batch(text, text[], text[], jsonb[], text[], text[], text),
+	pigeon.publish_batch(text, jsonb[], text[], jsonb[], text[], text[], text),
+	pigeon.publish_changes, pigeon.stop_publishing_changes
 TO PUBLIC;
 GRANT EXECUTE ON PROCEDURE pigeon.wait_for_message TO PUBLIC;

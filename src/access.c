@@ -29,6 +29,7 @@ static const struct
 	bool		of_topic;
 	const char *privilege;
 }			actions[] =
+
 {
 	{"send", false, "INSERT"},
 	{"receive", false, "UPDATE"},

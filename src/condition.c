@@ -45,8 +45,8 @@ parse_expression(const char *statement)
 {
 	List	   *statements = raw_parser(statement, RAW_PARSE_DEFAULT);
 	SelectStmt *select = list_length(statements) == 1 &&
-		IsA(linitial_node(RawStmt, statements)->stmt, SelectStmt) ?
-		(SelectStmt *) linitial_node(RawStmt, statements)->stmt : NULL;
+	IsA(linitial_node(RawStmt, statements)->stmt, SelectStmt) ?
+	(SelectStmt *) linitial_node(RawStmt, statements)->stmt : NULL;
 	SelectStmt *plain = makeNode(SelectStmt);
 	ResTarget  *target;
 

@@ -14,16 +14,17 @@
  */
 #include "postgres.h"
 
-#include "decimal.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+
+#include "decimal.h"
 
 #define MAX_EXPONENT	INT64CONST(100000000000000000)
 
 static int64 parse_exponent(const char *chars, const char *end);
 
 /*
- * Reads a number, which must be valid as a JSON number.  The result refers to
+ * Read a number, which must be valid as a JSON number.  The result refers to
  * the text and is good for as long as the text is.
  */
 void
@@ -71,7 +72,7 @@ pgn_decimal_parse(const char *chars, int length, Decimal *result)
 		result->exponent += parse_exponent(at + 1, end);
 }
 
-/* Reads what follows the "e" of a number, up to the largest exponent. */
+/* Read what follows the "e" of a number, up to the largest exponent. */
 static int64
 parse_exponent(const char *chars, const char *end)
 {
@@ -87,7 +88,7 @@ parse_exponent(const char *chars, const char *end)
 }
 
 /*
- * Takes over a finite numeric.  The significant digits are copied to the
+ * Take over a finite numeric.  The significant digits are copied to the
  * given context; the zeros that numeric writes out are not.
  */
 void
@@ -107,7 +108,7 @@ pgn_decimal_from_numeric(Numeric number, MemoryContext cxt, Decimal *result)
 	pfree(chars);
 }
 
-/* Orders two numbers by value: negative, zero or positive, as in strcmp. */
+/* Order two numbers by value: negative, zero or positive, as in strcmp. */
 int
 pgn_decimal_compare(const Decimal *a, const Decimal *b)
 {

@@ -2,8 +2,8 @@
  * decimal.h
  *		Exact comparison of decimal numbers in their written form.
  */
-#ifndef PGN_DECIMAL_H
-#define PGN_DECIMAL_H
+#ifndef PIGEON_DECIMAL_H
+#define PIGEON_DECIMAL_H
 
 #include "utils/numeric.h"
 
@@ -25,4 +25,4 @@ extern void pgn_decimal_from_numeric(Numeric number, MemoryContext cxt,
 									 Decimal *result);
 extern int	pgn_decimal_compare(const Decimal *a, const Decimal *b);
 
-#endif							/* PGN_DECIMAL_H */
+#endif							/* PIGEON_DECIMAL_H */

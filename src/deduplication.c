@@ -205,7 +205,8 @@ typedef enum Found
 {
 	FOUND_NOTHING,
 	FOUND_MESSAGE,
-	FOUND_BUSY					/* an open transaction is adding or removing it */
+	FOUND_BUSY					/* an open transaction is adding or removing
+								 * it */
 } Found;
 
 /* Look for a key that has not expired. */

@@ -5,7 +5,8 @@
  * drop_queue and drop_topic do it themselves; for who drops a queue's table or
  * a topic's view by hand, an event trigger does.  A topic takes its
  * subscriptions along; a queue does not, so that it can be dropped and created
- * anew while its subscriptions wait for it.
+ * anew while its subscriptions wait for it; but a FIFO queue takes along its
+ * tables of groups and deduplication keys.
  */
 #include "postgres.h"
 
@@ -30,6 +31,21 @@ forget_queues(Datum ids)
 	pgn_owner_begin();
 	pgn_owner_execute("DELETE FROM pigeon.queue WHERE id = ANY ($1)", 1, types, &ids, NULL);
 	pgn_owner_end();
+}
+
+/* Drop what is left of FIFO queues whose tables of deliveries were dropped; SPI is connected. */
+static void
+drop_side_tables(Datum ids)
+{
+	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
+	Datum		id;
+	bool		isnull;
+
+	while (array_iterate(iterator, &id, &isnull))
+		if (OidIsValid(pgn_relation(psprintf("g_%d", DatumGetInt32(id)))) &&
+			SPI_execute(psprintf("DROP TABLE IF EXISTS pigeon.g_%d, pigeon.d_%d",
+								 DatumGetInt32(id), DatumGetInt32(id)), false, 0) < 0)
+			elog(ERROR, "could not drop the tables of queue %d", DatumGetInt32(id));
 }
 
 /* Forget topics and their subscriptions; "ids" is an array of the topics' numbers. */

@@ -81,7 +81,8 @@ struct FanOut
 	int			nroutes;
 	Route	   *routes;
 	MemoryContext match_context;	/* reset for each message */
-	FilterInput *input;			/* the message as filters see it, NULL: not made yet */
+	FilterInput *input;			/* the message as filters see it, NULL: not
+								 * made yet */
 	int			nlogged;		/* messages of the chunk that somebody gets */
 	Message    *logged;
 };

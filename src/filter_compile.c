@@ -37,10 +37,11 @@
  */
 #include "postgres.h"
 
-#include "filter_compile.h"
-#include "filter_parse.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+
+#include "filter_compile.h"
+#include "filter_parse.h"
 
 /* A key of the policy: what is asked of the values at a path. */
 typedef struct FilterKey
@@ -78,7 +79,7 @@ static FilterNode *build_step(FilterNode *parent, const char *path,
 							  int length);
 
 /*
- * Checks a policy against grammar and limits and compiles it.  Raises an
+ * Check a policy against grammar and limits and compile it.  Raises an
  * error that names the offending part if the policy is invalid.  The result
  * is a memory context of its own below cxt; an error leaves nothing there.
  */
@@ -90,7 +91,7 @@ pgn_filter_compile(Jsonb *policy, FilterScope scope, MemoryContext cxt)
 }
 
 /*
- * Compiles a policy that has been accepted before.  This is the same as
+ * Compile a policy that has been accepted before.  This is the same as
  * pgn_filter_compile(), except that the settings which limit new policies do
  * not apply: lowering one must not break the subscriptions that exist.
  */
@@ -100,13 +101,14 @@ pgn_filter_load(Jsonb *policy, FilterScope scope, MemoryContext cxt)
 	return compile(policy, scope, false, cxt);
 }
 
-/* Frees a policy. */
+/* Free a policy. */
 void
 pgn_filter_free(FilterPolicy *policy)
 {
 	MemoryContextDelete(policy->cxt);
 }
 
+/* Compile a policy, within the settings or within what they can be set to. */
 static FilterPolicy *
 compile(Jsonb *policy, FilterScope scope, bool limited, MemoryContext cxt)
 {
@@ -178,6 +180,7 @@ compile(Jsonb *policy, FilterScope scope, bool limited, MemoryContext cxt)
 	return compiler.policy;
 }
 
+/* Fail if the policy is larger than allowed. */
 static void
 check_size(Jsonb *policy)
 {
@@ -191,7 +194,7 @@ check_size(Jsonb *policy)
 }
 
 /*
- * The number of combinations of a policy.  This looks at the shape only; what
+ * Return the number of combinations of a policy.  This looks at the shape only; what
  * is wrong with a policy is found out later.
  */
 static double
@@ -244,7 +247,7 @@ is_or(const JsonTreeMember *member)
 }
 
 /*
- * Compiles an object, the keys of which come below the prefix (NULL at the
+ * Compile an object, the keys of which come below the prefix (NULL at the
  * top).  The result is a list of alternatives, each a list of FilterKey that
  * must all match.
  */
@@ -290,7 +293,7 @@ compile_object(Compiler *compiler, const JsonTree *object,
 	return alternatives;
 }
 
-/* Compiles the branches of "$or": the alternatives of any of them. */
+/* Compile the branches of "$or": the alternatives of any of them. */
 static List *
 compile_or(Compiler *compiler, const JsonTree *branches,
 		   const FilterPath *place, const char *prefix)
@@ -309,7 +312,7 @@ compile_or(Compiler *compiler, const JsonTree *branches,
 	return alternatives;
 }
 
-/* Compiles the rules of one key: a value that they accept, or no value. */
+/* Compile the rules of one key: a value that they accept, or no value. */
 static List *
 compile_key(Compiler *compiler, JsonTree *values, const FilterPath *place,
 			const char *path)
@@ -345,7 +348,7 @@ compile_key(Compiler *compiler, JsonTree *values, const FilterPath *place,
 	return alternatives;
 }
 
-/* All ways to satisfy one of the left and one of the right alternatives. */
+/* Return all ways to satisfy a left and a right alternative together. */
 static List *
 combine(List *left, List *right)
 {
@@ -363,7 +366,7 @@ combine(List *left, List *right)
 	return alternatives;
 }
 
-/* Counts the distinct paths, and the steps of each, against the limits. */
+/* Count the distinct paths, and the steps of each, against the limits. */
 static void
 note_path(Compiler *compiler, const char *path, const FilterPath *place)
 {
@@ -400,7 +403,7 @@ note_path(Compiler *compiler, const char *path, const FilterPath *place)
 				 errhint("See the setting \"pigeon.filter_policy_max_keys\".")));
 }
 
-/* Arranges the keys of an alternative by the steps of their paths. */
+/* Arrange the keys of an alternative by the steps of their paths. */
 static FilterNode *
 build_tree(FilterScope scope, List *keys)
 {
@@ -431,7 +434,7 @@ build_tree(FilterScope scope, List *keys)
 	return root;
 }
 
-/* The child for a path of this length, which is made if there is none. */
+/* Return the child for a path of this length, which is made if need be. */
 static FilterNode *
 build_step(FilterNode *parent, const char *path, int length)
 {

@@ -2,8 +2,8 @@
  * filter_compile.h
  *		What a filter policy is compiled to.
  */
-#ifndef PGN_FILTER_COMPILE_H
-#define PGN_FILTER_COMPILE_H
+#ifndef PIGEON_FILTER_COMPILE_H
+#define PIGEON_FILTER_COMPILE_H
 
 #include "filter_policy.h"
 #include "filter_rules.h"
@@ -40,4 +40,4 @@ extern int	pgn_filter_max_wildcard_complexity;
 #define PGN_FILTER_KEYS_LIMIT			1000
 #define PGN_FILTER_COMBINATIONS_LIMIT	100000
 
-#endif							/* PGN_FILTER_COMPILE_H */
+#endif							/* PIGEON_FILTER_COMPILE_H */

@@ -29,8 +29,9 @@
  */
 #include "postgres.h"
 
-#include "filter_compile.h"
 #include "miscadmin.h"
+
+#include "filter_compile.h"
 
 /* A part of the message that may or may not have been read yet. */
 typedef enum InputState
@@ -53,8 +54,8 @@ struct FilterInput
 };
 
 /*
- * An object in which a path goes on: with all of the path's text from the
- * offset, and a dot among that text may be part of a name.
+ * An object in which paths go on.  What its names stand for begins at this
+ * offset of the path's text, and with dots, they may be several steps.
  */
 typedef struct Source
 {
@@ -64,6 +65,7 @@ typedef struct Source
 
 #define LOCAL_SOURCES	8
 
+/* The objects that count as one at some step of a path. */
 typedef struct SourceSet
 {
 	int			count;
@@ -90,7 +92,7 @@ static void add_source(SourceSet *set, const JsonTree *object, int offset);
 static void free_sources(SourceSet *set);
 
 /*
- * Prepares a message for matching.  Nothing is read until a policy needs it.
+ * Prepare a message for matching.  Nothing is read until a policy needs it.
  * The result lives in the given context, and attributes and body (either may
  * be NULL) must last as long.
  */
@@ -107,7 +109,10 @@ pgn_filter_input(Jsonb *attributes, const char *body, int length,
 	return input;
 }
 
-/* Does the message pass the policy?  Never raises an error for a message. */
+/*
+ * Does the message pass the policy?  There is no message that makes this fail,
+ * short of memory or stack.
+ */
 FilterResult
 pgn_filter_match(const FilterPolicy *policy, FilterInput *input)
 {
@@ -136,7 +141,7 @@ pgn_filter_match(const FilterPolicy *policy, FilterInput *input)
 
 /* ---------- the message ---------- */
 
-/* Makes sure that the attributes have been read.  False if malformed. */
+/* Make sure that the attributes have been read.  False if malformed. */
 static bool
 read_attributes(FilterInput *input)
 {
@@ -198,7 +203,7 @@ check_attribute(JsonTree *value, bool *binary)
 	}
 }
 
-/* Makes sure that the body has been read.  False if it is no JSON object. */
+/* Make sure that the body has been read.  False if it is no JSON object. */
 static bool
 read_body(FilterInput *input)
 {
@@ -344,6 +349,7 @@ match_scalar(const FilterNode *node, JsonTree *value, MemoryContext cxt)
 	return true;
 }
 
+/* Start an empty set. */
 static void
 init_sources(SourceSet *set)
 {
@@ -352,6 +358,7 @@ init_sources(SourceSet *set)
 	set->items = set->local;
 }
 
+/* Add an object in which a path goes on at the offset. */
 static void
 add_source(SourceSet *set, const JsonTree *object, int offset)
 {
@@ -372,6 +379,7 @@ add_source(SourceSet *set, const JsonTree *object, int offset)
 	set->count++;
 }
 
+/* Free what the set has allocated. */
 static void
 free_sources(SourceSet *set)
 {

@@ -18,10 +18,11 @@
 
 #include <sys/socket.h>
 
-#include "filter_parse.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
+
+#include "filter_parse.h"
 
 #define MAX_WILDCARDS	3		/* in one pattern */
 
@@ -96,7 +97,7 @@ static const OperatorEntry operators[] =
 };
 
 /*
- * Reads the array of rules at the given place.  The result is allocated in
+ * Read the array of rules at the given place.  The result is allocated in
  * the current context and does not refer to the tree.
  */
 void
@@ -140,7 +141,7 @@ pgn_is_filter_operator(const char *name, int length)
 /* ---------- places ---------- */
 
 /*
- * The code and the message of an error in a policy; to be called within
+ * Set the code and the message of an error in a policy; to be called within
  * ereport(), which adds what is wrong as the detail.
  */
 int
@@ -167,6 +168,7 @@ is_plain_name(const char *name, int length)
 	return true;
 }
 
+/* Write a place from the top down to it. */
 static void
 append_path(StringInfo string, const FilterPath *path)
 {
@@ -187,7 +189,7 @@ append_path(StringInfo string, const FilterPath *path)
 	}
 }
 
-/* Writes a place as a jsonpath. */
+/* Write a place as a jsonpath. */
 char *
 pgn_filter_path_string(const FilterPath *path)
 {
@@ -200,6 +202,7 @@ pgn_filter_path_string(const FilterPath *path)
 
 /* ---------- rules ---------- */
 
+/* Start a set of rules with at most this many strings or numbers. */
 static void
 begin_rules(RuleParser *parser, int size)
 {
@@ -208,7 +211,7 @@ begin_rules(RuleParser *parser, int size)
 	parser->size = size;
 }
 
-/* Reads an exact value or an operator. */
+/* Read an exact value or an operator. */
 static void
 parse_rule(RuleParser *parser, JsonTree *rule, const FilterPath *path)
 {
@@ -239,7 +242,7 @@ parse_rule(RuleParser *parser, JsonTree *rule, const FilterPath *path)
 	}
 }
 
-/* Hands the operand of an operator to the operator's own parser. */
+/* Hand the operand of an operator to the operator's own parser. */
 static void
 parse_operator(RuleParser *parser, JsonTree *object, const FilterPath *path)
 {
@@ -269,6 +272,7 @@ parse_operator(RuleParser *parser, JsonTree *object, const FilterPath *path)
 			 errhint("The operators are anything-but, cidr, equals-ignore-case, exists, numeric, prefix, suffix and wildcard.")));
 }
 
+/* A string that values begin with. */
 static void
 parse_prefix(RuleParser *parser, JsonTree *operand, const FilterPath *path)
 {
@@ -277,6 +281,7 @@ parse_prefix(RuleParser *parser, JsonTree *operand, const FilterPath *path)
 		copy_string(operand->u.chars, operand->count);
 }
 
+/* A string that values end with. */
 static void
 parse_suffix(RuleParser *parser, JsonTree *operand, const FilterPath *path)
 {
@@ -285,6 +290,7 @@ parse_suffix(RuleParser *parser, JsonTree *operand, const FilterPath *path)
 		copy_string(operand->u.chars, operand->count);
 }
 
+/* A string that values equal but for case. */
 static void
 parse_equals_ignore_case(RuleParser *parser, JsonTree *operand,
 						 const FilterPath *path)
@@ -315,7 +321,7 @@ parse_wildcard(RuleParser *parser, JsonTree *operand, const FilterPath *path)
 		pgn_wildcard_build(operand->u.chars, operand->count, wildcards);
 }
 
-/* Checks a wildcard pattern and counts its wildcards. */
+/* Check a wildcard pattern and count its wildcards. */
 static int
 count_wildcards(const char *pattern, int length, const FilterPath *path)
 {
@@ -349,6 +355,7 @@ count_wildcards(const char *pattern, int length, const FilterPath *path)
 	return wildcards;
 }
 
+/* A range of addresses. */
 static void
 parse_cidr(RuleParser *parser, JsonTree *operand, const FilterPath *path)
 {
@@ -390,6 +397,7 @@ parse_cidr(RuleParser *parser, JsonTree *operand, const FilterPath *path)
 	add_pattern(parser, PGN_FILTER_CIDR)->u.cidr = cidr;
 }
 
+/* Whether there must be a value or must be none. */
 static void
 parse_exists(RuleParser *parser, JsonTree *operand, const FilterPath *path)
 {
@@ -466,6 +474,7 @@ parse_numeric(RuleParser *parser, JsonTree *operand, const FilterPath *path)
 	add_pattern(parser, PGN_FILTER_RANGE)->u.range = range;
 }
 
+/* Rules of which no value may match any. */
 static void
 parse_anything_but(RuleParser *parser, JsonTree *operand,
 				   const FilterPath *path)
@@ -499,7 +508,7 @@ parse_anything_but(RuleParser *parser, JsonTree *operand,
 	parser->npatterns++;
 }
 
-/* Reads the list of an "anything-but": strings alone or numbers alone. */
+/* Read the list of an "anything-but": strings alone or numbers alone. */
 static void
 parse_excluded_values(RuleParser *excluded, JsonTree *values,
 					  const FilterPath *path)
@@ -524,7 +533,7 @@ parse_excluded_values(RuleParser *excluded, JsonTree *values,
 	}
 }
 
-/* Reads the pattern of an "anything-but", or the list of patterns. */
+/* Read the pattern of an "anything-but", or the list of patterns. */
 static void
 parse_excluded_patterns(RuleParser *excluded, JsonTree *object,
 						const FilterPath *path)
@@ -575,6 +584,7 @@ parse_excluded_patterns(RuleParser *excluded, JsonTree *object,
 	}
 }
 
+/* Fail unless the operand is a string. */
 static void
 check_string(JsonTree *operand, const FilterPath *path)
 {
@@ -584,7 +594,7 @@ check_string(JsonTree *operand, const FilterPath *path)
 				 errdetail("The operand must be a string.")));
 }
 
-/* Checks a number and works out its value. */
+/* Check a number and work out its value. */
 static const Decimal *
 parse_number(JsonTree *number, const FilterPath *path)
 {
@@ -603,6 +613,7 @@ parse_number(JsonTree *number, const FilterPath *path)
 	return decimal;
 }
 
+/* Add an exact string. */
 static void
 add_string(RuleParser *parser, const char *chars, int length)
 {
@@ -614,6 +625,7 @@ add_string(RuleParser *parser, const char *chars, int length)
 	parser->any = true;
 }
 
+/* Add an exact number. */
 static void
 add_number(RuleParser *parser, const Decimal *number)
 {
@@ -625,7 +637,7 @@ add_number(RuleParser *parser, const Decimal *number)
 	parser->any = true;
 }
 
-/* Adds a pattern, the operand of which is for the caller to fill in. */
+/* Add a pattern, the operand of which is for the caller to fill in. */
 static FilterPattern *
 add_pattern(RuleParser *parser, FilterOperator op)
 {
@@ -637,6 +649,7 @@ add_pattern(RuleParser *parser, FilterOperator op)
 	return pattern;
 }
 
+/* Copy a string to the current context. */
 static FilterString
 copy_string(const char *chars, int length)
 {
@@ -645,6 +658,7 @@ copy_string(const char *chars, int length)
 	return copy;
 }
 
+/* Are these characters that word? */
 static bool
 is_text(const char *chars, int length, const char *word)
 {

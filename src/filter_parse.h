@@ -2,8 +2,8 @@
  * filter_parse.h
  *		Reads the rules of a filter policy, and says what is wrong with them.
  */
-#ifndef PGN_FILTER_PARSE_H
-#define PGN_FILTER_PARSE_H
+#ifndef PIGEON_FILTER_PARSE_H
+#define PIGEON_FILTER_PARSE_H
 
 #include "filter_rules.h"
 
@@ -31,4 +31,4 @@ extern bool pgn_is_filter_operator(const char *name, int length);
 extern int	pgn_filter_invalid_at(const FilterPath *path);
 extern char *pgn_filter_path_string(const FilterPath *path);
 
-#endif							/* PGN_FILTER_PARSE_H */
+#endif							/* PIGEON_FILTER_PARSE_H */

@@ -8,11 +8,12 @@
  */
 #include "postgres.h"
 
-#include "filter_compile.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+
+#include "filter_compile.h"
 
 int			pgn_filter_max_size = 256 * 1024;
 int			pgn_filter_max_depth = 100;
@@ -35,7 +36,7 @@ static FilterPolicy *cached_policy(FmgrInfo *flinfo, Jsonb *source,
 PG_FUNCTION_INFO_V1(pgn_filter_matches);
 PG_FUNCTION_INFO_V1(pgn_filter_result);
 
-/* Defines the settings; to be called from _PG_init(). */
+/* Define the settings; to be called from _PG_init(). */
 void
 pgn_filter_init(void)
 {
@@ -71,7 +72,7 @@ pgn_filter_init(void)
 							PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
-/* The filter scope of this name.  Raises an error if there is none. */
+/* Return the filter scope of this name.  Fail if there is none. */
 FilterScope
 pgn_filter_scope(const char *name)
 {
@@ -86,7 +87,7 @@ pgn_filter_scope(const char *name)
 	return PGN_FILTER_SCOPE_ATTRIBUTES; /* keep compiler quiet */
 }
 
-/* The name of a result, as the metrics have it. */
+/* Return the name of a result. */
 const char *
 pgn_filter_result_name(FilterResult result)
 {
@@ -119,6 +120,7 @@ pgn_filter_result(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(pgn_filter_result_name(evaluate(fcinfo))));
 }
 
+/* What both functions have in common. */
 static FilterResult
 evaluate(FunctionCallInfo fcinfo)
 {
@@ -150,7 +152,7 @@ evaluate(FunctionCallInfo fcinfo)
 	return result;
 }
 
-/* Compiles the policy unless it is the one of the call before. */
+/* Compile the policy unless it is the one of the call before. */
 static FilterPolicy *
 cached_policy(FmgrInfo *flinfo, Jsonb *source, FilterScope scope)
 {

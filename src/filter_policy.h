@@ -11,8 +11,8 @@
  *		for each subscription
  *			if (pgn_filter_match(policy, input) == PGN_FILTER_MATCHED)
  */
-#ifndef PGN_FILTER_POLICY_H
-#define PGN_FILTER_POLICY_H
+#ifndef PIGEON_FILTER_POLICY_H
+#define PIGEON_FILTER_POLICY_H
 
 #include "utils/jsonb.h"
 
@@ -53,4 +53,4 @@ extern FilterResult pgn_filter_match(const FilterPolicy *policy,
 									 FilterInput *input);
 extern const char *pgn_filter_result_name(FilterResult result);
 
-#endif							/* PGN_FILTER_POLICY_H */
+#endif							/* PIGEON_FILTER_POLICY_H */

@@ -21,8 +21,9 @@
 #include <sys/socket.h>
 
 #include "catalog/pg_collation.h"
-#include "filter_rules.h"
 #include "utils/formatting.h"
+
+#include "filter_rules.h"
 
 /* How many times shorter, at most, a string is after folding. */
 #define MAX_SHRINKAGE	4
@@ -82,7 +83,7 @@ pgn_rules_accept(const FilterRules *rules, JsonTree *value, MemoryContext cxt)
 	return false;
 }
 
-/* Puts the exact values in order, which has to be done once. */
+/* Put the exact values in order, which has to be done once. */
 void
 pgn_rules_sort(FilterRules *rules)
 {
@@ -94,6 +95,7 @@ pgn_rules_sort(FilterRules *rules)
 			  compare_numbers);
 }
 
+/* Does any of the rules other than "anything-but" accept this string? */
 static bool
 accept_string(const FilterRules *rules, const char *chars, int length)
 {
@@ -114,6 +116,7 @@ accept_string(const FilterRules *rules, const char *chars, int length)
 	return false;
 }
 
+/* Does any of the rules other than "anything-but" accept this number? */
 static bool
 accept_number(const FilterRules *rules, const Decimal *number)
 {
@@ -136,6 +139,7 @@ accept_number(const FilterRules *rules, const Decimal *number)
 	return false;
 }
 
+/* Does the string match the pattern? */
 static bool
 pattern_accepts_string(const FilterPattern *pattern, const char *chars,
 					   int length)
@@ -163,6 +167,7 @@ pattern_accepts_string(const FilterPattern *pattern, const char *chars,
 	return false;
 }
 
+/* Is the number within the bounds? */
 static bool
 range_accepts(const FilterRange *range, const Decimal *number)
 {
@@ -183,6 +188,7 @@ range_accepts(const FilterRange *range, const Decimal *number)
 	return true;
 }
 
+/* Order strings, for qsort() and bsearch(). */
 static int
 compare_strings(const void *a, const void *b)
 {
@@ -192,6 +198,7 @@ compare_strings(const void *a, const void *b)
 	return pgn_compare_bytes(x->chars, x->length, y->chars, y->length);
 }
 
+/* Order pointers to numbers, for qsort() and bsearch(). */
 static int
 compare_numbers(const void *a, const void *b)
 {
@@ -213,7 +220,7 @@ is_plain_ascii(const char *chars, int length)
 	return true;
 }
 
-/* Folds case for "equals-ignore-case".  The result is null-terminated. */
+/* Fold case for "equals-ignore-case".  The result is null-terminated. */
 char *
 pgn_fold_case(const char *chars, int length)
 {
@@ -222,6 +229,7 @@ pgn_fold_case(const char *chars, int length)
 	return str_tolower(chars, length, DEFAULT_COLLATION_OID);
 }
 
+/* Is the string, when folded, the one that has been folded before? */
 static bool
 equals_folded(const FilterString *folded, const char *chars, int length)
 {
@@ -255,7 +263,7 @@ equals_folded(const FilterString *folded, const char *chars, int length)
 /* ---------- addresses ---------- */
 
 /*
- * Reads an IPv4 or IPv6 address.  Sets everything but the number of bits.
+ * Read an IPv4 or IPv6 address.  Sets everything but the number of bits.
  * Returns false if it is none.
  */
 bool
@@ -272,6 +280,7 @@ pgn_parse_address(const char *chars, int length, FilterCidr *result)
 	return inet_pton(result->family, buffer, result->address) == 1;
 }
 
+/* Is this an address within the range? */
 static bool
 address_within(const FilterCidr *cidr, const char *chars, int length)
 {
@@ -290,7 +299,7 @@ address_within(const FilterCidr *cidr, const char *chars, int length)
 /* ---------- wildcards ---------- */
 
 /*
- * Builds the matcher for a valid pattern with the given number of wildcards.
+ * Build the matcher for a valid pattern with the given number of wildcards.
  * A backslash takes the special meaning from a "*" or "\" after it.
  */
 FilterWildcard *
@@ -341,6 +350,7 @@ pgn_wildcard_build(const char *pattern, int length, int nwildcards)
 	return wildcard;
 }
 
+/* Does the whole string match the pattern? */
 static bool
 wildcard_matches(const FilterWildcard *wildcard, const char *chars, int length)
 {
@@ -367,7 +377,7 @@ wildcard_matches(const FilterWildcard *wildcard, const char *chars, int length)
 }
 
 /*
- * Finds the first occurrence of a part and returns its end, or NULL.
+ * Find the first occurrence of a part and return its end, or NULL.
  * borders[i] is the length of the longest proper prefix of the part that is
  * also a suffix of its first i + 1 bytes: what is still matched after a
  * mismatch there.

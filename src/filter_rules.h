@@ -2,11 +2,12 @@
  * filter_rules.h
  *		The rules that a filter policy gives for one key.
  */
-#ifndef PGN_FILTER_RULES_H
-#define PGN_FILTER_RULES_H
+#ifndef PIGEON_FILTER_RULES_H
+#define PIGEON_FILTER_RULES_H
+
+#include "nodes/pg_list.h"
 
 #include "json_tree.h"
-#include "nodes/pg_list.h"
 
 typedef struct FilterString
 {
@@ -87,4 +88,4 @@ extern bool pgn_parse_address(const char *chars, int length, FilterCidr *result)
 extern FilterWildcard *pgn_wildcard_build(const char *pattern, int length,
 										  int nwildcards);
 
-#endif							/* PGN_FILTER_RULES_H */
+#endif							/* PIGEON_FILTER_RULES_H */

@@ -24,10 +24,11 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
-#include "json_tree.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+
+#include "json_tree.h"
 
 /* The bytes of the shortest escape for a character outside of ASCII. */
 #define MAX_ESCAPED_CHARACTER	6
@@ -71,13 +72,13 @@ static bool read_name(Reader *reader);
 static bool read_word(Reader *reader, const char *word, JsonTreeKind kind);
 static bool read_number(Reader *reader);
 static bool read_string(Reader *reader, const char **chars, int *length);
-static bool unescape(Reader *reader, const char *chars, const char *end,
-					 char *result, int *length);
+static bool unescape(const char *chars, const char *end, char *result,
+					 int *length);
 static bool read_hex4(const char *chars, const char *end, pg_wchar *c);
 static int	server_character(pg_wchar c, char *result);
 
 /*
- * Reads a document.  Returns false if it is not JSON or nested too deeply.
+ * Read a document.  Returns false if it is not JSON or nested too deeply.
  * The tree refers to the text and lives in the given context.
  */
 bool
@@ -96,7 +97,7 @@ pgn_json_read(const char *chars, int length, MemoryContext cxt,
 }
 
 /*
- * Takes over a jsonb.  Returns false if it is nested more deeply than
+ * Take over a jsonb.  Returns false if it is nested more deeply than
  * max_depth.  The tree refers to the jsonb and lives in the given context.
  */
 bool
@@ -158,7 +159,7 @@ pgn_json_from_jsonb(Jsonb *jsonb, int max_depth, MemoryContext cxt,
 }
 
 /*
- * Finds a member of an object by name; the first one, if there are several.
+ * Find a member of an object by name; the first one, if there are several.
  * Returns NULL if there is none.
  */
 JsonTreeMember *
@@ -185,7 +186,7 @@ pgn_json_find(const JsonTree *object, const char *name, int length)
 	return NULL;
 }
 
-/* Finds the next member that has the same name, or NULL. */
+/* Find the next member that has the same name, or NULL. */
 JsonTreeMember *
 pgn_json_find_next(const JsonTree *object, JsonTreeMember *member)
 {
@@ -198,7 +199,7 @@ pgn_json_find_next(const JsonTree *object, JsonTreeMember *member)
 }
 
 /*
- * The value of a number, of whatever kind, or NULL for anything else.  It is
+ * Return the value of a number, of whatever kind, or NULL for anything else.  It is
  * worked out once and kept in the given context, which must be the tree's.
  */
 const Decimal *
@@ -226,7 +227,7 @@ pgn_json_decimal(JsonTree *number, MemoryContext cxt)
 	return decimal;
 }
 
-/* Orders byte strings by length and then by content: any order will do. */
+/* Order byte strings by length and then by content: any order will do. */
 int
 pgn_compare_bytes(const char *a, int a_length, const char *b, int b_length)
 {
@@ -237,6 +238,7 @@ pgn_compare_bytes(const char *a, int a_length, const char *b, int b_length)
 
 /* ---------- building a tree ---------- */
 
+/* Start a tree of at most this depth, which is to live in the context. */
 static void
 begin_tree(Builder *builder, int max_depth, MemoryContext cxt)
 {
@@ -250,7 +252,7 @@ begin_tree(Builder *builder, int max_depth, MemoryContext cxt)
 	builder->max_depth = max_depth;
 }
 
-/* Hands over the finished document, or drops it if there is no result. */
+/* Hand over the finished document, or drop it if there is no result. */
 static void
 end_tree(Builder *builder, JsonTree *result)
 {
@@ -262,7 +264,7 @@ end_tree(Builder *builder, JsonTree *result)
 	pfree(builder->pending);
 }
 
-/* Adds a value to the innermost open container. */
+/* Add a value to the innermost open container. */
 static JsonTree *
 add_value(Builder *builder, JsonTreeKind kind)
 {
@@ -283,6 +285,7 @@ add_value(Builder *builder, JsonTreeKind kind)
 	return &member->value;
 }
 
+/* Add a value that refers to these characters. */
 static void
 add_text(Builder *builder, JsonTreeKind kind, const char *chars, int length)
 {
@@ -292,7 +295,7 @@ add_text(Builder *builder, JsonTreeKind kind, const char *chars, int length)
 	value->count = length;
 }
 
-/* Starts an array or object.  Returns false if that nests too deeply. */
+/* Start an array or object.  Returns false if that nests too deeply. */
 static bool
 open_container(Builder *builder, JsonTreeKind kind)
 {
@@ -303,7 +306,7 @@ open_container(Builder *builder, JsonTreeKind kind)
 	return true;
 }
 
-/* The container that the next value goes into, or NULL. */
+/* Return the container that the next value goes into, or NULL. */
 static JsonTree *
 innermost(Builder *builder)
 {
@@ -312,7 +315,7 @@ innermost(Builder *builder)
 	return &builder->pending[builder->first[builder->depth - 1] - 1].value;
 }
 
-/* Moves the values of the innermost container from the stack into it. */
+/* Move the values of the innermost container from the stack into it. */
 static void
 close_container(Builder *builder)
 {
@@ -348,6 +351,7 @@ close_container(Builder *builder)
 	}
 }
 
+/* Order members by name, for qsort(). */
 static int
 compare_members(const void *a, const void *b)
 {
@@ -360,6 +364,7 @@ compare_members(const void *a, const void *b)
 
 /* ---------- reading text ---------- */
 
+/* Skip the space that JSON allows between its tokens. */
 static inline void
 skip_space(Reader *reader)
 {
@@ -369,7 +374,7 @@ skip_space(Reader *reader)
 		reader->at++;
 }
 
-/* Takes the next character, past space, if it is the one given. */
+/* Take the next character, past space, if it is the one given. */
 static inline bool
 take(Reader *reader, char c)
 {
@@ -380,7 +385,7 @@ take(Reader *reader, char c)
 	return true;
 }
 
-/* Reads one value and whatever it contains, up to the end of the text. */
+/* Read one value and whatever it contains, up to the end of the text. */
 static bool
 read_document(Reader *reader)
 {
@@ -417,7 +422,7 @@ read_document(Reader *reader)
 	}
 }
 
-/* Reads a scalar, or the opening bracket of a container. */
+/* Read a scalar, or the opening bracket of a container. */
 static bool
 read_value(Reader *reader, bool *opened)
 {
@@ -452,7 +457,7 @@ read_value(Reader *reader, bool *opened)
 	}
 }
 
-/* Reads the name of a member and the colon after it. */
+/* Read the name of a member and the colon after it. */
 static bool
 read_name(Reader *reader)
 {
@@ -466,6 +471,7 @@ read_name(Reader *reader)
 	return take(reader, ':');
 }
 
+/* Read true, false or null. */
 static bool
 read_word(Reader *reader, const char *word, JsonTreeKind kind)
 {
@@ -479,7 +485,7 @@ read_word(Reader *reader, const char *word, JsonTreeKind kind)
 	return true;
 }
 
-/* Skips a run of digits, of which there must be at least one. */
+/* Skip a run of digits, of which there must be at least one. */
 static bool
 skip_digits(Reader *reader)
 {
@@ -490,6 +496,7 @@ skip_digits(Reader *reader)
 	return reader->at > start;
 }
 
+/* Read a number. */
 static bool
 read_number(Reader *reader)
 {
@@ -522,7 +529,7 @@ read_number(Reader *reader)
 }
 
 /*
- * Reads a string.  The result lies in the text itself, unless the string
+ * Read a string.  The result lies in the text itself, unless the string
  * contains escapes.
  */
 static bool
@@ -554,16 +561,15 @@ read_string(Reader *reader, const char **chars, int *length)
 
 	result = MemoryContextAllocHuge(reader->builder.cxt, *length);
 	*chars = result;
-	return unescape(reader, start, start + *length, result, length);
+	return unescape(start, start + *length, result, length);
 }
 
 /*
- * Resolves the escapes of a string.  The result never takes more bytes than
+ * Resolve the escapes of a string.  The result never takes more bytes than
  * the escaped string.  Returns false if there is a malformed escape.
  */
 static bool
-unescape(Reader *reader, const char *chars, const char *end, char *result,
-		 int *length)
+unescape(const char *chars, const char *end, char *result, int *length)
 {
 	static const char codes[] = "\"\\/bfnrt";
 	static const char meanings[] = "\"\\/\b\f\n\r\t";
@@ -606,6 +612,7 @@ unescape(Reader *reader, const char *chars, const char *end, char *result,
 	return true;
 }
 
+/* Read the four digits of an escape. */
 static bool
 read_hex4(const char *chars, const char *end, pg_wchar *c)
 {
@@ -630,8 +637,8 @@ read_hex4(const char *chars, const char *end, pg_wchar *c)
 }
 
 /*
- * Writes a character in the database encoding, or a zero byte if it has no
- * such character, and returns the length.
+ * Write a character in the database encoding, or a zero byte if it has no
+ * such character, and return the length.
  */
 static int
 server_character(pg_wchar c, char *result)

@@ -2,11 +2,12 @@
  * json_tree.h
  *		A JSON document as a light tree of values.
  */
-#ifndef PGN_JSON_TREE_H
-#define PGN_JSON_TREE_H
+#ifndef PIGEON_JSON_TREE_H
+#define PIGEON_JSON_TREE_H
+
+#include "utils/jsonb.h"
 
 #include "decimal.h"
-#include "utils/jsonb.h"
 
 /* The deepest nesting of arrays and objects that is read. */
 #define PGN_JSON_MAX_DEPTH	1000
@@ -64,4 +65,4 @@ extern const Decimal *pgn_json_decimal(JsonTree *number, MemoryContext cxt);
 extern int	pgn_compare_bytes(const char *a, int a_length,
 							  const char *b, int b_length);
 
-#endif							/* PGN_JSON_TREE_H */
+#endif							/* PIGEON_JSON_TREE_H */

@@ -169,8 +169,8 @@ pgn_log_next_message_id(void)
 /*
  * Write messages to the log.  Gives each its message_id, in order (unless it
  * has one), its log_key and its segment.  The segment's lock is kept to the
- * end of the transaction: who holds AccessExclusiveLock on a segment knows that nobody
- * who appended to it is still open.
+ * end of the transaction: who holds AccessExclusiveLock on a segment knows that
+ * nobody who appended to it is still open.
  */
 void
 pgn_log_append(Message *messages, int n, TimestampTz sent_at)

@@ -8,9 +8,11 @@
  * wants to be called again.  The worker calls jobs when they are due;
  * maintain() calls them all, and again as long as there is more to do.
  *
- * maintain() commits after each step where it may (a top-level CALL); inside a
- * transaction block all steps are part of that transaction.  A job that
- * fails is rolled back and reported, and does not stop the others.
+ * maintain() commits after each step where it may (a top-level CALL).  Inside
+ * a transaction block all steps are part of that transaction, and the message
+ * log is left alone: senders and receivers would have to wait for the
+ * transaction's lock on a segment.  A job that fails is rolled back and
+ * reported, and does not stop the others.
  */
 #include "postgres.h"
 
@@ -360,11 +362,14 @@ pgn_maintain(PG_FUNCTION_ARGS)
 		run_all_steps(pgn_job_replay, tasks[i],
 					  psprintf("replay task " INT64_FORMAT, tasks[i]), may_commit);
 
-	run_all_steps(pgn_job_rotate_log, 0, "rotation of the message log", may_commit);
-	for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
-		run_all_steps(pgn_job_free_segment, segment,
-					  psprintf("freeing of message log segment %d", segment), may_commit);
-	run_all_steps(pgn_job_clean_log, 0, "cleaning of the message log", may_commit);
+	if (may_commit)
+	{
+		run_all_steps(pgn_job_rotate_log, 0, "rotation of the message log", may_commit);
+		for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
+			run_all_steps(pgn_job_free_segment, segment,
+						  psprintf("freeing of message log segment %d", segment), may_commit);
+		run_all_steps(pgn_job_clean_log, 0, "cleaning of the message log", may_commit);
+	}
 
 	SPI_finish();
 	PG_RETURN_VOID();

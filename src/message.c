@@ -305,6 +305,7 @@ pgn_is_id(const char *text, int len)
 
 	for (int i = 0; good && i < len; i++)
 		good = text[i] > ' ' && text[i] <= '~';
+
 	return good;
 }
 

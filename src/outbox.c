@@ -270,9 +270,11 @@ message_group(const Source *source, TupleDesc desc, HeapTuple tuple)
 		return cstring_to_text("null");
 	getTypeOutputInfo(TupleDescAttr(desc, source->group_by - 1)->atttypid, &output, &is_varlena);
 	text = OidOutputFunctionCall(output, value);
+
 	if (!pgn_is_id(text, strlen(text)))
 		text = psprintf("%016llx", (unsigned long long)
 						hash_bytes_extended((unsigned char *) text, strlen(text), 0));
+
 	return cstring_to_text(text);
 }
 

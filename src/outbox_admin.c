@@ -45,6 +45,7 @@ static const struct
 	const char *name;
 	const char *absent;			/* row that the event lacks */
 }			events[] =
+
 {
 	{"insert", "old"},
 	{"update", NULL},

@@ -199,7 +199,7 @@ row_of_message(HeapTuple tuple, TupleDesc desc, const Message *message, Timestam
 {
 	int			columns[] = {Anum_archive_message_id, Anum_archive_published_at, Anum_archive_publisher};
 	Datum		values[] = {Int64GetDatum(message->message_id), TimestampTzGetDatum(time),
-		NameGetDatum(message->sender)};
+	NameGetDatum(message->sender)};
 	bool		isnull[lengthof(columns)] = {0};
 
 	return heap_modify_tuple_by_cols(tuple, desc, lengthof(columns), columns, values, isnull);

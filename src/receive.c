@@ -241,7 +241,12 @@ claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, Tim
 	pgn_delivery_lease(row, now, receive->visibility_timeout);
 	if (receive->pop)
 		return pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok;
-	row->lane = pgn_received_too_often(deliveries->queue, row) ? PGN_LANE_FINAL :
+
+	/*
+	 * Past its last receive it is a message like others that keep failing:
+	 * its dead-letter queue is missing.
+	 */
+	row->lane = row->queue_receive_count == deliveries->queue->attributes.max_receive_count ? PGN_LANE_FINAL :
 		row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
 	return pgn_delivery_update(deliveries, &version->tid, row, false) == TM_Ok;
 }
@@ -392,9 +397,10 @@ receive_fifo(Receive *receive, Queue *queue)
 		fifo.advance = may_advance;
 		pgn_fifo_receive(&fifo);
 	}
-	pgn_deliveries_close(&deliveries, NoLock);
+	pgn_deliveries_close(&deliveries, fifo.found + fifo.cleared + fifo.rescheduled > 0 ? NoLock : RowExclusiveLock);
 	for (int i = 0; i < fifo.found; i++)
 		return_received(receive, queue, &fifo.rows[i]);
+	receive->cleared += fifo.cleared + fifo.rescheduled;
 	received_since_advance = fifo.advance ? 0 : received_since_advance + receive->found + 1;
 }
 
@@ -425,6 +431,7 @@ receive_due(Receive *receive, Queue *queue)
 		receive->advance = may_advance;
 	} while (true);
 	pgn_dead_letters_end(&letters);
+	/* Who found nothing keeps no lock, least of all while waiting for more. */
 	pgn_deliveries_close(&deliveries, receive->found + receive->cleared > 0 ? NoLock : RowExclusiveLock);
 	received_since_advance = receive->advance ? 0 : received_since_advance + receive->found + 1;
 }
@@ -468,13 +475,14 @@ pgn_receive(PG_FUNCTION_ARGS)
 		pgn_lease_begin();
 		receive_due(&receive, queue);
 		pgn_lease_end();
+		if (receive.found + receive.cleared == 0)
+			pgn_queue_unlock(queue, RowExclusiveLock);
 		if (receive.found > 0 || GetCurrentTimestamp() >= wait_until)
 		{
 			pgn_activity_count(queue, COUNT_EMPTY_RECEIVES, receive.found == 0);
 			break;
 		}
 		receive.cleared = 0;
-		pgn_queue_unlock(queue, RowExclusiveLock);
 		pgn_wait_for_messages(queue, wait_until);
 	}
 	pgn_wait_end();

@@ -65,7 +65,8 @@ typedef struct SharedQueue
 	int32		first_waiter;	/* index into pgn_waiters, NO_WAITER if none */
 	int32		last_waiter;
 	pg_atomic_uint32 nwaiters;	/* who waits, in the list or just woken */
-	pg_atomic_uint64 due_at;	/* nothing falls due before that, unless it is past */
+	pg_atomic_uint64 due_at;	/* nothing falls due before that, unless it is
+								 * past */
 
 	/* jobs.c */
 	pg_atomic_uint64 maintain_at;

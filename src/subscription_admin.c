@@ -259,7 +259,7 @@ check_same(const Topic *topic, const Row *existing, const Options *wanted)
 Datum
 pgn_subscribe(PG_FUNCTION_ARGS)
 {
-	Options		options = {.filter_scope = "attributes", .raw_delivery = true};
+	Options		options = {.filter_scope = "attributes",.raw_delivery = true};
 	Oid			types[] = {INT4OID, TEXTOID};
 	Datum		values[2];
 	Topic	   *topic;

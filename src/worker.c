@@ -403,7 +403,7 @@ put_back(const QueueTask *task, bool done, TimestampTz maintain_at, TimestampTz 
 		else
 		{
 			TimestampTz later = GetCurrentTimestamp() +
-				BACKOFF(pg_atomic_fetch_add_u32(&shared->failures, 1));
+			BACKOFF(pg_atomic_fetch_add_u32(&shared->failures, 1));
 
 			maintain_at = later;
 			notify_at = task->notify ? later : notify_at;
