@@ -33,21 +33,6 @@ forget_queues(Datum ids)
 	pgn_owner_end();
 }
 
-/* Drop what is left of FIFO queues whose tables of deliveries were dropped; SPI is connected. */
-static void
-drop_side_tables(Datum ids)
-{
-	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
-	Datum		id;
-	bool		isnull;
-
-	while (array_iterate(iterator, &id, &isnull))
-		if (OidIsValid(pgn_relation(psprintf("g_%d", DatumGetInt32(id)))) &&
-			SPI_execute(psprintf("DROP TABLE IF EXISTS pigeon.g_%d, pigeon.d_%d",
-								 DatumGetInt32(id), DatumGetInt32(id)), false, 0) < 0)
-			elog(ERROR, "could not drop the tables of queue %d", DatumGetInt32(id));
-}
-
 /* Forget topics and their subscriptions; "ids" is an array of the topics' numbers. */
 static void
 forget_topics(Datum ids)
