@@ -635,7 +635,7 @@ CREATE FUNCTION pigeon.topic_counters(
 	AS 'MODULE_PATHNAME', 'pgn_topic_counters' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION pigeon.topic_counters(integer)
-	IS 'what was counted of a topic since the server started, NULLs without shared memory';
+	IS 'internal: what was counted of a topic since the server started, NULLs without shared memory';
 
 CREATE VIEW pigeon.topic_metrics WITH (security_barrier) AS
 	SELECT t.name AS topic,
@@ -766,6 +766,7 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.change_visibility(text, pigeon.receipt, interval),
 	pigeon.change_visibility(text, pigeon.receipt[], interval),
 	pigeon.redrive, pigeon.cancel_redrive,
+	pigeon.replay, pigeon.cancel_replay, pigeon.topic_counters,
 	pigeon.filter_matches, pigeon.filter_result,
 	pigeon.create_topic, pigeon.alter_topic, pigeon.drop_topic, pigeon.topic_view,
 	pigeon.publish_rows, pigeon.publish_change,
