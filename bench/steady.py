@@ -49,7 +49,8 @@ class Steady:
         for statement in (peer.drop(), peer.create()):
             cluster.sql(peer.database, statement)
         peer.fill(cluster, CHUNK, body)         # so that the planner's statistics are not those of an empty table
-        cluster.quiesce(peer.database)
+        cluster.vacuum(peer.database)
+        cluster.checkpoint()
         common = {"variables": body.variables(), "seconds": seconds}
         with self.hold(cluster, peer.database):
             start = time.time()

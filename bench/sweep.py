@@ -13,7 +13,7 @@ FAR_FUTURE = 7200               # seconds; what is in flight or delayed stays so
 SECONDS = 5
 PEERS = ("pigeon", "plain", "pgmq")
 SENDING_PEERS = (*PEERS, "pgq")
-CLIENTS_PER_SECOND = 16         # at least so long a sample, or starting the connections would weigh in it
+CLIENTS_PER_SECOND = 32         # at least so long a sample, or starting the connections would weigh in it
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ class Queue:
         if point.delayed:
             self._fill(point.delayed, delay=FAR_FUTURE)
         self.visible = 0
+        cluster.checkpoint()
         self._warm_up()
 
     def sample(self) -> dict[str, float | None]:
@@ -178,7 +179,7 @@ class Queue:
             self._fill(self._needed() - self.visible)
         if self.peer.maintain():
             self.context.cluster.sql(self.peer.database, self.peer.maintain())
-        self.context.cluster.quiesce(self.peer.database)
+        self.context.cluster.vacuum(self.peer.database)
 
     def _warm_up(self) -> None:
         """A short run that is thrown away: it fills caches and tells how fast this peer about is."""
