@@ -38,8 +38,8 @@ COMMENT ON TABLE pigeon.queue IS 'registry of queues; read it through the view p
 SELECT pg_catalog.pg_extension_config_dump('pigeon.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('pigeon.queue_id_seq', '');
 
-CREATE SEQUENCE pigeon.topic_id_seq AS integer;
-
+-- Topics and subscriptions are numbered by pigeon.queue_id_seq too; see
+-- src/topic.c and src/fan_out.c.
 CREATE TABLE pigeon.topic (
 	id                          integer PRIMARY KEY,
 	name                        text COLLATE "C" NOT NULL UNIQUE,
@@ -55,7 +55,6 @@ CREATE TABLE pigeon.topic (
 );
 COMMENT ON TABLE pigeon.topic IS 'registry of topics; read it through the view pigeon.topics';
 
--- Numbers are those of pigeon.queue_id_seq, see src/fan_out.c.
 CREATE TABLE pigeon.subscription (
 	id                integer PRIMARY KEY,
 	topic_id          integer NOT NULL,
@@ -72,7 +71,6 @@ CREATE TABLE pigeon.subscription (
 COMMENT ON TABLE pigeon.subscription IS 'registry of subscriptions; read it through the view pigeon.subscriptions';
 
 SELECT pg_catalog.pg_extension_config_dump('pigeon.topic', '');
-SELECT pg_catalog.pg_extension_config_dump('pigeon.topic_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pigeon.subscription', '');
 
 ------------------------------------------------------------------------------

@@ -10,22 +10,16 @@
 #include "schedule.h"
 
 /* The groups that a call has changed, to be put in order at its end. */
-typedef struct GroupChange
-{
-	int64		group_key;
-	int64		message_id;		/* that was changed */
-} GroupChange;
-
 typedef struct GroupSet
 {
-	GroupChange *changes;
+	int64	   *keys;
 	int			n;
 	int			size;
 } GroupSet;
 
 extern TimestampTz pgn_fifo_available_at(const Queue *queue, const Delivery *row);
 extern void pgn_fifo_reschedule(DeliveryTable *deliveries, Schedule *schedule, int64 group_key,
-								int64 from_message_id, TimestampTz now);
+								TimestampTz now);
 extern void pgn_group_set_add(GroupSet *set, const Delivery *row);
 extern void pgn_fifo_reschedule_groups(DeliveryTable *deliveries, GroupSet *set, TimestampTz now);
 extern TM_Result pgn_fifo_update(DeliveryTable *deliveries, DeliveryVersion *version);

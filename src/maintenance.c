@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "activity.h"
+#include "archive.h"
 #include "dead_letter.h"
 #include "deduplication.h"
 #include "delivery.h"
@@ -37,6 +38,7 @@
 #include "maintenance.h"
 #include "notify.h"
 #include "redrive.h"
+#include "topic.h"
 
 PG_FUNCTION_INFO_V1(pgn_maintain);
 
@@ -151,7 +153,30 @@ sweep_dead_letters(DeliveryTable *deliveries, TimestampTz now)
 	return moved == STEP_MESSAGES ? PGN_AGAIN : Min(next, next_dead_letter(deliveries, now));
 }
 
-/* Retention and dead letters of one queue; nothing if somebody has locked it. */
+/* The archive and the deduplication keys of one topic. */
+static TimestampTz
+maintain_topic(int64 topic_id)
+{
+	Topic	   *topic = pgn_topic_find_by_id(topic_id);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next = PGN_IDLE;
+
+	if (topic == NULL)
+		return PGN_IDLE;
+	if (topic->attributes.fifo)
+	{
+		pgn_deduplication_expire(&topic->queue, now);
+		next = now + FIFO_INTERVAL;
+	}
+	if (topic->attributes.archive_retention > 0)
+		next = Min(next, pgn_archive_maintain(topic, now));
+	return next;
+}
+
+/*
+ * Retention and dead letters of one queue; nothing if somebody has locked it.
+ * The number may also be that of a topic, which has jobs of the same kind.
+ */
 TimestampTz
 pgn_job_queue(int64 queue_id)
 {
@@ -161,7 +186,7 @@ pgn_job_queue(int64 queue_id)
 	DeliveryTable deliveries;
 
 	if (queue == NULL)
-		return PGN_IDLE;
+		return maintain_topic(queue_id);
 	if (!pgn_queue_lock_now(queue, RowExclusiveLock))
 		return now + BUSY_INTERVAL;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
@@ -292,8 +317,10 @@ pgn_maintain(PG_FUNCTION_ARGS)
 {
 	bool		may_commit = fcinfo->context && IsA(fcinfo->context, CallContext) &&
 	!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
-	int			n;
-	int32	   *queues;
+	int			n,
+				ntopics;
+	int32	   *queues,
+			   *topics;
 	int64	   *tasks;
 	Snapshot	snapshot;
 
@@ -303,6 +330,7 @@ pgn_maintain(PG_FUNCTION_ARGS)
 
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	queues = pgn_queue_ids(snapshot, &n);
+	topics = pgn_topic_ids(snapshot, &ntopics);
 	UnregisterSnapshot(snapshot);
 	for (int i = 0; i < n; i++)
 	{
@@ -311,6 +339,10 @@ pgn_maintain(PG_FUNCTION_ARGS)
 		run_all_steps(pgn_job_notify_pending, queues[i],
 					  psprintf("notification for queue number %d", queues[i]), may_commit);
 	}
+
+	for (int i = 0; i < ntopics; i++)
+		run_all_steps(pgn_job_queue, topics[i],
+					  psprintf("maintenance of topic number %d", topics[i]), may_commit);
 
 	tasks = pgn_redrive_running(&n);
 	for (int i = 0; i < n; i++)

@@ -612,6 +612,7 @@ truncate_deliveries(Queue *queue)
 	if (queue->attributes.fifo)
 		truncate_fifo_tables(queue);
 	SPI_finish();
+	queue->changed_in = pgn_local_transaction();
 	return n;
 }
 

@@ -181,8 +181,12 @@ return_message(Receive *receive, const Queue *queue, const Delivery *row, Receip
 	values[Anum_message_first_received_at - 1] =
 		time_or_null(row->first_received_at, &isnull[Anum_message_first_received_at - 1]);
 	SET(visible_at, TimestampTzGetDatum(row->visible_at));
-	COPY(group_id);
-	COPY(deduplication_id);
+	/* A standard queue gets neither of the two from a FIFO topic. */
+	if (row->group_key != 0)
+	{
+		COPY(group_id);
+		COPY(deduplication_id);
+	}
 	if (queue->attributes.fifo && row->source != 0)
 		SET(deduplication_id, CStringGetTextDatum(psprintf(INT64_FORMAT, row->message_id)));
 	if (queue->attributes.fifo)
@@ -237,7 +241,11 @@ claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, Tim
 	pgn_delivery_lease(row, now, receive->visibility_timeout);
 	if (receive->pop)
 		return pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok;
-	/* Past its last receive it is a message like others that keep failing: its dead-letter queue is missing. */
+
+	/*
+	 * Past its last receive it is a message like others that keep failing:
+	 * its dead-letter queue is missing.
+	 */
 	row->lane = row->queue_receive_count == deliveries->queue->attributes.max_receive_count ? PGN_LANE_FINAL :
 		row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
 	return pgn_delivery_update(deliveries, &version->tid, row, false) == TM_Ok;
@@ -389,10 +397,10 @@ receive_fifo(Receive *receive, Queue *queue)
 		fifo.advance = may_advance;
 		pgn_fifo_receive(&fifo);
 	}
-	pgn_deliveries_close(&deliveries, fifo.found + fifo.cleared > 0 ? NoLock : RowExclusiveLock);
+	pgn_deliveries_close(&deliveries, fifo.found + fifo.cleared + fifo.rescheduled > 0 ? NoLock : RowExclusiveLock);
 	for (int i = 0; i < fifo.found; i++)
 		return_received(receive, queue, &fifo.rows[i]);
-	receive->cleared += fifo.cleared;
+	receive->cleared += fifo.cleared + fifo.rescheduled;
 	received_since_advance = fifo.advance ? 0 : received_since_advance + receive->found + 1;
 }
 

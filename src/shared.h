@@ -12,6 +12,7 @@
 #include "utils/hsearch.h"
 
 #include "delivery.h"
+#include "filter_policy.h"
 #include "frontier.h"
 #include "queue.h"
 
@@ -28,6 +29,12 @@ typedef enum QueueCounter
 	COUNT_PURGED,
 	COUNT_DEAD_LETTERED,
 	COUNT_REDRIVEN,
+	/* of topics, which share those of sending and dead letters */
+	COUNT_DELIVERED,
+	COUNT_FILTERED_OUT,			/* and one each for the reasons of
+								 * filter_policy.h */
+	COUNT_FAILED = COUNT_FILTERED_OUT + PGN_FILTER_RESULTS,
+	COUNT_FAILED_TO_DEAD_LETTER,
 	PGN_QUEUE_COUNTERS
 } QueueCounter;
 

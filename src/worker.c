@@ -55,6 +55,7 @@
 #include "queue.h"
 #include "redrive.h"
 #include "shared.h"
+#include "topic.h"
 #include "worker.h"
 
 /* A worker with nothing to do for longer than this leaves. */
@@ -230,13 +231,38 @@ care_for_redrives(TimestampTz *next)
 	return done;
 }
 
+/* The numbers of all queues and topics. */
+static int32 *
+all_ids(int *n)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int			ntopics;
+	int32	   *queues = pgn_queue_ids(snapshot, n);
+	int32	   *topics = pgn_topic_ids(snapshot, &ntopics);
+
+	UnregisterSnapshot(snapshot);
+	queues = repalloc(queues, (*n + ntopics + 1) * sizeof(int32));
+	memcpy(queues + *n, topics, ntopics * sizeof(int32));
+	*n += ntopics;
+	return queues;
+}
+
+/* The queue of this number, or the topic as a queue; NULL if there is none. */
+static Queue *
+find_queue(int32 id)
+{
+	Queue	   *queue = pgn_queue_find_by_id(id);
+	Topic	   *topic = queue ? NULL : pgn_topic_find_by_id(id);
+
+	return topic ? &topic->queue : queue;
+}
+
 /* See to it that every queue is in shared memory; look after those that have no room there. */
 static bool
 care_for_registry(TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz unused;
-	Snapshot	snapshot;
 	int32	   *ids;
 	int			n,
 				left = 0;
@@ -247,12 +273,10 @@ care_for_registry(TimestampTz *next)
 		return false;
 	MemoryContextSwitchTo(round_context);
 	pgn_forget_dropped_queues();
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	ids = pgn_queue_ids(snapshot, &n);
-	UnregisterSnapshot(snapshot);
+	ids = all_ids(&n);
 	for (int i = 0; i < n; i++)
 	{
-		Queue	   *queue = pgn_queue_find_by_id(ids[i]);
+		Queue	   *queue = find_queue(ids[i]);
 		bool		fits = true;
 
 		if (queue && pgn_queue_lock_now(queue, AccessShareLock))

@@ -56,9 +56,16 @@ def headings(page: Path) -> list[str]:
     return re.findall(r"^#+ +(.*)$", prose(page), flags=re.M)
 
 
-def anchor(heading: str) -> str:
-    """The anchor that a heading gets where the pages are shown."""
-    return re.sub(r" ", "-", re.sub(r"[^\w\- ]", "", heading.lower()))
+def anchors(page: Path) -> set[str]:
+    """The anchors that the headings get where the pages are shown; equal ones are numbered."""
+    found: set[str] = set()
+    for heading in headings(page):
+        name = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        number = 0
+        while (anchor := f"{name}-{number}" if number else name) in found:
+            number += 1
+        found.add(anchor)
+    return found
 
 
 def undocumented() -> list[str | None]:
@@ -88,7 +95,7 @@ def broken_links() -> list[str | None]:
                 continue
             path, _, fragment = target.partition("#")
             file = (page.parent / path).resolve() if path else page
-            good = file.exists() and (not fragment or fragment in map(anchor, headings(file)))
+            good = file.exists() and (not fragment or fragment in anchors(file))
             verdicts.append(None if good else f"{page.relative_to(ROOT)}: broken link {target}")
     return verdicts
 
