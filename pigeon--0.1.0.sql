@@ -159,6 +159,24 @@ SELECT pg_catalog.pg_extension_config_dump('pigeon.redrive_task', '');
 SELECT pg_catalog.pg_extension_config_dump('pigeon.redrive_task_id_seq', '');
 
 ------------------------------------------------------------------------------
+-- FIFO queues.  See src/receive_attempt.c.  Attempts are good for five minutes
+-- and are not worth a place in a dump.
+------------------------------------------------------------------------------
+
+CREATE TABLE pigeon.receive_attempt (
+	queue_id   integer NOT NULL,
+	attempt_id text COLLATE "C" NOT NULL,
+	position   integer NOT NULL,
+	message_id bigint NOT NULL,
+	home       integer NOT NULL,
+	lease      integer NOT NULL,
+	visible_at timestamptz NOT NULL,
+	expires_at timestamptz NOT NULL,
+	PRIMARY KEY (queue_id, attempt_id, position)
+);
+COMMENT ON TABLE pigeon.receive_attempt IS 'what receives from FIFO queues with a receive_attempt_id returned';
+
+------------------------------------------------------------------------------
 -- Replay tasks
 ------------------------------------------------------------------------------
 
@@ -408,10 +426,11 @@ COMMENT ON FUNCTION pigeon.send_batch(text, jsonb[], jsonb[], interval, text[], 
 
 CREATE FUNCTION pigeon.receive(
 	queue text, max_messages integer DEFAULT 1,
-	visibility_timeout interval DEFAULT NULL, wait_time interval DEFAULT NULL
+	visibility_timeout interval DEFAULT NULL, wait_time interval DEFAULT NULL,
+	receive_attempt_id text DEFAULT NULL
 ) RETURNS SETOF pigeon.message
 	AS 'MODULE_PATHNAME', 'pgn_receive' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
-COMMENT ON FUNCTION pigeon.receive(text, integer, interval, interval)
+COMMENT ON FUNCTION pigeon.receive(text, integer, interval, interval, text)
 	IS 'receive messages and hide them from other receivers for a while (SQS ReceiveMessage)';
 
 CREATE FUNCTION pigeon.pop(queue text, max_messages integer DEFAULT 1) RETURNS SETOF pigeon.message
@@ -775,6 +794,6 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.publish(text, jsonb, text, jsonb, text, text, text),
 	pigeon.publish_batch(text, text[], text[], jsonb[], text[], text[], text),
 	pigeon.publish_batch(text, jsonb[], text[], jsonb[], text[], text[], text),
-	pigeon.publish_changes, pigeon.stop_publishing_changes
+	pigeon.publish_changes, pigeon.stop_publishing_changes, pigeon.replay, pigeon.cancel_replay
 TO PUBLIC;
 GRANT EXECUTE ON PROCEDURE pigeon.wait_for_message TO PUBLIC;

@@ -183,7 +183,11 @@ visit_group(Walk *walk, Schedule *schedule, const ScheduleVersion *version)
 			done = pgn_schedule_move(schedule, version, &entry);
 	}
 	receive->rescheduled += receive->found == walk->first;
-	/* Nobody of us changes an entry without the latch, but an owner may lock it. */
+
+	/*
+	 * Nobody of us changes an entry without the latch, but an owner may lock
+	 * it.
+	 */
 	if (!done)
 		pgn_fifo_reschedule(receive->deliveries, schedule, group_key, receive->now);
 }

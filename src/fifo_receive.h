@@ -20,7 +20,8 @@ typedef struct FifoReceive
 	int			cleared;
 	Delivery   *rows;			/* what was received */
 	int			found;
-	int			rescheduled;	/* groups that had nothing to deliver after all */
+	int			rescheduled;	/* groups that had nothing to deliver after
+								 * all */
 } FifoReceive;
 
 extern void pgn_fifo_receive(FifoReceive *receive);

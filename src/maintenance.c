@@ -37,6 +37,7 @@
 #include "log_rotation.h"
 #include "maintenance.h"
 #include "notify.h"
+#include "receive_attempt.h"
 #include "redrive.h"
 #include "replay.h"
 #include "topic.h"
@@ -198,6 +199,7 @@ pgn_job_queue(int64 queue_id)
 		if (queue->attributes.max_receive_count > 0)
 			pgn_fifo_sweep(&deliveries, now);
 		pgn_deduplication_expire(queue, now);
+		pgn_attempts_expire(queue);
 		next = Min(next, now + FIFO_INTERVAL);
 	}
 	else
@@ -324,7 +326,7 @@ Datum
 pgn_maintain(PG_FUNCTION_ARGS)
 {
 	bool		may_commit = fcinfo->context && IsA(fcinfo->context, CallContext) &&
-		!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
+	!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
 	int			n,
 				ntopics;
 	int32	   *queues,

@@ -31,7 +31,8 @@ typedef enum QueueCounter
 	COUNT_REDRIVEN,
 	/* of topics, which share those of sending and dead letters */
 	COUNT_DELIVERED,
-	COUNT_FILTERED_OUT,			/* and one each for the reasons of filter_policy.h */
+	COUNT_FILTERED_OUT,			/* and one each for the reasons of
+								 * filter_policy.h */
 	COUNT_FAILED = COUNT_FILTERED_OUT + PGN_FILTER_RESULTS,
 	COUNT_FAILED_TO_DEAD_LETTER,
 	PGN_QUEUE_COUNTERS
