@@ -794,6 +794,6 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.publish(text, jsonb, text, jsonb, text, text, text),
 	pigeon.publish_batch(text, text[], text[], jsonb[], text[], text[], text),
 	pigeon.publish_batch(text, jsonb[], text[], jsonb[], text[], text[], text),
-	pigeon.publish_changes, pigeon.stop_publishing_changes, pigeon.replay, pigeon.cancel_replay
+	pigeon.publish_changes, pigeon.stop_publishing_changes
 TO PUBLIC;
 GRANT EXECUTE ON PROCEDURE pigeon.wait_for_message TO PUBLIC;
