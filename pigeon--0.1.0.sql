@@ -29,6 +29,7 @@ CREATE TABLE pigeon.queue (
 	deduplication_scope         text NOT NULL,
 	notify                      boolean NOT NULL,
 	tags                        jsonb NOT NULL,
+	deduplication_window        bigint NOT NULL,
 	created_at                  timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	altered_at                  timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
@@ -36,6 +37,41 @@ COMMENT ON TABLE pigeon.queue IS 'registry of queues; read it through the view p
 
 SELECT pg_catalog.pg_extension_config_dump('pigeon.queue', '');
 SELECT pg_catalog.pg_extension_config_dump('pigeon.queue_id_seq', '');
+
+-- Topics and subscriptions are numbered by pigeon.queue_id_seq too; see
+-- src/topic.c and src/fan_out.c.
+CREATE TABLE pigeon.topic (
+	id                          integer PRIMARY KEY,
+	name                        text COLLATE "C" NOT NULL UNIQUE,
+	fifo                        boolean NOT NULL,
+	content_based_deduplication boolean NOT NULL,
+	max_message_size            integer NOT NULL,
+	archive_retention           bigint,
+	tags                        jsonb NOT NULL,
+	archive_segment             smallint NOT NULL DEFAULT 0,
+	archive_since               timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	created_at                  timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	altered_at                  timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE pigeon.topic IS 'registry of topics; read it through the view pigeon.topics';
+
+CREATE TABLE pigeon.subscription (
+	id                integer PRIMARY KEY,
+	topic_id          integer NOT NULL,
+	queue             text COLLATE "C" NOT NULL,
+	owner             name NOT NULL,
+	filter_policy     jsonb,
+	filter_scope      text NOT NULL,
+	raw_delivery      boolean NOT NULL,
+	dead_letter_queue text COLLATE "C",
+	created_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	altered_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	UNIQUE (topic_id, queue)
+);
+COMMENT ON TABLE pigeon.subscription IS 'registry of subscriptions; read it through the view pigeon.subscriptions';
+
+SELECT pg_catalog.pg_extension_config_dump('pigeon.topic', '');
+SELECT pg_catalog.pg_extension_config_dump('pigeon.subscription', '');
 
 ------------------------------------------------------------------------------
 -- Message log: a ring of insert-only segments, and the old generation for the
@@ -123,6 +159,52 @@ SELECT pg_catalog.pg_extension_config_dump('pigeon.redrive_task', '');
 SELECT pg_catalog.pg_extension_config_dump('pigeon.redrive_task_id_seq', '');
 
 ------------------------------------------------------------------------------
+-- FIFO queues.  See src/receive_attempt.c.  Attempts are good for five minutes
+-- and are not worth a place in a dump.
+------------------------------------------------------------------------------
+
+CREATE TABLE pigeon.receive_attempt (
+	queue_id   integer NOT NULL,
+	attempt_id text COLLATE "C" NOT NULL,
+	position   integer NOT NULL,
+	message_id bigint NOT NULL,
+	home       integer NOT NULL,
+	lease      integer NOT NULL,
+	visible_at timestamptz NOT NULL,
+	expires_at timestamptz NOT NULL,
+	PRIMARY KEY (queue_id, attempt_id, position)
+);
+COMMENT ON TABLE pigeon.receive_attempt IS 'what receives from FIFO queues with a receive_attempt_id returned';
+
+------------------------------------------------------------------------------
+-- Replay tasks
+------------------------------------------------------------------------------
+
+CREATE SEQUENCE pigeon.replay_task_id_seq;
+
+CREATE TABLE pigeon.replay_task (
+	id              bigint PRIMARY KEY,
+	subscription_id integer NOT NULL,
+	topic_id        integer NOT NULL,
+	from_time       timestamptz NOT NULL,
+	to_time         timestamptz NOT NULL,
+	max_per_second  integer,
+	status          text NOT NULL CHECK (status IN ('RUNNING', 'COMPLETED', 'CANCELLED', 'FAILED')),
+	position_time   timestamptz NOT NULL,
+	position_id     bigint NOT NULL,
+	replayed        bigint NOT NULL DEFAULT 0,
+	filtered_out    bigint NOT NULL DEFAULT 0,
+	failure_reason  text,
+	started_by      name NOT NULL,
+	started_at      timestamptz NOT NULL,
+	finished_at     timestamptz
+);
+CREATE UNIQUE INDEX replay_task_running ON pigeon.replay_task (subscription_id) WHERE status = 'RUNNING';
+COMMENT ON TABLE pigeon.replay_task IS 'replay tasks, running and past; read them through the view pigeon.replay_tasks';
+SELECT pg_catalog.pg_extension_config_dump('pigeon.replay_task', '');
+SELECT pg_catalog.pg_extension_config_dump('pigeon.replay_task_id_seq', '');
+
+------------------------------------------------------------------------------
 -- Types
 ------------------------------------------------------------------------------
 
@@ -206,11 +288,12 @@ CREATE FUNCTION pigeon.create_queue(
 	notify boolean DEFAULT NULL,
 	tags jsonb DEFAULT NULL,
 	if_not_exists boolean DEFAULT false,
-	redrive_allow_policy text[] DEFAULT NULL
+	redrive_allow_policy text[] DEFAULT NULL,
+	deduplication_window interval DEFAULT NULL
 ) RETURNS void
 	AS 'MODULE_PATHNAME', 'pgn_create_queue' LANGUAGE C VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION pigeon.create_queue(text, boolean, interval, interval, interval, interval, integer, text, integer, boolean, text, boolean, jsonb, boolean, text[])
+COMMENT ON FUNCTION pigeon.create_queue(text, boolean, interval, interval, interval, interval, integer, text, integer, boolean, text, boolean, jsonb, boolean, text[], interval)
 	IS 'create a queue (SQS CreateQueue)';
 
 CREATE FUNCTION pigeon.alter_queue(
@@ -226,11 +309,12 @@ CREATE FUNCTION pigeon.alter_queue(
 	deduplication_scope text DEFAULT NULL,
 	notify boolean DEFAULT NULL,
 	tags jsonb DEFAULT NULL,
-	redrive_allow_policy text[] DEFAULT NULL
+	redrive_allow_policy text[] DEFAULT NULL,
+	deduplication_window interval DEFAULT NULL
 ) RETURNS void
 	AS 'MODULE_PATHNAME', 'pgn_alter_queue' LANGUAGE C VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION pigeon.alter_queue(text, interval, interval, interval, interval, integer, text, integer, boolean, text, boolean, jsonb, text[])
+COMMENT ON FUNCTION pigeon.alter_queue(text, interval, interval, interval, interval, integer, text, integer, boolean, text, boolean, jsonb, text[], interval)
 	IS 'change attributes of a queue; NULL keeps one as it is (SQS SetQueueAttributes)';
 
 CREATE FUNCTION pigeon.drop_queue(queue text, if_exists boolean DEFAULT false) RETURNS boolean
@@ -249,13 +333,13 @@ CREATE FUNCTION pigeon.grant_access(queue_or_topic text, grantee name, actions t
 	AS 'MODULE_PATHNAME', 'pgn_grant_access' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION pigeon.grant_access(text, name, text[])
-	IS 'allow a role to send, receive, delete, peek, purge (SQS AddPermission)';
+	IS 'allow a role to send, receive, delete, peek, purge, publish, subscribe, read_archive (SQS and SNS AddPermission)';
 
 CREATE FUNCTION pigeon.revoke_access(queue_or_topic text, grantee name, actions text[]) RETURNS void
 	AS 'MODULE_PATHNAME', 'pgn_revoke_access' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION pigeon.revoke_access(text, name, text[])
-	IS 'take rights on a queue back (SQS RemovePermission)';
+	IS 'take rights on a queue or topic back (SQS and SNS RemovePermission)';
 
 -- The table of deliveries of a queue, NULL when somebody dropped it.
 CREATE FUNCTION pigeon.queue_table(queue_id integer) RETURNS regclass
@@ -281,6 +365,7 @@ CREATE VIEW pigeon.queues WITH (security_barrier) AS
 		   q.redrive_allow_policy,
 		   q.content_based_deduplication,
 		   q.deduplication_scope,
+		   CASE WHEN q.fifo THEN pigeon.to_interval(q.deduplication_window) END AS deduplication_window,
 		   q.notify,
 		   q.tags,
 		   c.relowner::pg_catalog.regrole::name AS owner,
@@ -293,13 +378,14 @@ CREATE VIEW pigeon.queues WITH (security_barrier) AS
 COMMENT ON VIEW pigeon.queues IS 'the queues on which the current role has any right, and their attributes (SQS ListQueues, GetQueueAttributes)';
 GRANT SELECT ON pigeon.queues TO PUBLIC;
 
--- A queue whose table is dropped by hand leaves the registry with it.
+-- A queue whose table, or a topic whose view, is dropped by hand leaves the
+-- registry with it.
 CREATE FUNCTION pigeon.forget_dropped_tables() RETURNS event_trigger
 	AS 'MODULE_PATHNAME', 'pgn_forget_dropped_tables' LANGUAGE C
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION pigeon.forget_dropped_tables() IS 'event trigger: forgets the queues whose tables were dropped';
+COMMENT ON FUNCTION pigeon.forget_dropped_tables() IS 'event trigger: forgets queues and topics whose tables and views were dropped';
 CREATE EVENT TRIGGER pigeon_forget_dropped_tables ON sql_drop
-	WHEN TAG IN ('DROP TABLE', 'DROP OWNED', 'DROP SCHEMA')
+	WHEN TAG IN ('DROP TABLE', 'DROP VIEW', 'DROP OWNED', 'DROP SCHEMA')
 	EXECUTE FUNCTION pigeon.forget_dropped_tables();
 
 ------------------------------------------------------------------------------
@@ -340,10 +426,11 @@ COMMENT ON FUNCTION pigeon.send_batch(text, jsonb[], jsonb[], interval, text[], 
 
 CREATE FUNCTION pigeon.receive(
 	queue text, max_messages integer DEFAULT 1,
-	visibility_timeout interval DEFAULT NULL, wait_time interval DEFAULT NULL
+	visibility_timeout interval DEFAULT NULL, wait_time interval DEFAULT NULL,
+	receive_attempt_id text DEFAULT NULL
 ) RETURNS SETOF pigeon.message
 	AS 'MODULE_PATHNAME', 'pgn_receive' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
-COMMENT ON FUNCTION pigeon.receive(text, integer, interval, interval)
+COMMENT ON FUNCTION pigeon.receive(text, integer, interval, interval, text)
 	IS 'receive messages and hide them from other receivers for a while (SQS ReceiveMessage)';
 
 CREATE FUNCTION pigeon.pop(queue text, max_messages integer DEFAULT 1) RETURNS SETOF pigeon.message
@@ -382,6 +469,271 @@ COMMENT ON PROCEDURE pigeon.wait_for_message(text, interval, boolean)
 	IS 'wait until there is something to receive, without holding a snapshot (no SQS equivalent)';
 
 ------------------------------------------------------------------------------
+-- Filter policies
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.filter_matches(
+	filter_policy jsonb, filter_scope text DEFAULT 'attributes',
+	attributes jsonb DEFAULT NULL, body text DEFAULT NULL
+) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'pgn_filter_matches' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION pigeon.filter_matches(jsonb, text, jsonb, text)
+	IS 'does a message with these attributes and this body pass the filter policy?';
+
+CREATE FUNCTION pigeon.filter_result(
+	filter_policy jsonb, filter_scope text DEFAULT 'attributes',
+	attributes jsonb DEFAULT NULL, body text DEFAULT NULL
+) RETURNS text
+	AS 'MODULE_PATHNAME', 'pgn_filter_result' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION pigeon.filter_result(jsonb, text, jsonb, text)
+	IS 'what a filter policy makes of a message: matched, or why it is filtered out';
+
+------------------------------------------------------------------------------
+-- Topics
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.create_topic(
+	topic text,
+	fifo boolean DEFAULT NULL,
+	content_based_deduplication boolean DEFAULT NULL,
+	archive_retention interval DEFAULT NULL,
+	tags jsonb DEFAULT NULL,
+	if_not_exists boolean DEFAULT false,
+	max_message_size integer DEFAULT NULL
+) RETURNS void
+	AS 'MODULE_PATHNAME', 'pgn_create_topic' LANGUAGE C VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.create_topic(text, boolean, boolean, interval, jsonb, boolean, integer)
+	IS 'create a topic (SNS CreateTopic)';
+
+CREATE FUNCTION pigeon.alter_topic(
+	topic text,
+	content_based_deduplication boolean DEFAULT NULL,
+	archive_retention interval DEFAULT NULL,
+	tags jsonb DEFAULT NULL,
+	max_message_size integer DEFAULT NULL
+) RETURNS void
+	AS 'MODULE_PATHNAME', 'pgn_alter_topic' LANGUAGE C VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.alter_topic(text, boolean, interval, jsonb, integer)
+	IS 'change attributes of a topic; NULL keeps one as it is (SNS SetTopicAttributes)';
+
+CREATE FUNCTION pigeon.drop_topic(topic text, if_exists boolean DEFAULT false) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'pgn_drop_topic' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.drop_topic(text, boolean)
+	IS 'drop a topic and its subscriptions (SNS DeleteTopic)';
+
+-- The two triggers of every topic's view.
+CREATE FUNCTION pigeon.publish_rows() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'pgn_publish_rows' LANGUAGE C;
+COMMENT ON FUNCTION pigeon.publish_rows() IS 'trigger: publishes what is inserted into the view of a topic';
+
+-- The view of a topic, NULL when somebody dropped it.
+CREATE FUNCTION pigeon.topic_view(topic_id integer) RETURNS regclass
+	LANGUAGE sql STABLE STRICT PARALLEL SAFE
+	RETURN pg_catalog.to_regclass('pigeon.t_' || topic_id);
+COMMENT ON FUNCTION pigeon.topic_view(integer) IS 'the view that shows the archive of a topic, and publishes what is inserted';
+
+CREATE VIEW pigeon.topics WITH (security_barrier) AS
+	SELECT t.name AS topic,
+		   t.fifo,
+		   t.content_based_deduplication,
+		   t.max_message_size,
+		   pigeon.to_interval(t.archive_retention) AS archive_retention,
+		   t.tags,
+		   c.relowner::pg_catalog.regrole::name AS owner,
+		   t.created_at,
+		   t.altered_at,
+		   c.oid::pg_catalog.regclass AS topic_view
+	FROM pigeon.topic t
+	JOIN pg_catalog.pg_class c ON c.oid = pigeon.topic_view(t.id)
+	WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, REFERENCES');
+COMMENT ON VIEW pigeon.topics IS 'the topics on which the current role has any right, and their attributes (SNS ListTopics, GetTopicAttributes)';
+GRANT SELECT ON pigeon.topics TO PUBLIC;
+
+CREATE FUNCTION pigeon.subscribe(
+	topic text,
+	queue text,
+	filter_policy jsonb DEFAULT NULL,
+	filter_scope text DEFAULT NULL,
+	raw_delivery boolean DEFAULT NULL,
+	dead_letter_queue text DEFAULT NULL
+) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'pgn_subscribe' LANGUAGE C VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.subscribe(text, text, jsonb, text, boolean, text)
+	IS 'deliver the messages of a topic to a queue, return the subscription''s id (SNS Subscribe)';
+
+CREATE FUNCTION pigeon.alter_subscription(
+	subscription_id bigint,
+	filter_policy jsonb DEFAULT NULL,
+	filter_scope text DEFAULT NULL,
+	raw_delivery boolean DEFAULT NULL,
+	dead_letter_queue text DEFAULT NULL
+) RETURNS void
+	AS 'MODULE_PATHNAME', 'pgn_alter_subscription' LANGUAGE C VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.alter_subscription(bigint, jsonb, text, boolean, text)
+	IS 'change attributes of a subscription; NULL keeps one as it is (SNS SetSubscriptionAttributes)';
+
+CREATE FUNCTION pigeon.unsubscribe(subscription_id bigint) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'pgn_unsubscribe' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.unsubscribe(bigint)
+	IS 'end a subscription; false when there is none (SNS Unsubscribe)';
+
+CREATE VIEW pigeon.subscriptions WITH (security_barrier) AS
+	SELECT s.id::bigint AS subscription_id,
+		   t.name AS topic,
+		   s.queue,
+		   s.filter_policy,
+		   s.filter_scope,
+		   s.raw_delivery,
+		   s.dead_letter_queue,
+		   s.owner,
+		   s.created_at,
+		   s.altered_at
+	FROM pigeon.subscription s
+	JOIN pigeon.topic t ON t.id = s.topic_id
+	LEFT JOIN pg_catalog.pg_roles o ON o.rolname = s.owner
+	LEFT JOIN pg_catalog.pg_class c ON c.oid = pigeon.topic_view(t.id)
+	WHERE pg_catalog.pg_has_role(o.oid, 'USAGE')
+	   OR pg_catalog.pg_has_role(c.relowner, 'USAGE');
+COMMENT ON VIEW pigeon.subscriptions IS 'the subscriptions of the current role and those of its topics (SNS ListSubscriptions, GetSubscriptionAttributes)';
+GRANT SELECT ON pigeon.subscriptions TO PUBLIC;
+
+CREATE FUNCTION pigeon.publish(
+	topic text, body text, subject text DEFAULT NULL, attributes jsonb DEFAULT NULL,
+	group_id text DEFAULT NULL, deduplication_id text DEFAULT NULL, message_structure text DEFAULT NULL
+) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'pgn_publish' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pigeon.publish(text, text, text, jsonb, text, text, text)
+	IS 'publish a message to all subscribers of a topic, return its message_id (SNS Publish)';
+
+CREATE FUNCTION pigeon.publish(
+	topic text, body jsonb, subject text DEFAULT NULL, attributes jsonb DEFAULT NULL,
+	group_id text DEFAULT NULL, deduplication_id text DEFAULT NULL, message_structure text DEFAULT NULL
+) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'pgn_publish_jsonb' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pigeon.publish(text, jsonb, text, jsonb, text, text, text)
+	IS 'publish a JSON document as a message to all subscribers of a topic, return its message_id (SNS Publish)';
+
+CREATE FUNCTION pigeon.publish_batch(
+	topic text, bodies text[], subjects text[] DEFAULT NULL, attributes jsonb[] DEFAULT NULL,
+	group_ids text[] DEFAULT NULL, deduplication_ids text[] DEFAULT NULL, message_structure text DEFAULT NULL
+) RETURNS SETOF bigint
+	AS 'MODULE_PATHNAME', 'pgn_publish_batch' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
+COMMENT ON FUNCTION pigeon.publish_batch(text, text[], text[], jsonb[], text[], text[], text)
+	IS 'publish many messages at once, return their message_ids in order (SNS PublishBatch)';
+
+CREATE FUNCTION pigeon.publish_batch(
+	topic text, bodies jsonb[], subjects text[] DEFAULT NULL, attributes jsonb[] DEFAULT NULL,
+	group_ids text[] DEFAULT NULL, deduplication_ids text[] DEFAULT NULL, message_structure text DEFAULT NULL
+) RETURNS SETOF bigint
+	AS 'MODULE_PATHNAME', 'pgn_publish_batch_jsonb' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
+COMMENT ON FUNCTION pigeon.publish_batch(text, jsonb[], text[], jsonb[], text[], text[], text)
+	IS 'publish many JSON documents at once, return their message_ids in order (SNS PublishBatch)';
+
+CREATE FUNCTION pigeon.topic_counters(
+	topic_id integer,
+	OUT published bigint,
+	OUT published_bytes bigint,
+	OUT deduplicated bigint,
+	OUT delivered bigint,
+	OUT filtered_out bigint,
+	OUT filtered_out_message_attributes bigint,
+	OUT filtered_out_message_body bigint,
+	OUT filtered_out_no_message_attributes bigint,
+	OUT filtered_out_invalid_attributes bigint,
+	OUT filtered_out_invalid_message_body bigint,
+	OUT failed bigint,
+	OUT dead_lettered bigint,
+	OUT failed_to_dead_letter bigint
+) RETURNS record
+	AS 'MODULE_PATHNAME', 'pgn_topic_counters' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.topic_counters(integer)
+	IS 'what was counted of a topic since the server started, NULLs without shared memory';
+
+CREATE VIEW pigeon.topic_metrics WITH (security_barrier) AS
+	SELECT t.name AS topic,
+		   (SELECT count(*) FROM pigeon.subscription s WHERE s.topic_id = t.id) AS subscriptions,
+		   counters.*,
+		   archive.bytes AS archived_bytes
+	FROM pigeon.topic t
+	JOIN pg_catalog.pg_class c ON c.oid = pigeon.topic_view(t.id)
+	CROSS JOIN LATERAL pigeon.topic_counters(t.id) AS counters
+	CROSS JOIN LATERAL (
+		SELECT coalesce(sum(pg_catalog.pg_table_size(pg_catalog.to_regclass('pigeon.t_' || t.id || '_' || segment))), 0)::bigint
+		FROM pg_catalog.generate_series(0, 7) AS segment WHERE t.archive_retention IS NOT NULL
+	) AS archive (bytes)
+	WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, REFERENCES');
+COMMENT ON VIEW pigeon.topic_metrics IS 'what happened to the messages of each topic (the CloudWatch metrics of SNS)';
+GRANT SELECT ON pigeon.topic_metrics TO PUBLIC;
+
+------------------------------------------------------------------------------
+-- Replay
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.replay(
+	subscription_id bigint, from_time timestamptz,
+	to_time timestamptz DEFAULT NULL, max_per_second integer DEFAULT NULL
+) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'pgn_replay' LANGUAGE C VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.replay(bigint, timestamptz, timestamptz, integer)
+	IS 'start delivering archived messages to a subscription again, return the task''s id (SNS ReplayPolicy)';
+
+CREATE FUNCTION pigeon.cancel_replay(task_id bigint) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'pgn_cancel_replay' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.cancel_replay(bigint)
+	IS 'stop a replay task, return how many messages it delivered (no SNS equivalent)';
+
+CREATE VIEW pigeon.replay_tasks WITH (security_barrier) AS
+	SELECT r.id AS task_id, r.subscription_id::bigint, t.name AS topic, s.queue, r.from_time, r.to_time,
+		   r.max_per_second, r.status, r.replayed, r.filtered_out,
+		   CASE WHEN r.status = 'COMPLETED' THEN r.to_time ELSE r.position_time END AS replayed_to,
+		   r.failure_reason, r.started_by, r.started_at, r.finished_at
+	FROM pigeon.replay_task r
+	LEFT JOIN pigeon.subscription s ON s.id = r.subscription_id
+	LEFT JOIN pigeon.topic t ON t.id = r.topic_id
+	LEFT JOIN pg_catalog.pg_roles o ON o.rolname IN (r.started_by, s.owner)
+	WHERE pg_catalog.pg_has_role(o.oid, 'USAGE')
+	GROUP BY r.id, t.name, s.queue;
+COMMENT ON VIEW pigeon.replay_tasks IS 'replay tasks of the current role and its subscriptions, running and past (SNS ReplayStatus)';
+GRANT SELECT ON pigeon.replay_tasks TO PUBLIC;
+
+------------------------------------------------------------------------------
+-- Outbox: publishing the changes of tables
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.publish_change() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'pgn_publish_change' LANGUAGE C;
+COMMENT ON FUNCTION pigeon.publish_change() IS 'trigger: publishes a change of a table; attached by publish_changes';
+
+-- Without a search_path of its own, since the condition is the caller's.
+CREATE FUNCTION pigeon.publish_changes(
+	source regclass,
+	topic text,
+	events text DEFAULT 'insert,update,delete',
+	columns name[] DEFAULT NULL,
+	condition text DEFAULT NULL,
+	group_by name DEFAULT NULL,
+	include_replicated boolean DEFAULT false
+) RETURNS void
+	AS 'MODULE_PATHNAME', 'pgn_publish_changes' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pigeon.publish_changes(regclass, text, text, name[], text, name, boolean)
+	IS 'publish every change of a table to a topic (no SNS equivalent)';
+
+CREATE FUNCTION pigeon.stop_publishing_changes(source regclass, topic text) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'pgn_stop_publishing_changes' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.stop_publishing_changes(regclass, text)
+	IS 'stop what publish_changes began; false when it had not (no SNS equivalent)';
+
+------------------------------------------------------------------------------
 -- Dead letters and maintenance
 ------------------------------------------------------------------------------
 
@@ -401,7 +753,8 @@ CREATE VIEW pigeon.redrive_tasks WITH (security_barrier) AS
 	SELECT t.id AS task_id, t.dead_letter_queue, t.destination, t.max_per_second, t.status,
 		   t.moved, t.to_move, t.failure_reason, t.started_by, t.started_at, t.finished_at
 	FROM pigeon.redrive_task t
-	WHERE pg_catalog.pg_has_role(t.started_by, 'USAGE')
+	WHERE EXISTS (SELECT FROM pg_catalog.pg_roles r
+				  WHERE r.rolname = t.started_by AND pg_catalog.pg_has_role(r.oid, 'USAGE'))
 	   OR pg_catalog.has_table_privilege(pigeon.queue_table(t.queue_id), 'SELECT');
 COMMENT ON VIEW pigeon.redrive_tasks IS 'redrive tasks, running and past (SQS ListMessageMoveTasks)';
 GRANT SELECT ON pigeon.redrive_tasks TO PUBLIC;
@@ -409,11 +762,11 @@ GRANT SELECT ON pigeon.redrive_tasks TO PUBLIC;
 CREATE PROCEDURE pigeon.maintain()
 	AS 'MODULE_PATHNAME', 'pgn_maintain' LANGUAGE C;
 COMMENT ON PROCEDURE pigeon.maintain()
-	IS 'one pass of maintenance: dead letters, retention, redrive tasks, message log';
+	IS 'one pass of maintenance: dead letters, retention, archives, redrive and replay tasks, message log';
 
 ------------------------------------------------------------------------------
 -- Who may call what.  Anybody may call what stands here, since each of these
--- functions checks the rights on the queue; the rest is for the owner of the
+-- functions checks the rights on the queue or topic; the rest is for the owner of the
 -- extension.
 ------------------------------------------------------------------------------
 
@@ -431,5 +784,15 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.delete(text, pigeon.receipt), pigeon.delete(text, pigeon.receipt[]),
 	pigeon.change_visibility(text, pigeon.receipt, interval),
 	pigeon.change_visibility(text, pigeon.receipt[], interval),
-	pigeon.redrive, pigeon.cancel_redrive
+	pigeon.redrive, pigeon.cancel_redrive,
+	pigeon.filter_matches, pigeon.filter_result,
+	pigeon.create_topic, pigeon.alter_topic, pigeon.drop_topic, pigeon.topic_view,
+	pigeon.publish_rows, pigeon.publish_change,
+	pigeon.subscribe, pigeon.alter_subscription, pigeon.unsubscribe,
+	pigeon.publish(text, text, text, jsonb, text, text, text),
+	pigeon.publish(text, jsonb, text, jsonb, text, text, text),
+	pigeon.publish_batch(text, text[], text[], jsonb[], text[], text[], text),
+	pigeon.publish_batch(text, jsonb[], text[], jsonb[], text[], text[], text),
+	pigeon.publish_changes, pigeon.stop_publishing_changes, pigeon.replay, pigeon.cancel_replay
 TO PUBLIC;
+GRANT EXECUTE ON PROCEDURE pigeon.wait_for_message TO PUBLIC;

@@ -7,7 +7,8 @@
  * worker has lost it: change_visibility answers false.  delete still deletes
  * from a standard queue, since the work was done, unless the new lease is of a
  * transaction that is still open: that is another worker's business, so the
- * answer is false and nobody waits for it.
+ * answer is false and nobody waits for it.  In a FIFO queue both need the
+ * current lease, before it has ended, since the group may have gone on.
  *
  * A row held for any other reason (a heartbeat of the same lease, another
  * delete) is waited for.  Batches go through their receipts in the order of
@@ -26,6 +27,7 @@
 #include "arguments.h"
 #include "delivery.h"
 #include "durability.h"
+#include "fifo.h"
 #include "pigeon.h"
 #include "receipt.h"
 
@@ -94,9 +96,30 @@ check_total_visibility(const Delivery *row, TimestampTz visible_at)
 				 errhint("The limit is the setting pigeon.max_visibility.")));
 }
 
+/* May the holder of the receipt do this to the delivery? */
+static bool
+is_allowed(const Queue *queue, const Delivery *row, const Receipt *receipt, const Action *action)
+{
+	bool		leased = row->lease == receipt->lease && row->received_at != PGN_NEVER;
+
+	if (queue->attributes.fifo)
+		return leased && row->visible_at > action->now;
+	return action->is_delete || leased;
+}
+
+/* Give a delivery a new version; answers as pgn_delivery_update. */
+static TM_Result
+update(DeliveryTable *deliveries, DeliveryVersion *version)
+{
+	if (deliveries->queue->attributes.fifo)
+		return pgn_fifo_update(deliveries, version);
+	return pgn_delivery_update(deliveries, &version->tid, &version->row, true);
+}
+
 /* Act on one receipt; false when the message is gone or the lease is lost. */
 static bool
-acknowledge(DeliveryTable *deliveries, DeliveryScan *scan, const Receipt *receipt, const Action *action)
+acknowledge(DeliveryTable *deliveries, DeliveryScan *scan, const Receipt *receipt,
+			const Action *action, GroupSet *changed)
 {
 	DeliveryVersion version;
 
@@ -105,18 +128,20 @@ acknowledge(DeliveryTable *deliveries, DeliveryScan *scan, const Receipt *receip
 		Delivery   *row = &version.row;
 		TM_Result	result;
 
+		if (!is_allowed(deliveries->queue, row, receipt, action))
+			return false;
 		if (action->is_delete)
 			result = pgn_delivery_delete(deliveries, &version.tid, true);
 		else
 		{
-			if (row->lease != receipt->lease || row->received_at == PGN_NEVER)
-				return false;
 			row->visible_at = pgn_timestamp_plus(action->now, action->visibility_timeout);
 			check_total_visibility(row, row->visible_at);
-			result = pgn_delivery_update(deliveries, &version.tid, row, true);
+			result = update(deliveries, &version);
 		}
 		if (result == TM_Ok)
 		{
+			if (deliveries->queue->attributes.fifo)
+				pgn_group_set_add(changed, row);
 			pgn_activity_count(deliveries->queue, COUNT_DELETED, action->is_delete);
 			return true;
 		}
@@ -143,6 +168,7 @@ acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum
 {
 	DeliveryTable deliveries;
 	DeliveryScan scan;
+	GroupSet	changed = {0};
 
 	for (int i = 0; i < n; i++)
 		if (entries[i].receipt.queue_id != queue->id)
@@ -160,9 +186,10 @@ acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum
 		if (i > 0 && compare_entries(&entries[i - 1], &entries[i]) == 0)
 			CommandCounterIncrement();
 		answers[entries[i].position] =
-			BoolGetDatum(acknowledge(&deliveries, &scan, &entries[i].receipt, action));
+			BoolGetDatum(acknowledge(&deliveries, &scan, &entries[i].receipt, action, &changed));
 	}
 	pgn_scan_end(&scan);
+	pgn_fifo_reschedule_groups(&deliveries, &changed, action->now);
 	pgn_deliveries_close(&deliveries, NoLock);
 }
 

@@ -41,7 +41,8 @@
 typedef struct Activity
 {
 	struct Activity *below;		/* in the stack */
-	struct Activity *outer;		/* of the same queue, in an enclosing transaction */
+	struct Activity *outer;		/* of the same queue, in an enclosing
+								 * transaction */
 	Queue	   *queue;
 	SharedQueue *shared;
 	int			level;			/* nesting level of the transaction */

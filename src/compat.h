@@ -8,6 +8,7 @@
 #include "access/genam.h"
 #include "access/tableam.h"
 #include "catalog/pg_namespace.h"
+#include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/wait_event.h"
@@ -108,6 +109,17 @@ pgn_local_transaction(void)
 	return MyProc->vxid.lxid;
 #else
 	return MyProc->lxid;
+#endif
+}
+
+/* Does this backend hold the lock in exactly this mode? */
+static inline bool
+pgn_lock_held(const LOCKTAG *tag, LOCKMODE lockmode)
+{
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(tag, lockmode, false);
+#else
+	return LockHeldByMe(tag, lockmode);
 #endif
 }
 

@@ -15,6 +15,7 @@
 
 #include "activity.h"
 #include "dead_letter.h"
+#include "fifo.h"
 
 /* Start; nothing is looked up before the first message is to be moved. */
 void
@@ -26,20 +27,13 @@ pgn_dead_letters_begin(DeadLetters *letters, DeliveryTable *source)
 	letters->open = false;
 }
 
-/* Has the message been received as often as its queue allows? */
-bool
-pgn_received_too_often(const Queue *queue, const Delivery *row)
-{
-	return queue->attributes.max_receive_count > 0 &&
-		row->queue_receive_count >= queue->attributes.max_receive_count;
-}
-
 /* Move a delivery that was received too often.  Never waits. */
 DeadLetterResult
 pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampTz now)
 {
 	Queue	   *source = letters->source->queue;
 	Delivery	row = version->row;
+	bool		moved;
 
 	if (!letters->looked_up)
 	{
@@ -61,7 +55,14 @@ pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampT
 	row.visible_at = now;
 	row.lease = 0;
 	row.queue_receive_count = 0;
-	if (!pgn_delivery_move(letters->source, version, &letters->target, &row))
+	if (source->attributes.fifo)
+	{
+		row.enqueued_at = now;
+		moved = pgn_fifo_move(letters->source, version, &letters->target, &row, now);
+	}
+	else
+		moved = pgn_delivery_move(letters->source, version, &letters->target, &row);
+	if (!moved)
 		return DEAD_LETTER_BUSY;
 	pgn_activity_count(source, COUNT_DEAD_LETTERED, 1);
 	return DEAD_LETTER_MOVED;

@@ -25,7 +25,6 @@ typedef struct DeadLetters
 } DeadLetters;
 
 extern void pgn_dead_letters_begin(DeadLetters *letters, DeliveryTable *source);
-extern bool pgn_received_too_often(const Queue *queue, const Delivery *row);
 extern DeadLetterResult pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version,
 										TimestampTz now);
 extern void pgn_dead_letters_end(DeadLetters *letters);

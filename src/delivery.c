@@ -22,6 +22,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/pg_prng.h"
 #include "executor/tuptable.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
@@ -31,6 +32,7 @@
 #include "compat.h"
 #include "delivery.h"
 #include "frontier.h"
+#include "message_group.h"
 
 /* Rows of one multi-insert. */
 #define INSERT_CHUNK 1000
@@ -57,6 +59,7 @@ static const PgnColumn delivery_columns[Natts_delivery] = {
 
 static const AttrNumber message_index[] = {Anum_delivery_message_id, Anum_delivery_home};
 static const AttrNumber due_index[] = {Anum_delivery_lane, Anum_delivery_visible_at};
+static const AttrNumber group_index[] = {Anum_delivery_group_key, Anum_delivery_message_id};
 
 /*
  * The statements that create a queue's table.
@@ -66,7 +69,7 @@ static const AttrNumber due_index[] = {Anum_delivery_lane, Anum_delivery_visible
  * ones: that saves a WAL record, most of another, and page splits.
  */
 char *
-pgn_delivery_table_sql(int32 queue_id)
+pgn_delivery_table_sql(int32 queue_id, bool fifo)
 {
 	StringInfoData sql;
 
@@ -78,8 +81,9 @@ pgn_delivery_table_sql(int32 queue_id)
 						 delivery_columns[i].type == INT4OID ? "integer" :
 						 delivery_columns[i].type == INT2OID ? "smallint" : "timestamptz");
 	appendStringInfo(&sql, "PRIMARY KEY (message_id, home) WITH (fillfactor = 50)) USING heap WITH (fillfactor = 50);"
-					 "CREATE INDEX q_%d_due ON pigeon.q_%d (lane, visible_at) WITH (deduplicate_items = off)",
-					 queue_id, queue_id);
+					 "CREATE INDEX q_%d_%s ON pigeon.q_%d (%s) WITH (deduplicate_items = off)",
+					 queue_id, fifo ? "group" : "due", queue_id,
+					 fifo ? "group_key, message_id" : "lane, visible_at");
 	return sql.data;
 }
 
@@ -90,6 +94,36 @@ pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode)
 	deliveries->queue = queue;
 	pgn_table_open(&deliveries->table, queue->relid, lockmode);
 	pgn_table_check_columns(deliveries->table.rel, delivery_columns, Natts_delivery);
+}
+
+/*
+ * Open the table of a queue that is already locked, to insert into it on
+ * behalf of somebody who has nothing to do with what the queue's owner did to
+ * the table.  False, and nothing open, if an insert could not succeed.
+ */
+bool
+pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode)
+{
+	PgnTable   *table = &deliveries->table;
+	bool		usable;
+
+	deliveries->queue = queue;
+	if (!pgn_table_try_open(table, queue->relid, lockmode))
+		return false;
+	usable = pgn_table_has_columns(table->rel, delivery_columns, Natts_delivery);
+	/* No other unique index, which could refuse what the key does not. */
+	for (int i = 0; i < table->nindexes; i++)
+	{
+		Form_pg_index index = table->indexes[i]->rd_index;
+
+		if (index->indisunique &&
+			(index->indnkeyatts < lengthof(message_index) ||
+			 memcmp(index->indkey.values, message_index, sizeof(message_index)) != 0))
+			usable = false;
+	}
+	if (!usable)
+		pgn_table_close(table, lockmode);
+	return usable;
 }
 
 /* Close it; NoLock keeps the lock to the end of the transaction. */
@@ -110,6 +144,7 @@ pgn_delivery_make(const Queue *queue, const Message *message, TimestampTz now, i
 	row.home = queue->id;
 	row.segment = message->segment;
 	row.lane = PGN_LANE_NORMAL;
+	row.group_key = message->group_id ? pgn_group_key(message->group_id) : 0;
 	row.enqueued_at = now;
 	row.first_received_at = PGN_NEVER;
 	row.received_at = PGN_NEVER;
@@ -117,11 +152,32 @@ pgn_delivery_make(const Queue *queue, const Message *message, TimestampTz now, i
 	return row;
 }
 
+/* Change a delivery to what it is after a receive. */
+void
+pgn_delivery_lease(Delivery *row, TimestampTz now, int64 visibility_timeout)
+{
+	row->receive_count++;
+	row->queue_receive_count++;
+	row->received_at = now;
+	if (row->first_received_at == PGN_NEVER)
+		row->first_received_at = now;
+	row->lease = (int32) pg_prng_uint32(&pg_global_prng_state);
+	row->visible_at = now + Max(visibility_timeout, 1);
+}
+
 /* Has the delivery outlived its queue's retention? */
 bool
 pgn_delivery_expired(const Queue *queue, const Delivery *row, TimestampTz now)
 {
 	return row->enqueued_at < now - queue->attributes.retention;
+}
+
+/* Has the message been received as often as its queue allows? */
+bool
+pgn_received_too_often(const Queue *queue, const Delivery *row)
+{
+	return queue->attributes.max_receive_count > 0 &&
+		row->queue_receive_count >= queue->attributes.max_receive_count;
 }
 
 /* Put a row into a slot for heap tuples. */
@@ -217,6 +273,30 @@ pgn_message_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries,
 	begin_scan(scan, deliveries, message_index, keys, 2, snapshot);
 }
 
+/* Walk over the deliveries of a message group, in order, from a message on. */
+void
+pgn_group_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int64 group_key,
+					 int64 from_message_id)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(group_key));
+	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from_message_id));
+	begin_scan(scan, deliveries, group_index, keys, 2, NULL);
+}
+
+/* Walk over all versions, dead ones too, of deliveries of a group up to a message. */
+void
+pgn_group_scan_back_begin(DeliveryScan *scan, DeliveryTable *deliveries, int64 group_key,
+						  int64 to_message_id)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(group_key));
+	ScanKeyInit(&keys[1], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(to_message_id));
+	begin_scan(scan, deliveries, group_index, keys, 2, SnapshotAny);
+}
+
 /* Use a walk over messages for the versions of a single delivery. */
 void
 pgn_message_scan_restart(DeliveryScan *scan, int64 message_id, int32 home)
@@ -229,8 +309,8 @@ pgn_message_scan_restart(DeliveryScan *scan, int64 message_id, int32 home)
 }
 
 /* Complain about a row that no version of pigeon has written. */
-static void
-bad_row(Relation rel)
+void
+pgn_bad_row(Relation rel)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
@@ -250,11 +330,12 @@ pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version)
 	tuple = ExecFetchSlotHeapTuple(scan->slot, false, &should_free);
 	if (HeapTupleHasNulls(tuple) || HeapTupleHeaderGetNatts(tuple->t_data) != Natts_delivery ||
 		tuple->t_len < tuple->t_data->t_hoff + DELIVERY_DATA_SIZE)
-		bad_row(scan->deliveries->table.rel);
+		pgn_bad_row(scan->deliveries->table.rel);
 	memcpy(&version->row, GETSTRUCT(tuple), DELIVERY_DATA_SIZE);
 	version->tid = scan->slot->tts_tid;
 	version->uncommitted = TransactionIdIsValid(scan->dirty.xmin);
 	version->held = TransactionIdIsValid(scan->dirty.xmax);
+	version->holder = scan->dirty.xmax;
 	return true;
 }
 

@@ -24,9 +24,9 @@ typedef struct Delivery
 	int64		log_key;		/* must be that of the log row */
 	int32		home;			/* queue the delivery was first made for */
 	int32		source;			/* queue it was dead-lettered from; 0: none */
-	int32		subscription;	/* 0: none */
+	int32		subscription;	/* 0: none; negative: deliver in an envelope */
 	int16		segment;		/* log segment the message was written to */
-	int64		group_key;		/* hash of the group id; 0: no group */
+	int64		group_key;		/* see message_group.c; 0: no group */
 	TimestampTz enqueued_at;	/* retention counts from here */
 	TimestampTz first_received_at;	/* PGN_NEVER before the first receive */
 	TimestampTz received_at;	/* last receive, PGN_NEVER before the first */
@@ -38,6 +38,9 @@ typedef struct Delivery
 } Delivery;
 
 #define PGN_NEVER DT_NOBEGIN
+
+/* Is the message to be delivered in an envelope? */
+#define pgn_in_envelope(delivery) ((delivery)->subscription < 0)
 
 /*
  * Where a delivery is served when it is due.  What was received once or twice
@@ -86,6 +89,7 @@ typedef struct DeliveryVersion
 	ItemPointerData tid;
 	bool		uncommitted;	/* written by somebody who is still open */
 	bool		held;			/* being changed by somebody who is still open */
+	TransactionId holder;		/* who that is */
 } DeliveryVersion;
 
 /* A walk over the deliveries of a queue. */
@@ -97,19 +101,27 @@ typedef struct DeliveryScan
 	SnapshotData dirty;
 } DeliveryScan;
 
-extern char *pgn_delivery_table_sql(int32 queue_id);
+extern char *pgn_delivery_table_sql(int32 queue_id, bool fifo);
 extern void pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
+extern bool pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
 extern void pgn_deliveries_close(DeliveryTable *deliveries, LOCKMODE lockmode);
 extern void pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n);
 extern Delivery pgn_delivery_make(const Queue *queue, const Message *message,
 								  TimestampTz now, int64 delay);
+extern void pgn_delivery_lease(Delivery *row, TimestampTz now, int64 visibility_timeout);
 extern bool pgn_delivery_expired(const Queue *queue, const Delivery *row, TimestampTz now);
+extern bool pgn_received_too_often(const Queue *queue, const Delivery *row);
 extern void pgn_due_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int16 lane,
 							   TimestampTz from, TimestampTz until);
 extern void pgn_message_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries,
 								   int64 from_message_id, int64 to_message_id, Snapshot snapshot);
+extern void pgn_group_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int64 group_key,
+								 int64 from_message_id);
+extern void pgn_group_scan_back_begin(DeliveryScan *scan, DeliveryTable *deliveries, int64 group_key,
+									  int64 to_message_id);
 extern void pgn_message_scan_restart(DeliveryScan *scan, int64 message_id, int32 home);
 extern bool pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version);
+extern void pgn_bad_row(Relation rel) __attribute__((noreturn));
 extern void pgn_scan_end(DeliveryScan *scan);
 extern TM_Result pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid,
 									 const Delivery *row, bool wait);

@@ -156,7 +156,11 @@ list_databases(List **all, List **visit)
 		MemoryContext old = MemoryContextSwitchTo(context);
 
 		*all = lappend_oid(*all, form->oid);
-		/* A negative limit other than -1 marks a database that is half dropped. */
+
+		/*
+		 * A negative limit other than -1 marks a database that is half
+		 * dropped.
+		 */
 		if (form->datallowconn && !form->datistemplate && form->datconnlimit >= -1)
 			*visit = lappend_oid(*visit, form->oid);
 		MemoryContextSwitchTo(old);
@@ -265,7 +269,7 @@ has_worker(Oid database)
 
 	foreach(lc, running)
 		if (((RunningWorker *) lfirst(lc))->database == database)
-			return true;
+		return true;
 	return false;
 }
 

@@ -145,7 +145,7 @@ form_row(TupleDesc desc, const Message *message, TimestampTz sent_at, Name sende
 	SET(message_id, Int64GetDatum(message->message_id));
 	SET(log_key, Int64GetDatum(message->log_key));
 	SET(sent_at, TimestampTzGetDatum(sent_at));
-	SET(sender, NameGetDatum(sender));
+	SET(sender, NameGetDatum(message->sender ? message->sender : sender));
 	SET_POINTER(body, message->body);
 	SET_POINTER(attributes, message->attributes);
 	SET_POINTER(group_id, message->group_id);
@@ -159,11 +159,18 @@ form_row(TupleDesc desc, const Message *message, TimestampTz sent_at, Name sende
 	return heap_form_tuple(desc, values, isnull);
 }
 
+/* The number of a new message. */
+int64
+pgn_log_next_message_id(void)
+{
+	return nextval_internal(pgn_relation("message_id_seq"), false);
+}
+
 /*
- * Write messages to the log.  Gives each its message_id, in order, its
- * log_key and its segment.  The segment's lock is kept to the end of the
- * transaction: who holds AccessExclusiveLock on a segment knows that nobody
- * who appended to it is still open.
+ * Write messages to the log.  Gives each its message_id, in order (unless it
+ * has one), its log_key and its segment.  The segment's lock is kept to the
+ * end of the transaction: who holds AccessExclusiveLock on a segment knows that
+ * nobody who appended to it is still open.
  */
 void
 pgn_log_append(Message *messages, int n, TimestampTz sent_at)
@@ -189,7 +196,8 @@ pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 		{
 			Message    *message = &messages[done + i];
 
-			message->message_id = nextval_internal(sequence, false);
+			if (message->message_id == 0)
+				message->message_id = nextval_internal(sequence, false);
 			message->log_key = random_key();
 			message->segment = segment;
 			ExecStoreHeapTuple(form_row(RelationGetDescr(table.rel), message, sent_at, &sender),

@@ -25,7 +25,9 @@
  *	  no delivery in the snapshot refers to, none ever will.
  *
  *	- A queue whose table somebody has locked exclusively (a purge that may
- *	  still roll back) cannot be looked at: the segment is left for later.
+ *	  still roll back) cannot be looked at, nor can one that was dropped or
+ *	  truncated after the snapshot was taken: deliveries that had moved on from
+ *	  there are in the snapshot nowhere.  The segment is left for later.
  *
  *	- The truncation is transactional: a crash before commit changes nothing.
  *
@@ -33,6 +35,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -41,6 +44,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "delivery.h"
@@ -53,7 +57,8 @@
 /*
  * A segment is compacted when at most one in SURVIVORS of its messages is
  * still referred to, so the log is at most that many times the size of what
- * is in it (and one ring of segments).
+ * is in it (and one ring of segments).  If no segment is empty one is compacted
+ * in any case: otherwise the current one would grow without end.
  */
 #define SURVIVORS 4
 
@@ -92,13 +97,6 @@ ids_to_array(const MessageIds *set)
 	return PointerGetDatum(construct_array(elements, set->n, INT8OID, 8, true, TYPALIGN_DOUBLE));
 }
 
-/* Become the one process that maintains the log, until the end of the transaction. */
-static bool
-become_maintainer(void)
-{
-	return ConditionalLockRelationOid(pgn_relation("log_state"), ShareUpdateExclusiveLock);
-}
-
 /* Run a statement as the owner; the number of its first column, or "otherwise" if none. */
 static int64
 query_number(const char *sql, int64 otherwise)
@@ -120,6 +118,49 @@ query_number(const char *sql, int64 otherwise)
 }
 
 /*
+ * Is the database half restored?  Then there are tables of deliveries that are
+ * not in the registry yet, or have no index yet, and deliveries to come.
+ */
+static bool
+half_restored(void)
+{
+	return query_number("SELECT count(*) FROM pg_class c"
+						" WHERE relnamespace = 'pigeon'::regnamespace AND relkind = 'r' AND relname ~ '^q_[0-9]+$'"
+						" AND (NOT relhasindex OR NOT EXISTS"
+						" (SELECT FROM pigeon.queue q WHERE 'q_' || q.id = c.relname))", 0) > 0;
+}
+
+/*
+ * Become the one process that maintains the log, until the end of the
+ * transaction.  Not in a transaction that has one snapshot for all its
+ * statements: what came to the log after that snapshot would not be seen.
+ */
+static bool
+become_maintainer(void)
+{
+	return !IsolationUsesXactSnapshot() &&
+		ConditionalLockRelationOid(pgn_relation("log_state"), ShareUpdateExclusiveLock) &&
+		!half_restored();
+}
+
+/*
+ * Was the table created or truncated after the snapshot was taken?  What a
+ * truncation removes, no snapshot shows.
+ */
+static bool
+rewritten_since(Oid relid, Snapshot snapshot)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	TransactionId xmin;
+
+	if (!HeapTupleIsValid(tuple))
+		return true;
+	xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+	ReleaseSysCache(tuple);
+	return !TransactionIdIsCurrentTransactionId(xmin) && XidInMVCCSnapshot(xmin, snapshot);
+}
+
+/*
  * Collect the messages in a range of ids that deliveries in the snapshot
  * refer to, only those written to "segment" if that is not negative.  False
  * if a queue could not be looked at, or there are more than "limit".
@@ -138,10 +179,13 @@ referenced_messages(Snapshot snapshot, int64 from_id, int64 to_id, int segment,
 		DeliveryScan scan;
 		DeliveryVersion version;
 
-		if (queue == NULL)
-			continue;
-		if (!pgn_queue_lock_now(queue, AccessShareLock))
+		if (queue == NULL || !pgn_queue_lock_now(queue, AccessShareLock))
 			return false;
+		if (rewritten_since(queue->relid, snapshot))
+		{
+			pgn_queue_unlock(queue, AccessShareLock);
+			return false;
+		}
 		pgn_deliveries_open(&deliveries, queue, AccessShareLock);
 		pgn_message_scan_begin(&scan, &deliveries, from_id, to_id, snapshot);
 		while (set->n <= limit && pgn_scan_next(&scan, &version))
@@ -165,6 +209,16 @@ static bool
 segment_is_empty(int segment)
 {
 	return query_number(psprintf("SELECT pg_relation_size('pigeon.log_%d')", segment), 0) == 0;
+}
+
+/* Is no segment left to become current? */
+static bool
+ring_is_full(void)
+{
+	for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
+		if (segment != pgn_log_current_segment() && segment_is_empty(segment))
+			return false;
+	return true;
 }
 
 /* For how many seconds the current segment has been that. */
@@ -258,7 +312,7 @@ pgn_log_free_segment(int segment)
 		return false;
 	first = query_number(psprintf("SELECT min(message_id) FROM pigeon.log_%d", segment), 0);
 	last = query_number(psprintf("SELECT max(message_id) FROM pigeon.log_%d", segment), -1);
-	limit = (last - first + 1) / SURVIVORS;
+	limit = ring_is_full() ? PG_INT64_MAX - 1 : (last - first + 1) / SURVIVORS;
 
 	/* First look, without a lock on the segment. */
 	snapshot = RegisterSnapshot(GetLatestSnapshot());

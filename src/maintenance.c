@@ -8,9 +8,11 @@
  * wants to be called again.  The worker calls jobs when they are due;
  * maintain() calls them all, and again as long as there is more to do.
  *
- * maintain() commits after each step where it may (a top-level CALL); inside a
- * transaction block all steps are part of that transaction.  A job that
- * fails is rolled back and reported, and does not stop the others.
+ * maintain() commits after each step where it may (a top-level CALL).  Inside
+ * a transaction block all steps are part of that transaction, and the message
+ * log is left alone: senders and receivers would have to wait for the
+ * transaction's lock on a segment.  A job that fails is rolled back and
+ * reported, and does not stop the others.
  */
 #include "postgres.h"
 
@@ -25,13 +27,20 @@
 #include "utils/timestamp.h"
 
 #include "activity.h"
+#include "archive.h"
 #include "dead_letter.h"
+#include "deduplication.h"
 #include "delivery.h"
+#include "fifo.h"
+#include "fifo_receive.h"
 #include "log.h"
 #include "log_rotation.h"
 #include "maintenance.h"
 #include "notify.h"
+#include "receive_attempt.h"
 #include "redrive.h"
+#include "replay.h"
+#include "topic.h"
 
 PG_FUNCTION_INFO_V1(pgn_maintain);
 
@@ -51,10 +60,13 @@ PG_FUNCTION_INFO_V1(pgn_maintain);
 #define BUSY_INTERVAL (10 * USECS_PER_SEC)
 #define MISSING_INTERVAL USECS_PER_MINUTE
 
+/* How often to look at the groups and deduplication keys of a FIFO queue. */
+#define FIFO_INTERVAL USECS_PER_MINUTE
+
 /* When to come back at the latest, for what was written by other means. */
 #define LONGEST_INTERVAL USECS_PER_HOUR
 
-/* How often a redrive task with a rate takes a step. */
+/* How often a redrive or replay task with a rate takes a step. */
 #define REDRIVE_INTERVAL (USECS_PER_SEC / 4)
 
 /* Delete what has outlived the queue's retention. */
@@ -67,6 +79,7 @@ expire_messages(DeliveryTable *deliveries, TimestampTz now)
 	DeliveryVersion version;
 	int			unexpired = 0,
 				deleted = 0;
+	GroupSet	changed = {0};
 
 	pgn_message_scan_begin(&scan, deliveries, 0, PG_INT64_MAX, NULL);
 	while (unexpired < UNEXPIRED_IN_A_ROW && deleted < STEP_MESSAGES && pgn_scan_next(&scan, &version))
@@ -80,6 +93,8 @@ expire_messages(DeliveryTable *deliveries, TimestampTz now)
 		else if (!version.uncommitted && !version.held &&
 				 pgn_delivery_delete(deliveries, &version.tid, false) == TM_Ok)
 		{
+			if (deliveries->queue->attributes.fifo)
+				pgn_group_set_add(&changed, &version.row);
 			deleted++;
 			unexpired = 0;
 		}
@@ -87,6 +102,7 @@ expire_messages(DeliveryTable *deliveries, TimestampTz now)
 			next = Min(next, now + BUSY_INTERVAL);
 	}
 	pgn_scan_end(&scan);
+	pgn_fifo_reschedule_groups(deliveries, &changed, now);
 	pgn_activity_count(deliveries->queue, COUNT_EXPIRED, deleted);
 	return deleted == STEP_MESSAGES ? PGN_AGAIN : next;
 }
@@ -139,7 +155,30 @@ sweep_dead_letters(DeliveryTable *deliveries, TimestampTz now)
 	return moved == STEP_MESSAGES ? PGN_AGAIN : Min(next, next_dead_letter(deliveries, now));
 }
 
-/* Retention and dead letters of one queue; nothing if somebody has locked it. */
+/* The archive and the deduplication keys of one topic. */
+static TimestampTz
+maintain_topic(int64 topic_id)
+{
+	Topic	   *topic = pgn_topic_find_by_id(topic_id);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next = PGN_IDLE;
+
+	if (topic == NULL)
+		return PGN_IDLE;
+	if (topic->attributes.fifo)
+	{
+		pgn_deduplication_expire(&topic->queue, now);
+		next = now + FIFO_INTERVAL;
+	}
+	if (topic->attributes.archive_retention > 0)
+		next = Min(next, pgn_archive_maintain(topic, now));
+	return next;
+}
+
+/*
+ * Retention and dead letters of one queue; nothing if somebody has locked it.
+ * The number may also be that of a topic, which has jobs of the same kind.
+ */
 TimestampTz
 pgn_job_queue(int64 queue_id)
 {
@@ -149,12 +188,22 @@ pgn_job_queue(int64 queue_id)
 	DeliveryTable deliveries;
 
 	if (queue == NULL)
-		return PGN_IDLE;
+		return maintain_topic(queue_id);
 	if (!pgn_queue_lock_now(queue, RowExclusiveLock))
 		return now + BUSY_INTERVAL;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	next = Min(next, expire_messages(&deliveries, now));
-	next = Min(next, sweep_dead_letters(&deliveries, now));
+	if (queue->attributes.fifo)
+	{
+		CommandCounterIncrement();
+		if (queue->attributes.max_receive_count > 0)
+			pgn_fifo_sweep(&deliveries, now);
+		pgn_deduplication_expire(queue, now);
+		pgn_attempts_expire(queue);
+		next = Min(next, now + FIFO_INTERVAL);
+	}
+	else
+		next = Min(next, sweep_dead_letters(&deliveries, now));
 	pgn_deliveries_close(&deliveries, NoLock);
 	return next;
 }
@@ -164,6 +213,13 @@ TimestampTz
 pgn_job_redrive(int64 task_id)
 {
 	return pgn_redrive_step(task_id) ? PGN_AGAIN : GetCurrentTimestamp() + REDRIVE_INTERVAL;
+}
+
+/* A step of a replay task. */
+TimestampTz
+pgn_job_replay(int64 task_id)
+{
+	return pgn_replay_step(task_id) ? PGN_AGAIN : GetCurrentTimestamp() + REDRIVE_INTERVAL;
 }
 
 /* Rotate the log if it is time. */
@@ -234,6 +290,23 @@ pgn_run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
 	return done;
 }
 
+/*
+ * Commit what the last step did, if maintain() may.  The next one sees what is
+ * committed while it runs, whatever the default isolation level is: see
+ * log_rotation.c, and nobody should fail to serialize because of maintenance.
+ */
+static void
+end_step(bool may_commit)
+{
+	if (may_commit)
+	{
+		SPI_commit();
+		XactIsoLevel = XACT_READ_COMMITTED;
+	}
+	else
+		CommandCounterIncrement();
+}
+
 /* All steps of a job for maintain(), which may commit after each. */
 static void
 run_all_steps(PgnJob job, int64 argument, const char *what, bool may_commit)
@@ -244,10 +317,7 @@ run_all_steps(PgnJob job, int64 argument, const char *what, bool may_commit)
 	{
 		if (!pgn_run_job(job, argument, what, &next))
 			next = PGN_IDLE;
-		if (may_commit)
-			SPI_commit();
-		else
-			CommandCounterIncrement();
+		end_step(may_commit);
 	}
 }
 
@@ -256,17 +326,21 @@ Datum
 pgn_maintain(PG_FUNCTION_ARGS)
 {
 	bool		may_commit = fcinfo->context && IsA(fcinfo->context, CallContext) &&
-		!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
-	int			n;
-	int32	   *queues;
+	!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
+	int			n,
+				ntopics;
+	int32	   *queues,
+			   *topics;
 	int64	   *tasks;
 	Snapshot	snapshot;
 
 	pgn_begin_write("pigeon.maintain()");
 	SPI_connect_ext(may_commit ? SPI_OPT_NONATOMIC : 0);
+	end_step(may_commit);
 
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	queues = pgn_queue_ids(snapshot, &n);
+	topics = pgn_topic_ids(snapshot, &ntopics);
 	UnregisterSnapshot(snapshot);
 	for (int i = 0; i < n; i++)
 	{
@@ -276,16 +350,28 @@ pgn_maintain(PG_FUNCTION_ARGS)
 					  psprintf("notification for queue number %d", queues[i]), may_commit);
 	}
 
+	for (int i = 0; i < ntopics; i++)
+		run_all_steps(pgn_job_queue, topics[i],
+					  psprintf("maintenance of topic number %d", topics[i]), may_commit);
+
 	tasks = pgn_redrive_running(&n);
 	for (int i = 0; i < n; i++)
 		run_all_steps(pgn_job_redrive, tasks[i],
 					  psprintf("redrive task " INT64_FORMAT, tasks[i]), may_commit);
 
-	run_all_steps(pgn_job_rotate_log, 0, "rotation of the message log", may_commit);
-	for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
-		run_all_steps(pgn_job_free_segment, segment,
-					  psprintf("freeing of message log segment %d", segment), may_commit);
-	run_all_steps(pgn_job_clean_log, 0, "cleaning of the message log", may_commit);
+	tasks = pgn_replay_running(&n);
+	for (int i = 0; i < n; i++)
+		run_all_steps(pgn_job_replay, tasks[i],
+					  psprintf("replay task " INT64_FORMAT, tasks[i]), may_commit);
+
+	if (may_commit)
+	{
+		run_all_steps(pgn_job_rotate_log, 0, "rotation of the message log", may_commit);
+		for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
+			run_all_steps(pgn_job_free_segment, segment,
+						  psprintf("freeing of message log segment %d", segment), may_commit);
+		run_all_steps(pgn_job_clean_log, 0, "cleaning of the message log", may_commit);
+	}
 
 	SPI_finish();
 	PG_RETURN_VOID();

@@ -3,9 +3,9 @@
  *		A message on its way in: what the sender gave, checked.
  *
  * The rules are those of SQS: a body is not empty and has the characters that
- * XML 1.0 allows; there are at most 10 attributes, with names of 1 to 256 of
- * [A-Za-z0-9_.-]; a message's size is its body plus the name, type and value
- * of each attribute.
+ * XML 1.0 allows; there are at most 10 attributes (more on their way through a
+ * topic), with names of 1 to 256 of [A-Za-z0-9_.-]; a message's size is its
+ * body plus the name, type and value of each attribute.
  *
  * Attributes are plain JSON, so a type is what the value says: a string is
  * String, a number Number, an array of scalars String.Array, and an object
@@ -20,7 +20,6 @@
 
 #include "message.h"
 
-#define MAX_ATTRIBUTES 10
 #define MAX_ATTRIBUTE_NAME 256
 #define MAX_ID 128
 
@@ -255,12 +254,6 @@ pgn_attributes_size(Jsonb *attributes)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("message attributes must be a JSON object"),
 				 errhint("For example: {\"priority\": 1, \"customer\": \"anna\"}.")));
-	if (JB_ROOT_COUNT(attributes) > MAX_ATTRIBUTES)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("message has %d attributes, more than the allowed %d",
-						(int) JB_ROOT_COUNT(attributes), MAX_ATTRIBUTES),
-				 errhint("Put the data into the body.")));
 
 	it = JsonbIteratorInit(&attributes->root);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
@@ -279,6 +272,18 @@ pgn_attributes_size(Jsonb *attributes)
 	return size;
 }
 
+/* Fail if there are more attributes than a message in a queue may have. */
+void
+pgn_check_attribute_count(Jsonb *attributes)
+{
+	if (attributes != NULL && JB_ROOT_COUNT(attributes) > PGN_MAX_ATTRIBUTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("message has %d attributes, more than the allowed %d",
+						(int) JB_ROOT_COUNT(attributes), PGN_MAX_ATTRIBUTES),
+				 errhint("Put the data into the body.")));
+}
+
 /* Fail if a message is larger than its queue or topic takes. */
 void
 pgn_check_size(int64 size, int64 limit, const char *name)
@@ -292,17 +297,23 @@ pgn_check_size(int64 size, int64 limit, const char *name)
 				 errhint("Raise max_message_size, or send a reference to the data.")));
 }
 
+/* Can the text be a message group's or a deduplication id? */
+bool
+pgn_is_id(const char *text, int len)
+{
+	bool		good = len > 0 && len <= MAX_ID;
+
+	for (int i = 0; good && i < len; i++)
+		good = text[i] > ' ' && text[i] <= '~';
+
+	return good;
+}
+
 /* Fail unless the text can be a message group's or a deduplication id. */
 void
 pgn_check_id(const text *id, const char *what)
 {
-	const char *p = VARDATA_ANY(id);
-	int			len = VARSIZE_ANY_EXHDR(id);
-	bool		good = len > 0 && len <= MAX_ID;
-
-	for (int i = 0; good && i < len; i++)
-		good = p[i] > ' ' && p[i] <= '~';
-	if (!good)
+	if (!pgn_is_id(VARDATA_ANY(id), VARSIZE_ANY_EXHDR(id)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid %s", what),

@@ -9,10 +9,13 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
+/* How many attributes a message in a queue may have. */
+#define PGN_MAX_ATTRIBUTES 10
+
 /* One message to be written to the log.  NULL pointers are SQL NULLs. */
 typedef struct Message
 {
-	int64		message_id;		/* given by the log */
+	int64		message_id;		/* given by the log, unless it is there */
 	int64		log_key;		/* given by the log */
 	int16		segment;		/* given by the log */
 	text	   *body;
@@ -22,12 +25,15 @@ typedef struct Message
 	text	   *topic;
 	text	   *subject;
 	int64		replayed_message_id;	/* 0: none */
+	Name		sender;			/* NULL: the current user */
 	int64		size;			/* of body and attributes, as SQS counts it */
 } Message;
 
 extern void pgn_check_body(const text *body);
 extern int64 pgn_attributes_size(Jsonb *attributes);
+extern void pgn_check_attribute_count(Jsonb *attributes);
 extern void pgn_check_size(int64 size, int64 limit, const char *name);
+extern bool pgn_is_id(const char *text, int len);
 extern void pgn_check_id(const text *id, const char *what);
 extern int64 pgn_interval(const Interval *interval, const char *what);
 extern TimestampTz pgn_timestamp_plus(TimestampTz time, int64 microseconds);

@@ -14,11 +14,13 @@
 #include "postmaster/postmaster.h"
 #include "utils/guc.h"
 
+#include "filter_policy.h"
 #include "launcher.h"
 #include "log.h"
 #include "pigeon.h"
 #include "queue.h"
 #include "shared.h"
+#include "topic.h"
 #include "utility.h"
 
 PG_MODULE_MAGIC;
@@ -72,6 +74,7 @@ define_settings(void)
 								"How many queues shared memory has room for; others work, but slower.",
 								NULL, &pgn_max_queues, 1000, 1, 1000000,
 								PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	pgn_filter_init();
 	MarkGUCPrefixReserved("pigeon");
 }
 
@@ -81,6 +84,7 @@ _PG_init(void)
 {
 	define_settings();
 	pgn_queue_init();
+	pgn_topic_init();
 	pgn_log_init();
 	if (process_shared_preload_libraries_in_progress)
 	{

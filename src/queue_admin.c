@@ -1,6 +1,6 @@
 /*
  * queue_admin.c
- *		create_queue, alter_queue, drop_queue, purge_queue and who may do what.
+ *		create_queue, alter_queue, drop_queue and purge_queue.
  *
  * A queue is a row in the registry and a table.  The table is created by and
  * belongs to the caller, and its rights are the queue's rights; the registry
@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
+#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -26,26 +28,28 @@
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
 #include "activity.h"
 #include "admin.h"
 #include "arguments.h"
 #include "compat.h"
+#include "deduplication.h"
 #include "delivery.h"
+#include "fifo.h"
+#include "dropped.h"
 #include "message.h"
 #include "owner.h"
 #include "pigeon.h"
 #include "queue.h"
 #include "registry.h"
+#include "schedule.h"
 #include "table.h"
 
 PG_FUNCTION_INFO_V1(pgn_create_queue);
 PG_FUNCTION_INFO_V1(pgn_alter_queue);
 PG_FUNCTION_INFO_V1(pgn_drop_queue);
 PG_FUNCTION_INFO_V1(pgn_purge_queue);
-PG_FUNCTION_INFO_V1(pgn_grant_access);
-PG_FUNCTION_INFO_V1(pgn_revoke_access);
-PG_FUNCTION_INFO_V1(pgn_forget_dropped_tables);
 
 #define MIN_RETENTION (60 * USECS_PER_SEC)
 #define DEFAULT_MAX_RECEIVE_COUNT 10
@@ -68,6 +72,7 @@ enum
 	ARG_TAGS,
 	ARG_IF_NOT_EXISTS,
 	ARG_REDRIVE_ALLOW_POLICY,
+	ARG_DEDUPLICATION_WINDOW,
 	NARGS
 };
 
@@ -96,7 +101,7 @@ alter_arguments(FunctionCallInfo fcinfo, Given *given)
 		ARG_QUEUE, ARG_VISIBILITY_TIMEOUT, ARG_DELAY, ARG_RETENTION, ARG_WAIT_TIME,
 		ARG_MAX_MESSAGE_SIZE, ARG_DEAD_LETTER_QUEUE, ARG_MAX_RECEIVE_COUNT,
 		ARG_CONTENT_BASED_DEDUPLICATION, ARG_DEDUPLICATION_SCOPE, ARG_NOTIFY, ARG_TAGS,
-		ARG_REDRIVE_ALLOW_POLICY
+		ARG_REDRIVE_ALLOW_POLICY, ARG_DEDUPLICATION_WINDOW
 	};
 
 	for (int i = 0; i < NARGS; i++)
@@ -191,7 +196,11 @@ apply_fifo(const Given *given, QueueAttributes *a)
 			pgn_bad_attribute("deduplication_scope must be \"queue\" or \"message_group\"", NULL);
 		a->deduplicate_by_group = strcmp(scope, "message_group") == 0;
 	}
-	if (!a->fifo && (a->content_based_deduplication || a->deduplicate_by_group))
+	apply_interval(given, ARG_DEDUPLICATION_WINDOW, "deduplication_window", &a->deduplication_window);
+	if (a->deduplication_window == 0)
+		pgn_bad_attribute("deduplication_window must not be zero", NULL);
+	if (!a->fifo && (a->content_based_deduplication || a->deduplicate_by_group ||
+					 GIVEN(given, ARG_DEDUPLICATION_WINDOW)))
 		pgn_bad_attribute("only FIFO queues have deduplication attributes", NULL);
 }
 
@@ -271,12 +280,49 @@ check_dead_letter_queue(const char *name, const QueueAttributes *a)
 				 errhint("Change redrive_allow_policy of the dead-letter queue.")));
 }
 
+/*
+ * Fail if queues of others name this queue, which is to be created, as their
+ * dead-letter queue: its creator would get their messages.
+ */
+static void
+check_sources(const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	MemoryContext caller = CurrentMemoryContext;
+	int32	   *ids;
+	int			n;
+
+	pgn_owner_begin();
+	pgn_owner_execute("SELECT id FROM pigeon.queue WHERE dead_letter_queue = $1", 1, types, values, NULL);
+	n = SPI_processed;
+	ids = MemoryContextAlloc(caller, (n + 1) * sizeof(int32));
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	pgn_owner_end();
+
+	for (int i = 0; i < n; i++)
+	{
+		Queue	   *source = pgn_queue_find_by_id(ids[i]);
+
+		if (source && !pgn_owns_table(source->relid, GetUserId()))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("queue \"%s\" would receive the dead letters of a queue of somebody else", name),
+					 errhint("Choose another name.")));
+	}
+}
+
 /* Write a queue to the registry: a new row, or (if "id" is there) its new attributes. */
 static void
 write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a, const Given *given)
 {
 	Oid			types[] = {INT4OID, TEXTOID, BOOLOID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID,
-	TEXTOID, INT4OID, TEXTARRAYOID, BOOLOID, TEXTOID, BOOLOID, JSONBOID};
+	TEXTOID, INT4OID, TEXTARRAYOID, BOOLOID, TEXTOID, BOOLOID, JSONBOID, INT8OID};
 	Datum		values[] = {
 		Int32GetDatum(id), CStringGetTextDatum(name), BoolGetDatum(a->fifo),
 		Int64GetDatum(a->visibility_timeout), Int64GetDatum(a->delay),
@@ -285,7 +331,7 @@ write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a
 		Int32GetDatum(a->max_receive_count), VALUE(given, ARG_REDRIVE_ALLOW_POLICY),
 		BoolGetDatum(a->content_based_deduplication),
 		CStringGetTextDatum(a->deduplicate_by_group ? "message_group" : "queue"),
-		BoolGetDatum(a->notify), VALUE(given, ARG_TAGS)
+		BoolGetDatum(a->notify), VALUE(given, ARG_TAGS), Int64GetDatum(a->deduplication_window)
 	};
 	char		nulls[lengthof(values) + 1];
 
@@ -302,12 +348,12 @@ write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a
 	pgn_owner_begin();
 	pgn_owner_execute(is_new ?
 					  "INSERT INTO pigeon.queue VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
-					  " coalesce($11, '{*}'), $12, $13, $14, coalesce($15, '{}'))" :
+					  " coalesce($11, '{*}'), $12, $13, $14, coalesce($15, '{}'), $16)" :
 					  "UPDATE pigeon.queue SET name = $2, fifo = $3, visibility_timeout = $4, delay = $5,"
 					  " retention = $6, wait_time = $7, max_message_size = $8, dead_letter_queue = $9,"
 					  " max_receive_count = $10, redrive_allow_policy = coalesce($11, redrive_allow_policy),"
 					  " content_based_deduplication = $12, deduplication_scope = $13, notify = $14,"
-					  " tags = coalesce($15, tags), altered_at = now() WHERE id = $1",
+					  " tags = coalesce($15, tags), deduplication_window = $16, altered_at = now() WHERE id = $1",
 					  lengthof(values), types, values, nulls);
 	pgn_owner_end();
 }
@@ -329,6 +375,7 @@ check_same(const Queue *queue, const Given *given)
 
 #define COMPARE(attribute) if (old.attribute != new.attribute) differs = #attribute
 	COMPARE(notify);
+	COMPARE(deduplication_window);
 	COMPARE(content_based_deduplication);
 	COMPARE(max_receive_count);
 	COMPARE(max_message_size);
@@ -363,6 +410,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	QueueAttributes a = {
 		.visibility_timeout = 30 * USECS_PER_SEC,
 		.retention = 4 * USECS_PER_DAY,
+		.deduplication_window = 5 * USECS_PER_MINUTE,
 		.max_message_size = 1024 * 1024
 	};
 	Given		given;
@@ -373,6 +421,11 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	pgn_begin_write("pigeon.create_queue()");
 	create_arguments(fcinfo, &given);
 	name = name_argument(&given);
+	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to create a queue"),
+				 errhint("Creating queues needs CREATE on schema pigeon.")));
 	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
 
 	existing = pgn_queue_find(name);
@@ -389,35 +442,45 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 
 	if (GIVEN(&given, ARG_FIFO))
 		a.fifo = DatumGetBool(VALUE(&given, ARG_FIFO));
-	if (a.fifo)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("this version of pigeon has no FIFO queues")));
 	apply(&given, name, &a);
-	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to create a queue"),
-				 errhint("Creating queues needs CREATE on schema pigeon.")));
+	check_sources(name);
 	if (a.dead_letter_queue[0] != '\0')
 		check_dead_letter_queue(name, &a);
 
 	id = nextval_internal(pgn_relation("queue_id_seq"), false);
 	SPI_connect();
-	if (SPI_execute(pgn_delivery_table_sql(id), false, 0) < 0)
-		elog(ERROR, "could not create the table of queue \"%s\"", name);
+	if (SPI_execute(pgn_delivery_table_sql(id, a.fifo), false, 0) < 0 ||
+		(a.fifo && (SPI_execute(pgn_schedule_table_sql(id), false, 0) < 0 ||
+					SPI_execute(pgn_deduplication_table_sql(id), false, 0) < 0)))
+		elog(ERROR, "could not create the tables of queue \"%s\"", name);
 	SPI_finish();
 	write_registry(true, id, name, &a, &given);
 	pgn_activity_job(JOB_REGISTRY);
 	PG_RETURN_VOID();
 }
 
+/*
+ * Fail unless the queue is there and the caller owns it.  This comes before
+ * any lock, so that only who may change a queue can make others wait.
+ */
+static void
+check_own_queue(const char *name)
+{
+	Queue	   *queue = pgn_queue_find(name);
+
+	if (queue == NULL)
+		pgn_queue_unknown(name);
+	pgn_queue_check_owner(queue);
+}
+
 /* The queue that the arguments name, locked; the caller must be its owner. */
 static Queue *
 open_own_queue(const char *name, LOCKMODE lockmode)
 {
-	Queue	   *queue = pgn_queue_open(name, 0, lockmode);
+	Queue	   *queue;
 
+	check_own_queue(name);
+	queue = pgn_queue_open(name, 0, lockmode);
 	pgn_queue_check_owner(queue);
 	return queue;
 }
@@ -427,13 +490,16 @@ Datum
 pgn_alter_queue(PG_FUNCTION_ARGS)
 {
 	Given		given;
+	char	   *name;
 	Queue	   *queue;
 	QueueAttributes a;
 
 	pgn_begin_write("pigeon.alter_queue()");
 	alter_arguments(fcinfo, &given);
+	name = name_argument(&given);
+	check_own_queue(name);
 	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
-	queue = open_own_queue(name_argument(&given), AccessShareLock);
+	queue = open_own_queue(name, AccessShareLock);
 	a = queue->attributes;
 	apply(&given, queue->name, &a);
 	if (a.deduplicate_by_group != queue->attributes.deduplicate_by_group)
@@ -441,21 +507,12 @@ pgn_alter_queue(PG_FUNCTION_ARGS)
 	if (GIVEN(&given, ARG_DEAD_LETTER_QUEUE) && a.dead_letter_queue[0] != '\0')
 		check_dead_letter_queue(queue->name, &a);
 	write_registry(false, queue->id, queue->name, &a, &given);
+	if (a.fifo && a.delay != queue->attributes.delay)
+		pgn_fifo_change_delay(queue, a.delay);
 	CacheInvalidateRelcacheByRelid(queue->relid);
 	/* Retention may be shorter now. */
 	pgn_activity_maintain(queue, PG_INT64_MIN);
 	PG_RETURN_VOID();
-}
-
-/* Take queues out of the registry; "ids" is an array of their numbers. */
-static void
-forget_queues(Datum ids)
-{
-	Oid			types[] = {INT4ARRAYOID};
-
-	pgn_owner_begin();
-	pgn_owner_execute("DELETE FROM pigeon.queue WHERE id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_end();
 }
 
 /* drop_queue(queue, if_exists) */
@@ -463,49 +520,26 @@ Datum
 pgn_drop_queue(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool		if_exists = PG_GETARG_BOOL(1);
 	Queue	   *queue;
-	Datum		id;
 
 	pgn_begin_write("pigeon.drop_queue()");
+	if (if_exists && pgn_queue_find(name) == NULL)
+		PG_RETURN_BOOL(false);
+	check_own_queue(name);
 	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
-	if (PG_GETARG_BOOL(1) && pgn_queue_find(name) == NULL)
+	if (if_exists && pgn_queue_find(name) == NULL)
 		PG_RETURN_BOOL(false);
 	queue = open_own_queue(name, AccessExclusiveLock);
-	id = Int32GetDatum(queue->id);
 	SPI_connect();
-	if (SPI_execute(psprintf("DROP TABLE pigeon.q_%d", queue->id), false, 0) < 0)
+	if (SPI_execute(psprintf(queue->attributes.fifo ?
+							 "DROP TABLE pigeon.q_%d, pigeon.g_%d, pigeon.d_%d" : "DROP TABLE pigeon.q_%d",
+							 queue->id, queue->id, queue->id), false, 0) < 0)
 		elog(ERROR, "could not drop the table of queue \"%s\"", name);
 	SPI_finish();
 	/* The event trigger did this, unless somebody disabled it. */
-	forget_queues(PointerGetDatum(construct_array(&id, 1, INT4OID, 4, true, TYPALIGN_INT)));
+	pgn_forget_queue(queue->id);
 	PG_RETURN_BOOL(true);
-}
-
-/* Event trigger on sql_drop: forget the queues whose tables were dropped. */
-Datum
-pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
-{
-	bool		isnull;
-	Datum		ids;
-
-	/* Nothing to do when the extension itself is going. */
-	if (!OidIsValid(get_namespace_oid("pigeon", true)) || !OidIsValid(pgn_relation("queue")))
-		PG_RETURN_NULL();
-
-	SPI_connect();
-	if (SPI_execute("SELECT array_agg(substr(object_name, 3)::integer)"
-					" FROM pg_event_trigger_dropped_objects()"
-					" WHERE object_type = 'table' AND schema_name = 'pigeon'"
-					" AND object_name ~ '^q_[0-9]{1,9}$'", true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not list the dropped tables");
-	ids = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	if (!isnull)
-	{
-		forget_queues(ids);
-		pgn_activity_job(JOB_REGISTRY);
-	}
-	SPI_finish();
-	PG_RETURN_NULL();
 }
 
 /* Delete all deliveries that nobody holds; how many they were. */
@@ -528,29 +562,68 @@ delete_deliveries(Queue *queue)
 	}
 	pgn_scan_end(&scan);
 	pgn_deliveries_close(&deliveries, NoLock);
+	if (queue->attributes.fifo)
+		pgn_deduplication_expire(queue, PG_INT64_MAX);
 	return n;
 }
 
-/* Truncate the deliveries; how many they were.  The table is locked exclusively. */
+/*
+ * Truncate what a FIFO queue has beside its deliveries.  Users have no rights
+ * on that but as its owner, so it is done as the owner of the queue.  SPI is
+ * connected.
+ */
+static void
+truncate_fifo_tables(Queue *queue)
+{
+	Relation	rel = table_open(queue->relid, AccessShareLock);
+	Oid			owner = rel->rd_rel->relowner;
+	Oid			caller;
+	int			context;
+
+	table_close(rel, AccessShareLock);
+	GetUserIdAndSecContext(&caller, &context);
+	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	if (SPI_execute(psprintf("TRUNCATE ONLY pigeon.g_%d, ONLY pigeon.d_%d", queue->id, queue->id), false, 0) < 0)
+		elog(ERROR, "could not truncate the tables of queue \"%s\"", queue->name);
+	SetUserIdAndSecContext(caller, context);
+}
+
+/*
+ * Truncate the deliveries; how many they were.  The table is locked
+ * exclusively.  The right to truncate is the caller's own: the table belongs
+ * to a user, so nothing may be run on it with more rights than the caller has.
+ */
 static int64
 truncate_deliveries(Queue *queue)
 {
-	bool		isnull;
-	int64		n;
+	DeliveryTable deliveries;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan;
+	int64		n = 0;
+
+	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
+	scan = table_beginscan(deliveries.table.rel, snapshot, 0, NULL);
+	while (heap_getnext(scan, ForwardScanDirection) != NULL)
+		n++;
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	pgn_deliveries_close(&deliveries, NoLock);
 
 	SPI_connect();
-	if (SPI_execute(psprintf("SELECT count(*) FROM pigeon.q_%d", queue->id), false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not count the messages of queue \"%s\"", queue->name);
-	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	if (SPI_execute(psprintf("TRUNCATE pigeon.q_%d", queue->id), false, 0) < 0)
+	if (SPI_execute(psprintf("TRUNCATE ONLY pigeon.q_%d", queue->id), false, 0) < 0)
 		elog(ERROR, "could not truncate the table of queue \"%s\"", queue->name);
+	if (queue->attributes.fifo)
+		truncate_fifo_tables(queue);
 	SPI_finish();
+	queue->changed_in = pgn_local_transaction();
 	return n;
 }
 
 /*
  * purge_queue(queue): by truncation if nobody uses the queue right now, row by
- * row otherwise; messages that an open transaction holds then stay.
+ * row otherwise; messages that an open transaction holds then stay.  A FIFO
+ * queue forgets its deduplication keys; its schedule, if it is not truncated,
+ * puts itself right.
  */
 Datum
 pgn_purge_queue(PG_FUNCTION_ARGS)
@@ -562,83 +635,9 @@ pgn_purge_queue(PG_FUNCTION_ARGS)
 	pgn_begin_write("pigeon.purge_queue()");
 	queue = pgn_queue_open(name, ACL_TRUNCATE, RowExclusiveLock);
 	if (pgn_queue_lock_now(queue, AccessExclusiveLock))
-	{
-		pgn_owner_begin();
 		n = truncate_deliveries(queue);
-		pgn_owner_end();
-	}
 	else
 		n = delete_deliveries(queue);
 	pgn_activity_count(queue, COUNT_PURGED, n);
 	PG_RETURN_INT64(n);
-}
-
-/* The SQL privilege of an action on a queue, NULL if there is no such action. */
-static const char *
-privilege_of_action(const char *action)
-{
-	static const char *const actions[][2] = {
-		{"send", "INSERT"}, {"receive", "UPDATE"}, {"delete", "DELETE"},
-		{"peek", "SELECT"}, {"purge", "TRUNCATE"}
-	};
-
-	for (int i = 0; i < lengthof(actions); i++)
-		if (strcmp(action, actions[i][0]) == 0)
-			return actions[i][1];
-	return NULL;
-}
-
-/* Grant or revoke the actions that are the third argument. */
-static void
-change_access(FunctionCallInfo fcinfo, const char *verb, const char *preposition)
-{
-	Queue	   *queue = open_own_queue(text_to_cstring(PG_GETARG_TEXT_PP(0)), AccessShareLock);
-	const char *grantee = NameStr(*PG_GETARG_NAME(1));
-	StringInfoData privileges;
-	Datum	   *actions;
-	bool	   *nulls;
-	int			n;
-
-	initStringInfo(&privileges);
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), TEXTOID, -1, false, TYPALIGN_INT, &actions, &nulls, &n);
-	for (int i = 0; i < n; i++)
-	{
-		const char *action = nulls[i] ? "" : TextDatumGetCString(actions[i]);
-		const char *privilege = privilege_of_action(action);
-
-		if (privilege == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("unknown action \"%s\"", action),
-					 errhint("Actions are send, receive, delete, peek and purge.")));
-		appendStringInfo(&privileges, "%s%s", i > 0 ? ", " : "", privilege);
-	}
-	if (n == 0)
-		pgn_bad_attribute("there must be at least one action", NULL);
-
-	SPI_connect();
-	if (SPI_execute(psprintf("%s %s ON TABLE pigeon.q_%d %s %s", verb, privileges.data, queue->id,
-							 preposition,
-							 strcmp(grantee, "public") == 0 ? "PUBLIC" : quote_identifier(grantee)),
-					false, 0) < 0)
-		elog(ERROR, "could not change the rights on queue \"%s\"", queue->name);
-	SPI_finish();
-}
-
-/* grant_access(queue, grantee, actions) */
-Datum
-pgn_grant_access(PG_FUNCTION_ARGS)
-{
-	pgn_begin_write("pigeon.grant_access()");
-	change_access(fcinfo, "GRANT", "TO");
-	PG_RETURN_VOID();
-}
-
-/* revoke_access(queue, grantee, actions) */
-Datum
-pgn_revoke_access(PG_FUNCTION_ARGS)
-{
-	pgn_begin_write("pigeon.revoke_access()");
-	change_access(fcinfo, "REVOKE", "FROM");
-	PG_RETURN_VOID();
 }

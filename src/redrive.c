@@ -26,6 +26,7 @@
 #include "arguments.h"
 #include "compat.h"
 #include "delivery.h"
+#include "fifo.h"
 #include "owner.h"
 #include "redrive.h"
 
@@ -60,19 +61,15 @@ static int64
 count_due(Queue *queue, TimestampTz now)
 {
 	DeliveryTable deliveries;
+	DeliveryScan scan;
+	DeliveryVersion version;
 	int64		n = 0;
 
 	pgn_deliveries_open(&deliveries, queue, AccessShareLock);
-	for (int16 lane = 0; lane < PGN_LANES; lane++)
-	{
-		DeliveryScan scan;
-		DeliveryVersion version;
-
-		pgn_due_scan_begin(&scan, &deliveries, lane, PG_INT64_MIN, now);
-		while (pgn_scan_next(&scan, &version))
-			n += !version.uncommitted;
-		pgn_scan_end(&scan);
-	}
+	pgn_message_scan_begin(&scan, &deliveries, 0, PG_INT64_MAX, NULL);
+	while (pgn_scan_next(&scan, &version))
+		n += !version.uncommitted && version.row.visible_at <= now;
+	pgn_scan_end(&scan);
 	pgn_deliveries_close(&deliveries, NoLock);
 	return n;
 }
@@ -146,39 +143,42 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 	DeliveryTable deliveries;
 	List	   *targets = NIL;
 	ListCell   *lc;
+	DeliveryScan scan;
+	DeliveryVersion version;
+	GroupSet	changed = {0};
 	int			moved = 0;
 
 	*more = false;
 	pgn_deliveries_open(&deliveries, source, RowExclusiveLock);
-	for (int16 lane = 0; lane < PGN_LANES && !*more && !task->failure; lane++)
+	pgn_message_scan_begin(&scan, &deliveries, 0, PG_INT64_MAX, NULL);
+	while (!task->failure && pgn_scan_next(&scan, &version))
 	{
-		DeliveryScan scan;
-		DeliveryVersion version;
+		DeliveryTable *target;
+		Delivery	row;
 
-		pgn_due_scan_begin(&scan, &deliveries, lane, PG_INT64_MIN, now);
-		while (!task->failure && pgn_scan_next(&scan, &version))
+		CHECK_FOR_INTERRUPTS();
+		if (version.uncommitted || version.held || version.row.visible_at > now ||
+			(task->destination == NULL && version.row.source == 0))
+			continue;
+		if (moved >= budget)
 		{
-			DeliveryTable *target;
-			Delivery	row;
-
-			CHECK_FOR_INTERRUPTS();
-			if (version.uncommitted || version.held ||
-				(task->destination == NULL && version.row.source == 0))
-				continue;
-			if (moved >= budget)
-			{
-				*more = true;
-				break;
-			}
-			target = open_target(task, source, &version.row, &targets);
-			if (target == NULL)
-				break;
-			row = fresh_delivery(&version.row, now);
-			if (pgn_delivery_move(&deliveries, &version, target, &row))
-				moved++;
+			*more = true;
+			break;
 		}
-		pgn_scan_end(&scan);
+		target = open_target(task, source, &version.row, &targets);
+		if (target == NULL)
+			break;
+		row = fresh_delivery(&version.row, now);
+		if (!source->attributes.fifo)
+			moved += pgn_delivery_move(&deliveries, &version, target, &row);
+		else if (pgn_fifo_move(&deliveries, &version, target, &row, now))
+		{
+			pgn_group_set_add(&changed, &version.row);
+			moved++;
+		}
 	}
+	pgn_scan_end(&scan);
+	pgn_fifo_reschedule_groups(&deliveries, &changed, now);
 	foreach(lc, targets)
 		pgn_deliveries_close(&((Target *) lfirst(lc))->deliveries, NoLock);
 	pgn_deliveries_close(&deliveries, NoLock);
@@ -356,12 +356,13 @@ pgn_redrive(PG_FUNCTION_ARGS)
 	pgn_queue_check_owner(queue);
 	if (!PG_ARGISNULL(1))
 		check_destination(queue, text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	if (!exists("SELECT FROM pigeon.queue WHERE dead_letter_queue = $1",
+	if (!exists("SELECT FROM pigeon.queue WHERE dead_letter_queue = $1"
+				" UNION ALL SELECT FROM pigeon.subscription WHERE dead_letter_queue = $1",
 				PG_GETARG_DATUM(0), TEXTOID))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue \"%s\" is not a dead-letter queue", queue->name),
-				 errhint("Name it as dead_letter_queue of another queue first.")));
+				 errhint("Name it as dead_letter_queue of another queue or a subscription first.")));
 	if (exists("SELECT FROM pigeon.redrive_task WHERE queue_id = $1 AND status = 'RUNNING'",
 			   Int32GetDatum(queue->id), INT4OID))
 		ereport(ERROR,
@@ -408,7 +409,8 @@ pgn_cancel_redrive(PG_FUNCTION_ARGS)
 	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
 	pgn_owner_begin();
 	pgn_owner_execute("SELECT t.moved, t.status = 'RUNNING',"
-					  " pg_has_role($2, t.started_by, 'USAGE') OR coalesce(pg_has_role($2, c.relowner, 'USAGE'), false)"
+					  " EXISTS (SELECT FROM pg_roles r WHERE r.rolname = t.started_by AND pg_has_role($2, r.oid, 'USAGE'))"
+					  " OR coalesce(pg_has_role($2, c.relowner, 'USAGE'), false)"
 					  " FROM pigeon.redrive_task t"
 					  " LEFT JOIN pg_class c ON c.oid = pigeon.queue_table(t.queue_id)"
 					  " WHERE t.id = $1 FOR UPDATE OF t",

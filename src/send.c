@@ -16,6 +16,7 @@
 #include "activity.h"
 #include "arguments.h"
 #include "delivery.h"
+#include "fifo_send.h"
 #include "log.h"
 #include "send.h"
 
@@ -32,10 +33,13 @@ static void
 check_message(const Queue *queue, Message *message)
 {
 	pgn_check_body(message->body);
+	pgn_check_attribute_count(message->attributes);
 	message->size = VARSIZE_ANY_EXHDR(message->body) + pgn_attributes_size(message->attributes);
 	pgn_check_size(message->size, queue->attributes.max_message_size, queue->name);
 	if (message->group_id)
 		pgn_check_id(message->group_id, "group_id");
+	if (queue->attributes.fifo)
+		pgn_fifo_check_message(queue, message);
 	if (message->deduplication_id)
 	{
 		pgn_check_id(message->deduplication_id, "deduplication_id");
@@ -55,8 +59,14 @@ pgn_send_messages(Queue *queue, Message *messages, int n, int64 delay)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	DeliveryTable deliveries;
-	Delivery   *rows = palloc(n * sizeof(Delivery));
+	Delivery   *rows;
 
+	if (queue->attributes.fifo)
+	{
+		pgn_fifo_send(queue, messages, n, delay > 0);
+		return;
+	}
+	rows = palloc(n * sizeof(Delivery));
 	if (delay == QUEUE_DELAY)
 		delay = queue->attributes.delay;
 	(void) pgn_timestamp_plus(now, delay);

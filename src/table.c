@@ -49,9 +49,9 @@ pgn_begin_write(const char *function)
 	CommandCounterIncrement();
 }
 
-/* Refuse what the direct path would silently ignore. */
-static void
-check_table(Relation rel)
+/* False, or an error of this level, if the direct path would silently ignore something. */
+static bool
+check_table(Relation rel, int elevel)
 {
 	const char *what = NULL;
 
@@ -61,20 +61,25 @@ check_table(Relation rel)
 		what = "it has triggers";
 	else if (rel->rd_rel->relrowsecurity)
 		what = "it has row-level security";
-	else if (rel->rd_rel->relhasrules)
+	else if (rel->rd_rules != NULL)
 		what = "it has rules";
 
-	if (what != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" cannot be used as a queue's table: %s",
-						RelationGetRelationName(rel), what),
-				 errhint("Undo the change that was made to the table.")));
+	if (what == NULL)
+		return true;
+	ereport(elevel,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" cannot be used as a queue's table: %s",
+					RelationGetRelationName(rel), what),
+			 errhint("Undo the change that was made to the table.")));
+	return false;
 }
 
-/* Refuse an index whose entries could not be formed from plain columns. */
-static void
-check_index(Relation rel, Relation index)
+/*
+ * False, or an error of this level, if entries of the index could not be
+ * formed from plain columns.
+ */
+static bool
+check_index(Relation rel, Relation index, int elevel)
 {
 	bool		plain = index->rd_rel->relam == BTREE_AM_OID &&
 	heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
@@ -82,29 +87,22 @@ check_index(Relation rel, Relation index)
 	for (int i = 0; plain && i < index->rd_index->indnatts; i++)
 		plain = index->rd_index->indkey.values[i] > 0;
 	if (!plain)
-		ereport(ERROR,
+		ereport(elevel,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("index \"%s\" on table \"%s\" is of a kind that is not supported here",
 						RelationGetRelationName(index), RelationGetRelationName(rel)),
 				 errdetail("Only B-tree indexes on plain columns are maintained."),
 				 errhint("Drop the index.")));
+	return plain;
 }
 
-/*
- * Open a table and its indexes with the same lock.  Fails if the table was
- * dropped or is not one that the direct path can serve.
- */
-void
-pgn_table_open(PgnTable *table, Oid relid, LOCKMODE lockmode)
+/* Open the indexes of a table; false, or an error of this level, if one cannot be served. */
+static bool
+open_indexes(PgnTable *table, LOCKMODE lockmode, int elevel)
 {
-	List	   *indexes;
+	List	   *indexes = RelationGetIndexList(table->rel);
 	ListCell   *lc;
 
-	table->rel = table_open(relid, lockmode);
-	check_table(table->rel);
-
-	table->nindexes = 0;
-	indexes = RelationGetIndexList(table->rel);
 	foreach(lc, indexes)
 	{
 		Relation	index = index_open(lfirst_oid(lc), lockmode);
@@ -114,15 +112,54 @@ pgn_table_open(PgnTable *table, Oid relid, LOCKMODE lockmode)
 			index_close(index, lockmode);
 			continue;
 		}
-		check_index(table->rel, index);
 		if (table->nindexes == PGN_MAX_INDEXES)
-			ereport(ERROR,
+		{
+			index_close(index, lockmode);
+			ereport(elevel,
 					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 					 errmsg("table \"%s\" has more than %d indexes",
 							RelationGetRelationName(table->rel), PGN_MAX_INDEXES)));
+			return false;
+		}
 		table->indexes[table->nindexes++] = index;
+		if (!check_index(table->rel, index, elevel))
+			return false;
 	}
 	list_free(indexes);
+	return true;
+}
+
+/*
+ * Open a table and its indexes with the same lock.  False, or an error of
+ * this level, if the table is not one that the direct path can serve; an
+ * error in any case if it was dropped.
+ */
+static bool
+open_table(PgnTable *table, Oid relid, LOCKMODE lockmode, int elevel)
+{
+	table->rel = table_open(relid, lockmode);
+	table->nindexes = 0;
+	if (check_table(table->rel, elevel) && open_indexes(table, lockmode, elevel))
+		return true;
+	pgn_table_close(table, lockmode);
+	return false;
+}
+
+/*
+ * Open a table and its indexes with the same lock.  Fails if the table was
+ * dropped or is not one that the direct path can serve.
+ */
+void
+pgn_table_open(PgnTable *table, Oid relid, LOCKMODE lockmode)
+{
+	(void) open_table(table, relid, lockmode, ERROR);
+}
+
+/* Like pgn_table_open, but false, and nothing open, if the direct path cannot serve the table. */
+bool
+pgn_table_try_open(PgnTable *table, Oid relid, LOCKMODE lockmode)
+{
+	return open_table(table, relid, lockmode, DEBUG1);
 }
 
 /* Close a table and its indexes; NoLock keeps the locks to the end of the transaction. */
@@ -134,9 +171,9 @@ pgn_table_close(PgnTable *table, LOCKMODE lockmode)
 	table_close(table->rel, lockmode);
 }
 
-/* Fail unless the table has exactly these columns. */
-void
-pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns)
+/* Does the table have exactly these columns? */
+bool
+pgn_table_has_columns(Relation rel, const PgnColumn *columns, int ncolumns)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	bool		same = desc->natts == ncolumns;
@@ -148,7 +185,14 @@ pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns)
 		same = attr->atttypid == columns[i].type && !attr->attisdropped &&
 			(attr->attnotnull || !columns[i].not_null);
 	}
-	if (!same)
+	return same;
+}
+
+/* Fail unless the table has exactly these columns. */
+void
+pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns)
+{
+	if (!pgn_table_has_columns(rel, columns, ncolumns))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("columns of table \"%s\" are not those of this version of pigeon",

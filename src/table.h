@@ -30,7 +30,9 @@ typedef struct PgnColumn
 
 extern void pgn_begin_write(const char *function);
 extern void pgn_table_open(PgnTable *table, Oid relid, LOCKMODE lockmode);
+extern bool pgn_table_try_open(PgnTable *table, Oid relid, LOCKMODE lockmode);
 extern void pgn_table_close(PgnTable *table, LOCKMODE lockmode);
+extern bool pgn_table_has_columns(Relation rel, const PgnColumn *columns, int ncolumns);
 extern void pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns);
 extern Relation pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
 

@@ -1,7 +1,7 @@
 # Eight clients send, receive and delete until a backend, or the whole server,
-# is killed with SIGKILL.  Every acknowledged send must then be in the queue or
-# have been deleted, and nothing may be delivered twice within its durable lease, while the message log rotates
-# several times a second.
+# is killed with SIGKILL, while the message log rotates.  Every acknowledged
+# send must then be in the queue or have been deleted, and nothing may be
+# delivered twice within its durable lease.
 #
 # A client is a psql that writes down what it is about to do and what was
 # acknowledged; the sums are done over these notes, not over the database.

@@ -1,0 +1,119 @@
+"""The ratios that must hold, and what was measured of them.
+
+A ratio is formed within each round, where its parts were measured seconds apart, and the median of the rounds counts:
+the machine may be faster in one round than in the next.
+"""
+
+import statistics
+from dataclasses import dataclass
+
+from .results import Cell, Results
+
+
+@dataclass(frozen=True)
+class Check:
+    """`above` divided by `below` against a limit.
+
+    Where several cells stand above, the worst counts; where several stand below, the highest (a peak).
+    """
+
+    what: str
+    above: tuple[Cell, ...]
+    below: tuple[Cell, ...] = ()
+    at_least: float | None = None
+    at_most: float | None = None
+    quick: bool = True
+
+    def measured(self, results: Results) -> float | None:
+        """The ratio, or None if a part of it was not measured."""
+        above = [results.values(cell) for cell in self.above]
+        below = [results.values(cell) for cell in self.below] or [[1.0] * len(above[0])]
+        if [] in above + below:
+            return None
+        worst = min if self.at_most is None else max
+        return statistics.median(worst(tops) / max(bottoms) for tops, bottoms in zip(zip(*above), zip(*below)))
+
+    @property
+    def required(self) -> str:
+        return f">= {self.at_least:g}" if self.at_most is None else f"<= {self.at_most:g}"
+
+    def holds(self, measured: float) -> bool:
+        return measured >= self.at_least if self.at_most is None else measured <= self.at_most
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return self.above + self.below
+
+
+def _versus(workload: str, point: str, peer: str) -> dict[str, tuple[Cell, ...]]:
+    return {"above": (Cell(workload, point, "pigeon"),), "below": (Cell(workload, point, peer),)}
+
+
+def _own(workload: str, above: str, below: str, metric: str) -> dict[str, tuple[Cell, ...]]:
+    return {"above": (Cell(workload, above, "pigeon", metric),), "below": (Cell(workload, below, "pigeon", metric),)}
+
+
+PEAK = tuple(Cell("receive-delete", clients, "pigeon") for clients in ("8", "32", "64", "128"))
+
+ALL = (
+    Check("single send, 8 clients / plain INSERT", **_versus("send", "8", "plain"), at_least=1.0),
+    Check("single send, 8 clients / PGMQ", **_versus("send", "8", "pgmq"), at_least=1.5),
+    Check("receive + delete of one, 8 clients / PGMQ", **_versus("receive-delete", "8", "pgmq"), at_least=3.5),
+    Check("receive + delete of one, 64 clients / own peak", (Cell("receive-delete", "64", "pigeon"),), PEAK, 0.8),
+    Check("receive + delete of one, 128 clients / own peak", (Cell("receive-delete", "128", "pigeon"),), PEAK, 0.8),
+    Check("receive + delete in batches of 100, 1 kB / PGMQ", **_versus("receive-delete-batch", "100", "pgmq"),
+          at_least=5),
+    Check("send in batches of 100, 1 kB / PGMQ", **_versus("send-batch", "100", "pgmq"), at_least=2),
+    Check("WAL bytes of receive + delete, any body up to 10 kB",
+          tuple(Cell("receive-delete-body", body, "pigeon", "wal_bytes") for body in ("100 B", "10 kB")), at_most=400),
+    Check("WAL bytes of receive + delete, 1 MB bodies", (Cell("receive-delete-body", "1 MB", "pigeon", "wal_bytes"),),
+          at_most=400, quick=False),
+    Check("receive after 200,000 deletes under a held horizon / on a fresh queue, p99",
+          **_own("held", "200,000", "0", "p99_us"), at_most=1.5),
+    Check("receive after 1,000,000 deletes under a held horizon / on a fresh queue, p99",
+          **_own("held", "1,000,000", "0", "p99_us"), at_most=1.5, quick=False),
+    Check("receive with 500,000 in flight and 500,000 delayed / with none, median",
+          **_own("occupied", "both", "nothing", "p50_us"), at_most=1.5),
+    Check("receive with a backlog of 1,000,000 / of 1,000, median",
+          **_own("backlog", "1,000,000", "1,000", "p50_us"), at_most=1.5),
+    Check("receive with a backlog of 10,000,000 / of 1,000, median",
+          **_own("backlog", "10,000,000", "1,000", "p50_us"), at_most=1.5, quick=False),
+    Check("private memory of a backend after all calls / after a quarter", **_own("memory", "4/4", "1/4", "memory_bytes"),
+          at_most=1.02),
+    Check("throughput at minute 10 of a held horizon / minute 1", **_own("horizon-snapshot", "600", "60", "rate"),
+          at_least=0.95, quick=False),
+    Check("bytes on disk at minute 10 of a held horizon / PGMQ",
+          (Cell("horizon-snapshot", "600", "pigeon", "disk_bytes"),),
+          (Cell("horizon-snapshot", "600", "pgmq", "disk_bytes"),), at_most=1 / 3, quick=False),
+    Check("single send / publish to 10 subscribers, rates", **_own("fan-out", "single send", "10", "rate"), at_most=4,
+          quick=False),
+    Check("single send / publish to 100 subscribers, rates", **_own("fan-out", "single send", "100", "rate"), at_most=25,
+          quick=False),
+    *(Check(f"FIFO receive, groups: {circumstances} / 1,000, median", **_own("fifo-groups", circumstances, "1,000", "p50_us"),
+            at_most=1.5, quick=False)
+      for circumstances in ("100,000", "100,000 messages behind one", "100,000 blocked")),
+    Check("FIFO messages/s, 16 senders and receivers, batches of 10", (Cell("fifo-throughput", "30", "pigeon"),),
+          at_least=30_000, quick=False),
+    Check("wake-up after commit, median, microseconds", (Cell("wakeup", "one", "pigeon", "p50_us"),), at_most=1000,
+          quick=False),
+    Check("wake-up after commit, p99, microseconds", (Cell("wakeup", "one", "pigeon", "p99_us"),), at_most=5000,
+          quick=False),
+    Check("disk size after 30 minutes in peace / after 5", **_own("soak", "1800", "300", "disk_bytes"), at_most=1.2,
+          quick=False),
+)
+
+
+def quick_cells() -> frozenset[Cell]:
+    """What a quick run must measure."""
+    return frozenset(cell for check in ALL if check.quick for cell in check.cells)
+
+
+def table(results: Results) -> list[tuple[str, str, str, str]]:
+    """Rows of (ratio, required, measured, verdict) for every check of which anything was measured."""
+    rows = []
+    for check in ALL:
+        measured = check.measured(results)
+        if measured is not None:
+            rows.append((check.what, check.required, f"{measured:.2f}" if measured < 100 else f"{measured:.0f}",
+                         "ok" if check.holds(measured) else "MISSED"))
+    return rows

@@ -1,0 +1,96 @@
+"""What a peer is: a queue system that tells the harness its SQL."""
+
+from ..bodies import Body
+from ..cluster import Cluster
+
+CHUNK = 1000
+
+# A receive of many: the bodies, and at last what delete needs of all of them, in the variable "receipts".
+MANY = """WITH got AS MATERIALIZED ({receive})
+ SELECT body, NULL::text AS receipts FROM got UNION ALL SELECT NULL, coalesce(array_agg(receipt), '{{}}')::text FROM got \\aset
+"""
+
+
+class Peer:
+    """A queue system inside PostgreSQL, with one queue called `bench` in a database of its own.
+
+    send, send_batch, receive and receive_delete return pgbench scripts; a script ends each statement in its own
+    transaction, as a worker's connection does.  Statements return to the client what a worker needs: ids from a send,
+    receipt and body from a receive.  pgbench keeps nothing but the last row of a result; so a receive of many returns
+    the bodies row by row, and in one more row the array of receipts that delete is to be called with.
+    """
+
+    name: str
+    title: str
+
+    @property
+    def database(self) -> str:
+        return f"bench_{self.name}"
+
+    def missing(self, cluster: Cluster) -> str | None:
+        """Why this peer cannot run here, or None."""
+        return None
+
+    def install(self, cluster: Cluster) -> None:
+        """Make the peer usable in its database, which exists and is empty."""
+
+    def create(self) -> str:
+        """SQL that makes the queue."""
+        raise NotImplementedError
+
+    def drop(self) -> str:
+        """SQL that removes the queue and all it holds."""
+        raise NotImplementedError
+
+    def maintain(self) -> str:
+        """SQL that does what the peer's own maintenance would do in time."""
+        return ""
+
+    def send(self, body: str) -> str:
+        raise NotImplementedError
+
+    def send_batch(self, bodies: str, delay: int = 0) -> str:
+        raise NotImplementedError
+
+    def receive(self, count: int, timeout: int) -> str:
+        raise NotImplementedError
+
+    def receive_delete(self, count: int) -> str:
+        raise NotImplementedError
+
+    def grouped(self, groups: int, prefix: str = "group") -> "Peer":
+        """The same peer with a FIFO queue, its messages spread evenly over so many groups."""
+        raise NotImplementedError
+
+    def fanned_out(self, subscribers: int) -> "Peer":
+        """The same peer where every message sent reaches so many queues."""
+        raise NotImplementedError
+
+    def wake_send(self) -> str:
+        """A script that sends the present time, with a commit that does not wait for the disk."""
+        raise NotImplementedError
+
+    def wake_receive(self) -> str:
+        """A query that waits for a message, up to a second, and returns its body as text in the column `sent`."""
+        raise NotImplementedError
+
+    def table(self, cluster: Cluster) -> str:
+        """The table that has one row for every message in the queue, and loses it when the message is deleted."""
+        raise NotImplementedError
+
+    # What follows is the same for every peer.
+
+    def fill(self, cluster: Cluster, count: int, body: Body, delay: int = 0) -> None:
+        """Send at least `count` messages, in batches, quickly."""
+        statement = self.send_batch(body.stored(CHUNK), delay)
+        for start in range(0, count, 100 * CHUNK):
+            batches = -(-min(count - start, 100 * CHUNK) // CHUNK)
+            cluster.sql(self.database, "BEGIN;\n\\o /dev/null\n" + statement * batches + "COMMIT;\n")
+
+    def depth(self, cluster: Cluster) -> int:
+        """How many messages the queue holds, in whatever state."""
+        return int(cluster.sql(self.database, f"SELECT count(*) FROM {self.table(cluster)}"))
+
+    def deleted(self, cluster: Cluster) -> int:
+        """How many messages were deleted since the queue was made, as the statistics system has heard so far."""
+        return int(cluster.sql(self.database, f"SELECT pg_stat_get_tuples_deleted('{self.table(cluster)}'::regclass)"))

@@ -1,0 +1,53 @@
+"""PGMQ, from its own SQL file: PGMQ_SQL=/path/to/pgmq.sql.  Nothing of it is in this repository."""
+
+import os
+from pathlib import Path
+
+from ..cluster import Cluster
+from .peer import MANY, Peer
+
+
+class Pgmq(Peer):
+    name = "pgmq"
+    title = "PGMQ"
+
+    def missing(self, cluster: Cluster) -> str | None:
+        path = os.environ.get("PGMQ_SQL")
+        if not path:
+            return "PGMQ_SQL does not name PGMQ's SQL file"
+        return None if Path(path).is_file() else f"PGMQ_SQL: no such file: {path}"
+
+    def install(self, cluster: Cluster) -> None:
+        cluster.sql(self.database, Path(os.environ["PGMQ_SQL"]).read_text(encoding="utf-8"))
+
+    def create(self) -> str:
+        return "SELECT pgmq.create('bench')"
+
+    def drop(self) -> str:
+        return "SELECT pgmq.drop_queue(queue_name) FROM pgmq.list_queues() WHERE queue_name = 'bench'"
+
+    def send(self, body: str) -> str:
+        return f"SELECT pgmq.send('bench', ({body})::jsonb);\n"
+
+    def send_batch(self, bodies: str, delay: int = 0) -> str:
+        return f"SELECT pgmq.send_batch('bench', ({bodies})::jsonb[], {delay});\n"
+
+    def receive(self, count: int, timeout: int) -> str:
+        return f"SELECT msg_id, message FROM pgmq.read('bench', {timeout}, {count});\n"
+
+    def receive_delete(self, count: int) -> str:
+        if count == 1:
+            return ("\\set msg_id 0\nSELECT msg_id, message FROM pgmq.read('bench', 30, 1) \\aset\n"
+                    "\\if :msg_id\nSELECT pgmq.delete('bench', :msg_id::bigint);\n\\endif\n")
+        return (MANY.format(receive=f"SELECT msg_id AS receipt, message::text AS body FROM pgmq.read('bench', 30, {count})")
+                + "SELECT pgmq.delete('bench', :receipts::bigint[]);\n")
+
+    def table(self, cluster: Cluster) -> str:
+        return "pgmq.q_bench"
+
+    def wake_send(self) -> str:
+        return ("SELECT set_config('synchronous_commit', 'off', true),"
+                " pgmq.send('bench', to_jsonb(clock_timestamp()::text));\n")
+
+    def wake_receive(self) -> str:
+        return "SELECT message #>> '{}' AS sent FROM pgmq.read_with_poll('bench', 3600, 1, 1)"

@@ -1,0 +1,102 @@
+"""The second kind of workload: a fixed rate for minutes, with something in the way, watched over time."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from .cluster import Cluster
+from .context import Context
+from .load import Load, Pgbench, percentile
+from .peers.peer import CHUNK, Peer
+
+ABANDONED_TIMEOUT = 2           # seconds
+
+
+@dataclass(frozen=True)
+class Steady:
+    """A workload at `rate` messages a second (None: as fast as it goes) for `seconds`, reported every `interval` seconds.
+
+    Receivers may be a tenth faster than senders.  `abandoned` receives in a hundred are never answered and come back
+    after two seconds; these are also the receives whose time is reported, since nothing else is in their transaction.
+    """
+
+    name: str
+    title: str
+    hold: Callable[[Cluster, str], AbstractContextManager]
+    seconds: int = 600
+    interval: int = 60
+    rate: int | None = 2000
+    senders: int = 4
+    receivers: int = 8
+    abandoned: int = 2
+    batch: int = 1
+    groups: int = 0
+    body: str = "1 kB"
+    peers: tuple[str, ...] = ("pigeon", "plain", "pgmq")
+    axis: str = "seconds"
+    metric: str = "p99_us"
+    notes: str = ""
+
+    def run(self, context: Context) -> None:
+        """Every peer in turn, for the whole time."""
+        for peer in context.participants(self.name, None, self.peers):
+            self._run_peer(context, peer)
+
+    def _run_peer(self, context: Context, peer: Peer) -> None:
+        cluster, body = context.cluster, context.bodies[self.body]
+        seconds = context.seconds or self.seconds
+        interval = max(1, seconds // 10) if context.seconds else self.interval
+        if self.groups:
+            peer = peer.grouped(self.groups)
+        for statement in (peer.drop(), peer.create()):
+            cluster.sql(peer.database, statement)
+        peer.fill(cluster, CHUNK, body)         # so that the planner's statistics are not those of an empty table
+        cluster.vacuum(peer.database)
+        cluster.checkpoint()
+        if self.batch == 1:
+            send = body.preamble() + peer.send(body.one())
+        else:
+            send = body.preamble(self.batch) + peer.send_batch(body.many(self.batch))
+        common = {"variables": body.variables(), "seconds": seconds}
+        with self.hold(cluster, peer.database):
+            start = time.time()
+            cpu = cluster.read().cpu_seconds
+            senders = Pgbench(cluster, peer.database, [send], clients=self.senders,
+                              rate=self.rate and self.rate / self.batch, **common)
+            receivers = Pgbench(cluster, peer.database,
+                                [peer.receive_delete(self.batch), peer.receive(1, ABANDONED_TIMEOUT)],
+                                clients=self.receivers, rate=self.rate and 1.1 * self.rate / self.batch,
+                                weights=[100 - self.abandoned, self.abandoned], **common)
+            states = list(self._watch(cluster, peer, start, seconds, interval))
+            senders.finish()
+            times = _receive_times(receivers.finish(), start, interval)
+            cpu = cluster.read().cpu_seconds - cpu
+        deleted = [state["deleted"] for state in states]
+        for number, state in enumerate(states[1:], 1):
+            elapsed = number * interval
+            context.results.add(
+                self.name, str(elapsed), peer.name, 1,
+                rate=(deleted[number] - deleted[number - 1]) / (state["time"] - states[number - 1]["time"]),
+                p50_us=percentile(times[number - 1], 0.5),
+                p99_us=percentile(times[number - 1], 0.99),
+                disk_bytes=state["disk"], wal_directory_bytes=state["wal"], cpu_us=cpu * 1e6 / max(1, deleted[-1]))
+        cluster.sql(peer.database, peer.drop())
+
+    @staticmethod
+    def _watch(cluster: Cluster, peer: Peer, start: float, seconds: int, interval: int):
+        """The state at the start and after every interval."""
+        for elapsed in range(0, seconds + 1, interval):
+            time.sleep(max(0.0, start + elapsed - time.time()))
+            yield {"time": time.time(), "deleted": peer.deleted(cluster), "disk": cluster.disk_bytes(peer.database),
+                   "wal": cluster.wal_directory_bytes()}
+
+
+def _receive_times(load: Load, start: float, interval: int) -> dict[int, list[int]]:
+    """The durations of the transactions that only received, by interval."""
+    times = defaultdict(list)
+    for transaction in load.log:
+        if transaction.script == 1:
+            times[int((transaction.ended - start) // interval)].append(transaction.microseconds)
+    return times

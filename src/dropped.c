@@ -1,0 +1,134 @@
+/*
+ * dropped.c
+ *		Taking what was dropped out of the registry.
+ *
+ * drop_queue and drop_topic do it themselves; for who drops a queue's table or
+ * a topic's view by hand, an event trigger does.  A topic takes its
+ * subscriptions along; a queue does not, so that it can be dropped and created
+ * anew while its subscriptions wait for it; but a FIFO queue takes along its
+ * tables of groups and deduplication keys.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/array.h"
+
+#include "activity.h"
+#include "dropped.h"
+#include "owner.h"
+#include "queue.h"
+
+PG_FUNCTION_INFO_V1(pgn_forget_dropped_tables);
+
+/* Forget queues; "ids" is an array of their numbers. */
+static void
+forget_queues(Datum ids)
+{
+	Oid			types[] = {INT4ARRAYOID};
+
+	pgn_owner_begin();
+	pgn_owner_execute("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1))"
+					  " DELETE FROM pigeon.queue WHERE id = ANY ($1)", 1, types, &ids, NULL);
+	pgn_owner_end();
+}
+
+/* Forget topics and their subscriptions; "ids" is an array of the topics' numbers. */
+static void
+forget_topics(Datum ids)
+{
+	Oid			types[] = {INT4ARRAYOID};
+
+	pgn_owner_begin();
+	pgn_owner_execute("DELETE FROM pigeon.subscription WHERE topic_id = ANY ($1)", 1, types, &ids, NULL);
+	pgn_owner_execute("DELETE FROM pigeon.topic WHERE id = ANY ($1)", 1, types, &ids, NULL);
+	pgn_owner_end();
+}
+
+/* An array of one number. */
+static Datum
+array_of_one(int32 id)
+{
+	Datum		element = Int32GetDatum(id);
+
+	return PointerGetDatum(construct_array(&element, 1, INT4OID, 4, true, TYPALIGN_INT));
+}
+
+/* Forget one queue. */
+void
+pgn_forget_queue(int32 id)
+{
+	forget_queues(array_of_one(id));
+}
+
+/* Forget one topic. */
+void
+pgn_forget_topic(int32 id)
+{
+	forget_topics(array_of_one(id));
+}
+
+/*
+ * Drop what is left of FIFO queues and topics whose tables of deliveries and
+ * views were dropped; SPI is connected.
+ */
+static void
+drop_side_tables(Datum ids)
+{
+	static const char *const prefixes[] = {"g", "d"};
+	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
+	Datum		id;
+	bool		isnull;
+
+	while (array_iterate(iterator, &id, &isnull))
+	{
+		for (int i = 0; i < lengthof(prefixes); i++)
+		{
+			char	   *name = psprintf("%s_%d", prefixes[i], DatumGetInt32(id));
+
+			if (OidIsValid(pgn_relation(name)) &&
+				SPI_execute(psprintf("DROP TABLE IF EXISTS pigeon.%s", name), false, 0) < 0)
+				elog(ERROR, "could not drop table \"%s\"", name);
+		}
+	}
+}
+
+/* Event trigger on sql_drop. */
+Datum
+pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
+{
+	Datum		queues,
+				topics;
+	bool		no_queues,
+				no_topics;
+
+	/* Nothing to do when the extension itself is going. */
+	if (!OidIsValid(get_namespace_oid("pigeon", true)) || !OidIsValid(pgn_relation("queue")))
+		PG_RETURN_NULL();
+
+	SPI_connect();
+	if (SPI_execute("SELECT array_agg(substr(object_name, 3)::integer) FILTER (WHERE object_type = 'table'),"
+					" array_agg(substr(object_name, 3)::integer) FILTER (WHERE object_type = 'view')"
+					" FROM pg_event_trigger_dropped_objects()"
+					" WHERE schema_name = 'pigeon' AND object_name ~"
+					" CASE object_type WHEN 'table' THEN '^q_[0-9]{1,9}$' WHEN 'view' THEN '^t_[0-9]{1,9}$' END",
+					true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not list the dropped tables");
+	queues = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &no_queues);
+	topics = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &no_topics);
+	if (!no_queues)
+	{
+		forget_queues(queues);
+		drop_side_tables(queues);
+		pgn_activity_job(JOB_REGISTRY);
+	}
+	if (!no_topics)
+	{
+		forget_topics(topics);
+		drop_side_tables(topics);
+		pgn_activity_job(JOB_REGISTRY);
+	}
+	SPI_finish();
+	PG_RETURN_NULL();
+}

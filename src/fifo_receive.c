@@ -1,0 +1,334 @@
+/*
+ * fifo_receive.c
+ *		Receiving from FIFO queues.
+ *
+ * A receive walks the entries of the schedule that are due and takes what each
+ * group has to deliver, one group after the other; fifo.c says why the order
+ * holds.  It never waits: an entry or a group that somebody is busy with is
+ * passed over.
+ *
+ * After a look at a group its entry is moved to when the group will have
+ * something to deliver again, or removed if nothing is left.  Where an open
+ * transaction is in the way the entry stays as it is: early enough for
+ * whatever that transaction comes to.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "dead_letter.h"
+#include "fifo.h"
+#include "fifo_receive.h"
+#include "frontier.h"
+#include "message_group.h"
+
+/* What ended the walk over a group. */
+typedef enum WalkEnd
+{
+	WALK_EMPTY,					/* there is nothing more */
+	WALK_NEXT,					/* a message that is not taken now */
+	WALK_HELD					/* one that an open transaction is busy with */
+} WalkEnd;
+
+/* One look at a group. */
+typedef struct Walk
+{
+	FifoReceive *receive;
+	DeadLetters *letters;
+	int			first;			/* of receive->rows that this walk took */
+	int			cleared_before;
+	Delivery	next;			/* the message that ended it, if WALK_NEXT */
+} Walk;
+
+/* Take a delivery.  False if somebody else was faster. */
+static bool
+claim(FifoReceive *receive, DeliveryVersion *version)
+{
+	Delivery   *row = &version->row;
+
+	pgn_delivery_lease(row, receive->now, receive->visibility_timeout);
+	row->lane = pgn_received_too_often(receive->deliveries->queue, row) ? PGN_LANE_FINAL : PGN_LANE_NORMAL;
+	if (receive->pop ?
+		pgn_delivery_delete(receive->deliveries, &version->tid, false) != TM_Ok :
+		pgn_delivery_update(receive->deliveries, &version->tid, row, false) != TM_Ok)
+		return false;
+	receive->rows[receive->found++] = *row;
+	return true;
+}
+
+/* What became of a message that must go. */
+typedef enum Cleared
+{
+	CLEARED_NOT,				/* it need not go */
+	CLEARED_DONE,
+	CLEARED_HELD				/* it could not be moved just now */
+} Cleared;
+
+/* Remove a message that has expired, or move it if it is a dead letter. */
+static Cleared
+clear(Walk *walk, DeliveryVersion *version)
+{
+	FifoReceive *receive = walk->receive;
+	Queue	   *queue = receive->deliveries->queue;
+
+	if (pgn_delivery_expired(queue, &version->row, receive->now))
+		return pgn_delivery_delete(receive->deliveries, &version->tid, false) == TM_Ok ?
+			CLEARED_DONE : CLEARED_HELD;
+	if (version->row.visible_at > receive->now || !pgn_received_too_often(queue, &version->row))
+		return CLEARED_NOT;
+	switch (pgn_dead_letter(walk->letters, version, receive->now))
+	{
+		case DEAD_LETTER_MOVED:
+			return CLEARED_DONE;
+		case DEAD_LETTER_BUSY:
+			return CLEARED_HELD;
+		case DEAD_LETTER_MISSING:
+			break;
+	}
+	return CLEARED_NOT;
+}
+
+/* Is this a version that this walk has just written itself? */
+static bool
+is_own(const Walk *walk, const DeliveryVersion *version)
+{
+	const FifoReceive *receive = walk->receive;
+
+	for (int i = receive->found - 1; i >= walk->first; i--)
+	{
+		if (receive->rows[i].message_id != version->row.message_id)
+			return false;
+		if (receive->rows[i].home == version->row.home)
+			return true;
+	}
+	return false;
+}
+
+/* Take what a group has to deliver, in order. */
+static WalkEnd
+walk_group(Walk *walk, int64 group_key, int64 first_message_id)
+{
+	FifoReceive *receive = walk->receive;
+	DeliveryScan scan;
+	DeliveryVersion version;
+	WalkEnd		end = WALK_EMPTY;
+
+	walk->first = receive->found;
+	walk->cleared_before = receive->cleared;
+	pgn_group_scan_begin(&scan, receive->deliveries, group_key, first_message_id);
+	while (end == WALK_EMPTY && pgn_scan_next(&scan, &version))
+	{
+		Cleared		cleared = CLEARED_HELD;
+
+		if (is_own(walk, &version))
+			continue;
+		if (!version.uncommitted && !version.held)
+			cleared = clear(walk, &version);
+		if (cleared == CLEARED_HELD)
+			end = WALK_HELD;
+		else if (cleared == CLEARED_DONE)
+			receive->cleared++;
+		else if (version.row.visible_at > receive->now || receive->found == receive->max_messages)
+		{
+			walk->next = version.row;
+			end = WALK_NEXT;
+		}
+		else if (!claim(receive, &version))
+			end = WALK_HELD;
+	}
+	pgn_scan_end(&scan);
+	return end;
+}
+
+/* Is there another entry that will do as well as this one? */
+static bool
+is_superfluous(Schedule *schedule, const ScheduleVersion *version, const ScheduleEntry *entry)
+{
+	ScheduleLookup lookup;
+
+	pgn_schedule_lookup(schedule, entry->group_key, &lookup);
+	return pgn_schedule_covers(&lookup, entry, &version->tid);
+}
+
+/* Look at the group of an entry, whose latch we have, and put the entry right. */
+static void
+visit_group(Walk *walk, Schedule *schedule, const ScheduleVersion *version)
+{
+	FifoReceive *receive = walk->receive;
+	Queue	   *queue = receive->deliveries->queue;
+	int64		group_key = version->row.group_key;
+	WalkEnd		end = walk_group(walk, group_key, version->row.first_message_id);
+	bool		leased = receive->found > walk->first && !receive->pop;
+	const Delivery *head = leased ? &receive->rows[walk->first] : &walk->next;
+	ScheduleEntry entry;
+	bool		done;
+
+	if (end == WALK_HELD && !leased)
+		return;
+	/* A sweep that found a message to be received. */
+	if (end == WALK_NEXT && walk->next.visible_at <= receive->now &&
+		receive->found == walk->first && receive->cleared == walk->cleared_before)
+		return;
+	if (end == WALK_EMPTY && !leased)
+		done = pgn_schedule_remove(schedule, version);
+	else
+	{
+		entry.group_key = group_key;
+		entry.first_message_id = head->message_id;
+		entry.visible_at = Max(pgn_fifo_available_at(queue, head), receive->now + 1);
+		entry.final = pgn_received_too_often(queue, head);
+		if (receive->found == walk->first && is_superfluous(schedule, version, &entry))
+			done = pgn_schedule_remove(schedule, version);
+		else
+			done = pgn_schedule_move(schedule, version, &entry);
+	}
+	receive->rescheduled += receive->found == walk->first;
+
+	/*
+	 * Nobody of us changes an entry without the latch, but an owner may lock
+	 * it.
+	 */
+	if (!done)
+		pgn_fifo_reschedule(receive->deliveries, schedule, group_key, receive->now);
+}
+
+/*
+ * Advance the frontier to the first entry that a scan returned, and look at
+ * the range that is skipped from now on once more; see frontier.c.
+ */
+static void
+advance_frontier(Schedule *schedule, const Frontier *frontier, TimestampTz first, TimestampTz now)
+{
+	ScheduleScan scan;
+	ScheduleVersion version;
+
+	if (!pgn_frontier_advance(schedule->queue, PGN_LANE_NORMAL, now, frontier, first, NULL, 0))
+		return;
+	pgn_schedule_scan_begin(&scan, schedule, frontier->at, first - 1);
+	if (pgn_schedule_scan_next(&scan, &version))
+		pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, version.row.visible_at);
+	pgn_schedule_scan_end(&scan);
+}
+
+/*
+ * Visit the groups that are due until there is enough; "final_only": only
+ * those whose head may be a dead letter.
+ */
+static void
+visit_due_groups(FifoReceive *receive, bool final_only)
+{
+	Queue	   *queue = receive->deliveries->queue;
+	TimestampTz first = receive->now;	/* the first entry that is not dead */
+	Frontier	frontier;
+	bool		returned_any = false;
+	Schedule	schedule;
+	ScheduleScan scan;
+	ScheduleVersion version;
+	DeadLetters letters;
+	Walk		walk = {.receive = receive,.letters = &letters};
+
+	pgn_schedule_open(&schedule, queue, RowExclusiveLock);
+	pgn_dead_letters_begin(&letters, receive->deliveries);
+	pgn_frontier_read(queue, PGN_LANE_NORMAL, receive->now, &frontier);
+	pgn_schedule_scan_begin(&scan, &schedule, frontier.at, receive->now);
+	while ((receive->found < receive->max_messages || final_only) &&
+		   receive->cleared < receive->max_cleared && pgn_schedule_scan_next(&scan, &version))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!returned_any)
+			first = version.row.visible_at;
+		returned_any = true;
+		if (TransactionIdIsValid(version.inserter) || TransactionIdIsValid(version.changer) ||
+			(final_only && !version.row.final) ||
+			!pgn_group_latch_now(queue, version.row.group_key))
+			continue;
+		if (pgn_schedule_is_free(&schedule, &version))
+			visit_group(&walk, &schedule, &version);
+		pgn_group_unlatch(queue, version.row.group_key);
+	}
+	pgn_schedule_scan_end(&scan);
+	if (receive->advance && first > frontier.at)
+		advance_frontier(&schedule, &frontier, first, receive->now);
+	pgn_dead_letters_end(&letters);
+	pgn_schedule_close(&schedule, receive->found + receive->cleared + receive->rescheduled > 0 ?
+					   NoLock : RowExclusiveLock);
+}
+
+/* Receive what is due now; receive->rows is allocated here. */
+void
+pgn_fifo_receive(FifoReceive *receive)
+{
+	receive->rows = palloc(receive->max_messages * sizeof(Delivery));
+	receive->found = receive->cleared = receive->rescheduled = 0;
+	visit_due_groups(receive, false);
+}
+
+/* Move the heads of groups that came back from their last allowed receive. */
+void
+pgn_fifo_sweep(DeliveryTable *deliveries, TimestampTz now)
+{
+	FifoReceive receive = {
+		.deliveries = deliveries,
+		.now = now,
+		.max_cleared = PG_INT32_MAX
+	};
+
+	visit_due_groups(&receive, true);
+}
+
+/* The first time in a range at which a group may have something to deliver. */
+TimestampTz
+pgn_fifo_first_due(Queue *queue, TimestampTz from, TimestampTz until)
+{
+	TimestampTz first = PG_INT64_MAX;
+	Schedule	schedule;
+	ScheduleScan scan;
+	ScheduleVersion version;
+
+	pgn_schedule_open(&schedule, queue, AccessShareLock);
+	pgn_schedule_scan_begin(&scan, &schedule, from, until);
+	if (pgn_schedule_scan_next(&scan, &version))
+		first = version.row.visible_at;
+	pgn_schedule_scan_end(&scan);
+	pgn_schedule_close(&schedule, AccessShareLock);
+	return first;
+}
+
+/* Is the head of a group a message that a receive would return? */
+static bool
+has_message(DeliveryTable *deliveries, const ScheduleEntry *entry, TimestampTz now)
+{
+	DeliveryScan scan;
+	DeliveryVersion version;
+	bool		found;
+
+	pgn_group_scan_begin(&scan, deliveries, entry->group_key, entry->first_message_id);
+	found = pgn_scan_next(&scan, &version) && !version.uncommitted && !version.held &&
+		pgn_fifo_available_at(deliveries->queue, &version.row) <= now;
+	pgn_scan_end(&scan);
+	return found;
+}
+
+/* Is there anything to receive right now?  Dead letters and expired messages count too. */
+bool
+pgn_fifo_any_due(DeliveryTable *deliveries, TimestampTz now)
+{
+	bool		found = false;
+	Frontier	frontier;
+	Schedule	schedule;
+	ScheduleScan scan;
+	ScheduleVersion version;
+
+	pgn_schedule_open(&schedule, deliveries->queue, AccessShareLock);
+	pgn_frontier_read(deliveries->queue, PGN_LANE_NORMAL, now, &frontier);
+	pgn_schedule_scan_begin(&scan, &schedule, frontier.at, now);
+	while (!found && pgn_schedule_scan_next(&scan, &version))
+	{
+		CHECK_FOR_INTERRUPTS();
+		found = !TransactionIdIsValid(version.inserter) && !TransactionIdIsValid(version.changer) &&
+			has_message(deliveries, &version.row, now);
+	}
+	pgn_schedule_scan_end(&scan);
+	pgn_schedule_close(&schedule, AccessShareLock);
+	return found;
+}

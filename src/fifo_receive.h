@@ -1,0 +1,32 @@
+/*
+ * fifo_receive.h
+ *		Receiving from FIFO queues.
+ */
+#ifndef PIGEON_FIFO_RECEIVE_H
+#define PIGEON_FIFO_RECEIVE_H
+
+#include "delivery.h"
+
+/* One look for messages that are due. */
+typedef struct FifoReceive
+{
+	DeliveryTable *deliveries;
+	TimestampTz now;
+	int64		visibility_timeout; /* microseconds */
+	bool		pop;			/* delete what is received */
+	bool		advance;		/* advance the frontier on the way */
+	int			max_messages;
+	int			max_cleared;	/* expired messages and dead letters */
+	int			cleared;
+	Delivery   *rows;			/* what was received */
+	int			found;
+	int			rescheduled;	/* groups that had nothing to deliver after
+								 * all */
+} FifoReceive;
+
+extern void pgn_fifo_receive(FifoReceive *receive);
+extern void pgn_fifo_sweep(DeliveryTable *deliveries, TimestampTz now);
+extern TimestampTz pgn_fifo_first_due(Queue *queue, TimestampTz from, TimestampTz until);
+extern bool pgn_fifo_any_due(DeliveryTable *deliveries, TimestampTz now);
+
+#endif							/* PIGEON_FIFO_RECEIVE_H */

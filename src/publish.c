@@ -1,0 +1,330 @@
+/*
+ * publish.c
+ *		publish and publish_batch.
+ *
+ * Everything is checked before anything is written: a batch is accepted or
+ * refused whole.  What subscribers then do not take is no concern of the
+ * publisher; see fan_out.c.  The third way to publish, INSERT into the topic's
+ * view, is in publish_trigger.c.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "activity.h"
+#include "archive.h"
+#include "arguments.h"
+#include "deduplication.h"
+#include "fan_out.h"
+#include "log.h"
+#include "publish.h"
+#include "table.h"
+
+PG_FUNCTION_INFO_V1(pgn_publish);
+PG_FUNCTION_INFO_V1(pgn_publish_jsonb);
+PG_FUNCTION_INFO_V1(pgn_publish_batch);
+PG_FUNCTION_INFO_V1(pgn_publish_batch_jsonb);
+
+#define MAX_SUBJECT 100
+
+/* The protocol of our subscribers, by which a message structure addresses them. */
+#define PROTOCOL "sqs"
+
+/* Fail unless the text can be the subject of a message. */
+static void
+check_subject(const text *subject)
+{
+	const char *p = VARDATA_ANY(subject);
+	int			len = VARSIZE_ANY_EXHDR(subject);
+	int			chars = pg_mbstrlen_with_len(p, len);
+	bool		good = chars > 0 && chars <= MAX_SUBJECT;
+
+	for (int i = 0; good && i < len; i++)
+		good = (unsigned char) p[i] >= ' ' && p[i] != 0x7F;
+	if (!good)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid subject"),
+				 errdetail("It must have 1 to %d characters, no line breaks and no control characters.",
+						   MAX_SUBJECT)));
+}
+
+/* Fail unless the message has what the topic needs of groups and deduplication. */
+static void
+check_ids(const Topic *topic, const Message *message)
+{
+	const TopicAttributes *a = &topic->attributes;
+
+	if (message->group_id)
+		pgn_check_id(message->group_id, "group_id");
+	else if (a->fifo)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("topic \"%s\" is a FIFO topic and needs a group_id", topic->name),
+				 errhint("Messages of one group are received in the order in which they were published.")));
+	if (message->deduplication_id)
+	{
+		pgn_check_id(message->deduplication_id, "deduplication_id");
+		if (!a->fifo)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("topic \"%s\" is not a FIFO topic and takes no deduplication_id", topic->name)));
+	}
+	else if (a->fifo && !a->content_based_deduplication)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("topic \"%s\" needs a deduplication_id", topic->name),
+				 errhint("Pass one, or set content_based_deduplication with pigeon.alter_topic().")));
+}
+
+/* Fail unless the topic can take the message.  Fills in its size. */
+void
+pgn_check_publish(const Topic *topic, Message *message)
+{
+	pgn_check_body(message->body);
+	message->size = VARSIZE_ANY_EXHDR(message->body) + pgn_attributes_size(message->attributes);
+	pgn_check_size(message->size, topic->attributes.max_message_size, topic->name);
+	if (message->subject)
+		check_subject(message->subject);
+	check_ids(topic, message);
+}
+
+/* Give each message its message_id, unless it has one. */
+static void
+number_messages(Message *messages, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (messages[i].message_id == 0)
+			messages[i].message_id = pgn_log_next_message_id();
+}
+
+/* Archive and deliver messages that are numbered. */
+static void
+publish_numbered(Topic *topic, FanOut *out, Message *messages, int n, TimestampTz now)
+{
+	for (int i = 0; i < n; i++)
+		pgn_activity_count(&topic->queue, COUNT_SENT_BYTES, messages[i].size);
+	pgn_activity_count(&topic->queue, COUNT_SENT, n);
+	if (topic->attributes.archive_retention > 0 && n > 0)
+		pgn_archive_append(topic, messages, n, now);
+	pgn_fan_out(out, messages, n, now);
+}
+
+/*
+ * Publish messages, already checked, to a topic that is locked.  Gives each
+ * its message_id; those of a standard topic may have one already.  A duplicate
+ * in a FIFO topic gets the message_id of the message it repeats.  "time" is
+ * when messages of a standard topic count as published, or 0 for now; the time
+ * that it came to is returned.
+ */
+TimestampTz
+pgn_publish_messages(Topic *topic, Message *messages, int n, TimestampTz time)
+{
+	FanOut	   *out;
+
+	PreventCommandIfReadOnly("publishing");
+	out = pgn_fan_out_begin(topic, topic->subscriptions, topic->nsubscriptions, messages, n);
+	/* With the groups locked, so that times of a group rise too. */
+	if (time == 0 || topic->attributes.fifo)
+		time = GetCurrentTimestamp();
+	if (topic->attributes.fifo)
+	{
+		Message    *fresh = palloc(n * sizeof(Message));
+		int			nfresh = pgn_deduplicate(&topic->queue, messages, n, time, fresh);
+
+		pgn_activity_count(&topic->queue, COUNT_DEDUPLICATED, n - nfresh);
+		publish_numbered(topic, out, fresh, nfresh, time);
+		pfree(fresh);
+	}
+	else
+	{
+		number_messages(messages, n);
+		publish_numbered(topic, out, messages, n, time);
+	}
+	pgn_fan_out_end(out);
+	return time;
+}
+
+/* The topic named by the first argument, ready for publishing. */
+static Topic *
+open_topic(FunctionCallInfo fcinfo)
+{
+	pgn_begin_write("pigeon.publish()");
+	if (PG_ARGISNULL(0))
+		pgn_null_argument("topic");
+	return pgn_topic_open(text_to_cstring(PG_GETARG_TEXT_PP(0)), PGN_ACL_PUBLISH, RowExclusiveLock);
+}
+
+/* Does the argument say that bodies hold one text for each protocol? */
+static bool
+message_structure(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *structure;
+
+	if (PG_ARGISNULL(argno))
+		return false;
+	structure = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	if (strcmp(structure, "json") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid message_structure \"%s\"", structure),
+				 errhint("It is \"json\" or not given.")));
+	return true;
+}
+
+/* A member of an object, if it is there and a string. */
+static JsonbValue *
+string_member(Jsonb *object, const char *key)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(&object->root, key, strlen(key), NULL);
+
+	return value != NULL && value->type == jbvString ? value : NULL;
+}
+
+/*
+ * The text for our subscribers in a body that has one for each protocol: that
+ * of the key "sqs" if it is a string, otherwise that of "default".
+ */
+static text *
+body_of_structure(Jsonb *structure)
+{
+	JsonbValue *otherwise = JB_ROOT_IS_OBJECT(structure) ? string_member(structure, "default") : NULL;
+	JsonbValue *value;
+
+	if (otherwise == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid message structure"),
+				 errdetail("The body must be a JSON object with a string \"default\".")));
+	value = string_member(structure, PROTOCOL);
+	if (value == NULL)
+		value = otherwise;
+	return cstring_to_text_with_len(value->val.string.val, value->val.string.len);
+}
+
+/* A body as it was given, as the text to publish. */
+static text *
+make_body(Datum body, bool is_jsonb, bool is_structure)
+{
+	if (is_structure && !is_jsonb)
+		body = DirectFunctionCall1(jsonb_in, CStringGetDatum(TextDatumGetCString(body)));
+	if (is_structure)
+		return body_of_structure(DatumGetJsonbP(body));
+	return is_jsonb ? pgn_jsonb_body(DatumGetJsonbP(body)) : DatumGetTextPP(body);
+}
+
+/* publish(topic, body, subject, attributes, group_id, deduplication_id, message_structure) */
+static Datum
+publish_one(FunctionCallInfo fcinfo, bool is_jsonb)
+{
+	Topic	   *topic = open_topic(fcinfo);
+	Message		message = {0};
+
+	if (PG_ARGISNULL(1))
+		pgn_null_argument("body");
+	message.body = make_body(PG_GETARG_DATUM(1), is_jsonb, message_structure(fcinfo, 6));
+	message.subject = PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2);
+	message.attributes = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3);
+	message.group_id = PG_ARGISNULL(4) ? NULL : PG_GETARG_TEXT_PP(4);
+	message.deduplication_id = PG_ARGISNULL(5) ? NULL : PG_GETARG_TEXT_PP(5);
+	pgn_check_publish(topic, &message);
+	(void) pgn_publish_messages(topic, &message, 1, 0);
+	PG_RETURN_INT64(message.message_id);
+}
+
+/* publish(topic, body text, ...) */
+Datum
+pgn_publish(PG_FUNCTION_ARGS)
+{
+	return publish_one(fcinfo, false);
+}
+
+/* publish(topic, body jsonb, ...) */
+Datum
+pgn_publish_jsonb(PG_FUNCTION_ARGS)
+{
+	return publish_one(fcinfo, true);
+}
+
+/* publish_batch(topic, bodies, subjects, attributes, group_ids, deduplication_ids, message_structure) */
+static Datum
+publish_batch(FunctionCallInfo fcinfo, bool is_jsonb)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Topic	   *topic = open_topic(fcinfo);
+	bool		is_structure = message_structure(fcinfo, 6);
+	Datum	   *bodies,
+			   *subjects,
+			   *attributes,
+			   *groups,
+			   *ids;
+	bool	   *no_body,
+			   *no_subject,
+			   *no_attributes,
+			   *no_group,
+			   *no_id;
+	int			n;
+	Message    *messages;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	if (PG_ARGISNULL(1))
+		pgn_null_argument("bodies");
+	n = pgn_array_argument(fcinfo, 1, "bodies", -1, &bodies, &no_body);
+	(void) pgn_array_argument(fcinfo, 2, "subjects", n, &subjects, &no_subject);
+	(void) pgn_array_argument(fcinfo, 3, "attributes", n, &attributes, &no_attributes);
+	(void) pgn_array_argument(fcinfo, 4, "group_ids", n, &groups, &no_group);
+	(void) pgn_array_argument(fcinfo, 5, "deduplication_ids", n, &ids, &no_id);
+	if (n == 0)
+		return (Datum) 0;
+
+	messages = MemoryContextAllocHuge(CurrentMemoryContext, n * sizeof(Message));
+	memset(messages, 0, n * sizeof(Message));
+	for (int i = 0; i < n; i++)
+	{
+		Message    *message = &messages[i];
+
+		if (no_body[i])
+			pgn_null_argument("message body");
+		message->body = make_body(bodies[i], is_jsonb, is_structure);
+		if (subjects && !no_subject[i])
+			message->subject = DatumGetTextPP(subjects[i]);
+		if (attributes && !no_attributes[i])
+			message->attributes = DatumGetJsonbP(attributes[i]);
+		if (groups && !no_group[i])
+			message->group_id = DatumGetTextPP(groups[i]);
+		if (ids && !no_id[i])
+			message->deduplication_id = DatumGetTextPP(ids[i]);
+		pgn_check_publish(topic, message);
+	}
+	(void) pgn_publish_messages(topic, messages, n, 0);
+
+	for (int i = 0; i < n; i++)
+	{
+		Datum		value = Int64GetDatum(messages[i].message_id);
+		bool		isnull = false;
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
+	}
+	return (Datum) 0;
+}
+
+/* publish_batch(topic, bodies text[], ...) */
+Datum
+pgn_publish_batch(PG_FUNCTION_ARGS)
+{
+	return publish_batch(fcinfo, false);
+}
+
+/* publish_batch(topic, bodies jsonb[], ...) */
+Datum
+pgn_publish_batch_jsonb(PG_FUNCTION_ARGS)
+{
+	return publish_batch(fcinfo, true);
+}

@@ -1,0 +1,418 @@
+/*
+ * schedule.c
+ *		When the message groups of a FIFO queue may have something to deliver.
+ *
+ * A FIFO queue has a second table, g_<id>, with entries that say: group G may
+ * have something to deliver at time T.  A receive walks the entries that are
+ * due, so what it costs depends neither on how many groups are blocked (their
+ * entries lie in the future) nor on how many messages wait behind one (a group
+ * has one entry, however many messages it has).
+ *
+ * An entry is a hint.  It may come too early, and there may be several of one
+ * group; both cost a look at the group and are then put right.  What must hold
+ * is this:
+ *
+ *		Each group with a committed message has a committed entry whose
+ *		visible_at is not later than the time from which the group has
+ *		something to deliver.
+ *
+ * Whoever changes what a group has to deliver (fifo.c) sees to that, under the
+ * latch of the group, with pgn_schedule_ensure().  Nobody waits there for an
+ * entry that an open transaction has changed, and how that transaction ends is
+ * not known; so an entry counts only if it is sure to stay:
+ *
+ *	- a committed one (or one of our own) that nobody is changing, or
+ *
+ *	- a committed one that an open transaction has replaced, if the
+ *	  replacement is found, will do as well, and was not changed again: one
+ *	  of the two will be left.
+ *
+ * If none is sure to stay, a free one is changed, or else a new one added.
+ *
+ * Why this is enough.  Take a group and all transactions that did something to
+ * it under its latch, and of those that committed the one that came last, L.
+ * L looked at the rows of everybody before it with a dirty snapshot, and made
+ * sure that an entry will do whether they commit or abort.  Those after L
+ * aborted, so left nothing, and what they changed is as L saw it.  A rolled
+ * back savepoint is an abort of part of a transaction, and a prepared
+ * transaction is one that is still open.
+ *
+ * Where to start.  An entry also says where its group begins, so that a walk
+ * over the group need not pass the messages that were deleted since the last
+ * vacuum.  A walk that starts too late would break the order, so this must be
+ * right in every entry, whatever becomes of open transactions:
+ *
+ *	- It is raised by a look at the group that started from an entry that was
+ *	  free, or at the very beginning, and found nothing below, not even a
+ *	  message that somebody else is deleting.  What the same transaction has
+ *	  deleted comes back only together with the old version of the entry.
+ *
+ *	- A sender's messages come after all others.  Who puts a message below
+ *	  (dead letters, redrive) first lowers all entries of the group, and does
+ *	  not do it if one of them is not free; see pgn_schedule_lower().
+ *
+ *	- An entry is read again under the latch before a walk relies on it.
+ *
+ * Dead versions.  A group that is received from and deleted from leaves dead
+ * entries in both indexes.  Walks over due entries start at the frontier (see
+ * frontier.c), and a lookup by group looks at the latest few versions only:
+ * what it misses can but lead to one entry too many.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "utils/fmgroids.h"
+#include "utils/snapmgr.h"
+
+#include "activity.h"
+#include "compat.h"
+#include "delivery.h"
+#include "frontier.h"
+#include "schedule.h"
+
+#define ENTRY_DATA_SIZE (offsetof(ScheduleEntry, final) + sizeof(bool))
+
+static const PgnColumn schedule_columns[Natts_schedule] = {
+	{"group_key", INT8OID, true},
+	{"first_message_id", INT8OID, true},
+	{"visible_at", TIMESTAMPTZOID, true},
+	{"final", BOOLOID, true},
+};
+
+static const AttrNumber due_index[] = {Anum_schedule_visible_at};
+static const AttrNumber group_index[] = {Anum_schedule_group_key, Anum_schedule_visible_at};
+
+/* The statements that create the schedule of a queue. */
+char *
+pgn_schedule_table_sql(int32 queue_id)
+{
+	return psprintf("CREATE TABLE pigeon.g_%d (group_key bigint NOT NULL, first_message_id bigint NOT NULL,"
+					" visible_at timestamptz NOT NULL, final boolean NOT NULL);"
+					"CREATE INDEX g_%d_due ON pigeon.g_%d (visible_at);"
+					"CREATE INDEX g_%d_group ON pigeon.g_%d (group_key, visible_at)",
+					queue_id, queue_id, queue_id, queue_id, queue_id);
+}
+
+/* Open the schedule of a FIFO queue that is already locked. */
+void
+pgn_schedule_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode)
+{
+	char		name[NAMEDATALEN];
+	Oid			relid;
+
+	snprintf(name, sizeof(name), "g_%d", queue->id);
+	relid = pgn_relation(name);
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" of FIFO queue \"%s\" is missing", name, queue->name),
+				 errhint("Drop the queue and create it again.")));
+	schedule->queue = queue;
+	pgn_table_open(&schedule->table, relid, lockmode);
+	pgn_table_check_columns(schedule->table.rel, schedule_columns, Natts_schedule);
+}
+
+/* Close it; NoLock keeps the lock to the end of the transaction. */
+void
+pgn_schedule_close(Schedule *schedule, LOCKMODE lockmode)
+{
+	pgn_table_close(&schedule->table, lockmode);
+}
+
+/* Put an entry into a slot for writing. */
+static TupleTableSlot *
+make_slot(Schedule *schedule, const ScheduleEntry *entry)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(schedule->table.rel),
+													&TTSOpsHeapTuple);
+	Datum		values[Natts_schedule] = {
+		Int64GetDatum(entry->group_key),
+		Int64GetDatum(entry->first_message_id),
+		TimestampTzGetDatum(entry->visible_at),
+		BoolGetDatum(entry->final)
+	};
+	bool		isnull[Natts_schedule] = {0};
+
+	ExecStoreHeapTuple(heap_form_tuple(slot->tts_tupleDescriptor, values, isnull), slot, true);
+	return slot;
+}
+
+/* Tell others of a new version of an entry. */
+static void
+entry_written(Schedule *schedule, const ScheduleEntry *entry)
+{
+	schedule->queue->changed_in = pgn_local_transaction();
+	pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, entry->visible_at);
+	pgn_activity_written(schedule->queue, entry->visible_at);
+}
+
+/* Add an entry. */
+static void
+add_entry(Schedule *schedule, const ScheduleEntry *entry)
+{
+	TupleTableSlot *slot = make_slot(schedule, entry);
+
+	pgn_table_insert(&schedule->table, slot);
+	entry_written(schedule, entry);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* Change an entry to another time.  False if somebody else was first. */
+bool
+pgn_schedule_move(Schedule *schedule, const ScheduleVersion *version, const ScheduleEntry *entry)
+{
+	TupleTableSlot *slot = make_slot(schedule, entry);
+	ItemPointerData tid = version->tid;
+	TM_Result	result;
+
+	result = pgn_table_update(&schedule->table, &tid, slot,
+							  PGN_COLUMN(Anum_schedule_first_message_id) |
+							  PGN_COLUMN(Anum_schedule_visible_at), false);
+	if (result == TM_Ok)
+		entry_written(schedule, entry);
+	ExecDropSingleTupleTableSlot(slot);
+	return result == TM_Ok;
+}
+
+/* Remove an entry.  False if somebody else was first. */
+bool
+pgn_schedule_remove(Schedule *schedule, const ScheduleVersion *version)
+{
+	ItemPointerData tid = version->tid;
+
+	schedule->queue->changed_in = pgn_local_transaction();
+	return pgn_table_delete(&schedule->table, &tid, false) == TM_Ok;
+}
+
+/* The version in a slot that a scan with the given dirty snapshot returned. */
+static void
+read_version(Relation rel, TupleTableSlot *slot, const SnapshotData *dirty, ScheduleVersion *version)
+{
+	bool		should_free;
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
+	uint16		infomask = tuple->t_data->t_infomask;
+
+	if (HeapTupleHasNulls(tuple) || HeapTupleHeaderGetNatts(tuple->t_data) != Natts_schedule ||
+		tuple->t_len < tuple->t_data->t_hoff + ENTRY_DATA_SIZE)
+		pgn_bad_row(rel);
+	memcpy(&version->row, GETSTRUCT(tuple), ENTRY_DATA_SIZE);
+	version->tid = slot->tts_tid;
+	version->inserter = dirty->xmin;
+	version->changer = dirty->xmax;
+	version->superseded = TransactionIdIsValid(dirty->xmax) ||
+		!((infomask & HEAP_XMAX_INVALID) || HEAP_XMAX_IS_LOCKED_ONLY(infomask));
+}
+
+/* Is a version committed, or our own, and left alone by everybody? */
+static bool
+is_free(const ScheduleVersion *version)
+{
+	return !TransactionIdIsValid(version->inserter) && !TransactionIdIsValid(version->changer);
+}
+
+/* Start a walk over one of the indexes. */
+static void
+begin_scan(ScheduleScan *scan, Schedule *schedule, Relation index, ScanKey keys, int nkeys)
+{
+	Relation	rel = schedule->table.rel;
+
+	scan->schedule = schedule;
+	InitDirtySnapshot(scan->dirty);
+	scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsBufferHeapTuple);
+	scan->scan = pgn_index_beginscan(rel, index, &scan->dirty, nkeys);
+	index_rescan(scan->scan, keys, nkeys, NULL, 0);
+}
+
+/* Walk over the entries that are due between "from" and "until", the earliest first. */
+void
+pgn_schedule_scan_begin(ScheduleScan *scan, Schedule *schedule, TimestampTz from, TimestampTz until)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE, TimestampTzGetDatum(from));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(until));
+	begin_scan(scan, schedule, pgn_table_index(&schedule->table, due_index, 1), keys, 2);
+}
+
+/* Walk over all entries of a group. */
+static void
+begin_group_scan(ScheduleScan *scan, Schedule *schedule, int64 group_key)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(group_key));
+	begin_scan(scan, schedule, pgn_table_index(&schedule->table, group_index, 2), &key, 1);
+}
+
+/* The next version of an entry, or false at the end. */
+bool
+pgn_schedule_scan_next(ScheduleScan *scan, ScheduleVersion *version)
+{
+	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+		return false;
+	read_version(scan->schedule->table.rel, scan->slot, &scan->dirty, version);
+	return true;
+}
+
+/* End a walk. */
+void
+pgn_schedule_scan_end(ScheduleScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->slot);
+}
+
+/* Is an entry that a scan has returned still there, and left alone by everybody? */
+bool
+pgn_schedule_is_free(Schedule *schedule, const ScheduleVersion *version)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(schedule->table.rel),
+													&TTSOpsBufferHeapTuple);
+	ItemPointerData tid = version->tid;
+	SnapshotData dirty;
+	bool		is_free;
+
+	InitDirtySnapshot(dirty);
+	is_free = table_tuple_fetch_row_version(schedule->table.rel, &tid, &dirty, slot) &&
+		!TransactionIdIsValid(dirty.xmin) && !TransactionIdIsValid(dirty.xmax);
+	ExecDropSingleTupleTableSlot(slot);
+	return is_free;
+}
+
+/* Find the latest entries of a group.  The caller has the group's latch. */
+void
+pgn_schedule_lookup(Schedule *schedule, int64 group_key, ScheduleLookup *lookup)
+{
+	Relation	rel = schedule->table.rel;
+	Relation	index = pgn_table_index(&schedule->table, group_index, 2);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsBufferHeapTuple);
+	IndexScanDesc scan = pgn_index_beginscan(rel, index, SnapshotAny, 1);
+	SnapshotData dirty;
+	ScanKeyData key;
+
+	lookup->n = 0;
+	InitDirtySnapshot(dirty);
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(group_key));
+	index_rescan(scan, &key, 1, NULL, 0);
+
+	/*
+	 * Dead versions count too, so that a look costs the same however many
+	 * there are.
+	 */
+	for (int i = 0; i < PGN_LOOKUP_VERSIONS; i++)
+	{
+		if (!index_getnext_slot(scan, BackwardScanDirection, slot))
+			break;
+		if (table_tuple_satisfies_snapshot(rel, slot, &dirty))
+			read_version(rel, slot, &dirty, &lookup->versions[lookup->n++]);
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/*
+ * From which message on to look at a group whose entries were looked up.  Any
+ * free entry knows; the others depend on how a transaction ends.
+ */
+int64
+pgn_schedule_first_message(const ScheduleLookup *lookup)
+{
+	int64		first = lookup->n > 0 ? lookup->versions[0].row.first_message_id : 0;
+
+	for (int i = 0; i < lookup->n; i++)
+		first = is_free(&lookup->versions[i]) ?
+			Min(first, lookup->versions[i].row.first_message_id) : 0;
+	return first;
+}
+
+/*
+ * Prepare all entries of a group for a message that comes in between or before
+ * others.  False if that cannot be done now, as somebody is changing one of
+ * them.  The caller has the group's latch.
+ */
+bool
+pgn_schedule_lower(Schedule *schedule, int64 group_key, int64 message_id)
+{
+	ScheduleScan scan;
+	ScheduleVersion version;
+	bool		lowered = true;
+
+	CommandCounterIncrement();
+	begin_group_scan(&scan, schedule, group_key);
+	while (lowered && pgn_schedule_scan_next(&scan, &version))
+	{
+		if (is_free(&version) && version.row.first_message_id <= message_id)
+			continue;
+		version.row.first_message_id = message_id;
+		lowered = is_free(&version) && pgn_schedule_move(schedule, &version, &version.row);
+	}
+	pgn_schedule_scan_end(&scan);
+	return lowered;
+}
+
+/* Will the replacement of a version that an open transaction changes do as well? */
+static bool
+replacement_suffices(const ScheduleLookup *lookup, TransactionId changer, const ScheduleEntry *wanted)
+{
+	for (int i = 0; i < lookup->n; i++)
+	{
+		const ScheduleVersion *version = &lookup->versions[i];
+
+		if (TransactionIdEquals(version->inserter, changer) && !version->superseded &&
+			version->row.visible_at <= wanted->visible_at)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Is one of the entries found, but the one at "except", sure to stay and as
+ * early as "wanted"?
+ */
+bool
+pgn_schedule_covers(const ScheduleLookup *lookup, const ScheduleEntry *wanted,
+					const ItemPointerData *except)
+{
+	for (int i = 0; i < lookup->n; i++)
+	{
+		const ScheduleVersion *version = &lookup->versions[i];
+
+		if (TransactionIdIsValid(version->inserter) ||
+			version->row.visible_at > wanted->visible_at ||
+			(except && ItemPointerEquals(unconstify(ItemPointerData *, except),
+										 unconstify(ItemPointerData *, &version->tid))))
+			continue;
+		if (!TransactionIdIsValid(version->changer) ||
+			replacement_suffices(lookup, version->changer, wanted))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Make sure that an entry as early as this one will be there if this
+ * transaction commits, however others end.  The caller has the group's latch.
+ */
+void
+pgn_schedule_ensure(Schedule *schedule, const ScheduleLookup *lookup, const ScheduleEntry *entry)
+{
+	if (pgn_schedule_covers(lookup, entry, NULL))
+		return;
+	for (int i = 0; i < lookup->n; i++)
+		if (is_free(&lookup->versions[i]) &&
+			pgn_schedule_move(schedule, &lookup->versions[i], entry))
+			return;
+	add_entry(schedule, entry);
+}
+
+/* Remove the entries found; the group has nothing to deliver. */
+void
+pgn_schedule_clear(Schedule *schedule, const ScheduleLookup *lookup)
+{
+	for (int i = 0; i < lookup->n; i++)
+		if (is_free(&lookup->versions[i]))
+			(void) pgn_schedule_remove(schedule, &lookup->versions[i]);
+}

@@ -1,0 +1,152 @@
+-- The message log: rotation, truncation, survivors, the old generation, and what must keep a segment.
+-- Maintenance commits, so there is no transaction around the whole.
+SELECT plan(38);
+
+CREATE TEMP TABLE got (body text, receipt pigeon.receipt);
+
+-- Tables of the log that have pages, other than the current segment.
+CREATE VIEW used_segments AS
+	SELECT i FROM generate_series(0, 7) AS i
+	WHERE pg_relation_size(('pigeon.log_' || i)::regclass) > 0
+	AND i <> coalesce((SELECT current_segment FROM pigeon.log_state), 0);
+CREATE FUNCTION used() RETURNS text LANGUAGE sql AS $$ SELECT coalesce(string_agg(i::text, ',' ORDER BY i), 'none') FROM used_segments $$;
+
+-- Seals the current segment, and maintains the log.
+CREATE PROCEDURE rotate() LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE pigeon.log_state SET current_since = '2000-01-01';
+	COMMIT;
+	CALL pigeon.maintain();
+END $$;
+CREATE FUNCTION current_segment() RETURNS integer LANGUAGE sql AS $$ SELECT current_segment FROM pigeon.log_state $$;
+
+SELECT pigeon.create_queue('q', visibility_timeout => '1 hour');
+SELECT pigeon.create_queue('other');
+CALL pigeon.maintain();
+SELECT is(current_segment(), NULL, 'an empty segment is not sealed');
+
+-- Truncation
+SELECT count(pigeon.send('q', 'message ' || i)) FROM generate_series(1, 1000) AS i;
+CALL rotate();
+SELECT is(current_segment(), 1, 'the next segment is current');
+SELECT is(used(), '0', 'the sealed one stays while all of it is needed');
+SELECT is((SELECT count(*) FROM pigeon.log_old), 0::bigint, 'and nothing is copied');
+SELECT pigeon.send('q', 'in segment 1');
+SELECT is((SELECT string_agg(body, ', ') FROM pigeon.peek('q', 2)), 'message 1, message 2', 'messages in a sealed segment are readable');
+SELECT is((SELECT count(*) FROM pigeon.pop('q', 990)), 990::bigint, 'and received');
+CALL pigeon.maintain();
+SELECT is(used(), 'none', 'the segment is truncated when little of it is needed');
+SELECT is(pg_relation_size('pigeon.log_0'), 0::bigint, 'to no page at all');
+SELECT is((SELECT string_agg(body, ',' ORDER BY message_id) FROM pigeon.log_old),
+	(SELECT string_agg('message ' || i, ',' ORDER BY i) FROM generate_series(991, 1000) AS i), 'survivors are in the old generation');
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 5) WHERE body LIKE 'message 99_'), 5::bigint, 'and are received from there');
+SELECT is((SELECT count(*) FROM pigeon.pop('q', 100)), 6::bigint, 'with what is in the current segment');
+CALL pigeon.maintain();
+SELECT is((SELECT count(*) FROM pigeon.log_old), 5::bigint, 'the old generation keeps what is in flight');
+SELECT pigeon.purge_queue('q');
+CALL pigeon.maintain();
+SELECT is((SELECT count(*) FROM pigeon.log_old), 0::bigint, 'and loses what nobody needs');
+
+-- Dead letters and moves keep the body
+SELECT pigeon.create_queue('dead');
+SELECT pigeon.create_queue('source', dead_letter_queue => 'dead', max_receive_count => 1);
+SELECT pigeon.send('source', 'moves on');
+SELECT count(pigeon.send('source', 'filler')) FROM generate_series(1, 10);
+SELECT is((SELECT count(*) FROM pigeon.receive('source', 1, '0')), 1::bigint, 'one receive');
+CALL rotate();
+SELECT is((SELECT count(*) FROM pigeon.pop('source', 100)), 10::bigint, 'the dead letter is not received again');
+CALL rotate();
+SELECT is((SELECT body FROM pigeon.peek('dead')), 'moves on', 'a dead letter is readable after its segment is gone');
+SELECT is(used(), 'none', 'its segment is gone');
+SELECT pigeon.redrive('dead');
+CALL rotate();
+SELECT is((SELECT body FROM pigeon.pop('source')), 'moves on', 'so is a message that was redriven');
+CALL rotate();
+SELECT is((SELECT count(*) FROM pigeon.log_old), 0::bigint, 'and forgotten in the end');
+
+-- Open transactions
+SELECT pigeon.send('q', 'before');
+BEGIN;
+SELECT pigeon.send('q', 'prepared');
+PREPARE TRANSACTION 'sender';
+SELECT is((SELECT count(*) FROM pigeon.pop('q')), 1::bigint, 'only the committed message is there');
+CALL rotate();
+CALL rotate();
+SELECT isnt(used(), 'none', 'a prepared sender keeps its segment');
+COMMIT PREPARED 'sender';
+CALL pigeon.maintain();
+SELECT is((SELECT body FROM pigeon.peek('q')), 'prepared', 'what it sent is there');
+BEGIN;
+SELECT body FROM pigeon.pop('q');
+PREPARE TRANSACTION 'receiver';
+CALL rotate();
+ROLLBACK PREPARED 'receiver';
+SELECT is((SELECT body FROM pigeon.pop('q')), 'prepared', 'a prepared pop that rolls back has lost nothing');
+SELECT count(pigeon.send('q', 'again')) FROM generate_series(1, 10);
+BEGIN;
+SELECT pigeon.purge_queue('q');
+PREPARE TRANSACTION 'purge';
+CALL rotate();
+CALL rotate();
+SELECT isnt(used(), 'none', 'a prepared purge keeps the segment');
+ROLLBACK PREPARED 'purge';
+SELECT is((SELECT string_agg(body, ',') FROM pigeon.pop('q', 2)), 'again,again', 'a purge that rolls back has lost nothing');
+BEGIN;
+SELECT pigeon.drop_queue('q');
+PREPARE TRANSACTION 'drop';
+CALL rotate();
+ROLLBACK PREPARED 'drop';
+SELECT is((SELECT string_agg(body, ',') FROM pigeon.pop('q', 2)), 'again,again', 'nor has a drop');
+
+-- Within one transaction, and at other isolation levels
+BEGIN;
+SELECT pigeon.send('q', 'mine');
+CALL pigeon.maintain();
+SELECT is((SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND mode = 'AccessExclusiveLock'
+	AND relation IN (SELECT ('pigeon.log_' || i)::regclass FROM generate_series(0, 7) AS i)), 0::bigint,
+	'maintenance inside a transaction locks no segment');
+ROLLBACK;
+SELECT is((SELECT count(*) FROM pigeon.pop('q', 10)), 6::bigint, 'and is rolled back with it');
+CALL rotate();
+SELECT is(used(), 'none', 'all of the ring is free');
+SET default_transaction_isolation = 'repeatable read';
+SELECT pigeon.send('q', 'x');
+CALL rotate();
+SELECT is((SELECT count(*) FROM pigeon.pop('q', 10)), 1::bigint, 'a message is popped');
+CALL rotate();
+SELECT is(used(), 'none', 'maintain() works whatever the default isolation level is');
+RESET default_transaction_isolation;
+
+-- A database that is being restored: deliveries are still to come
+SELECT pigeon.send('q', 'restored');
+CALL rotate();
+CREATE TABLE saved AS SELECT * FROM pigeon.queue WHERE name = 'q';
+SELECT format('CREATE TABLE loaded AS SELECT * FROM pigeon.q_%s; DELETE FROM pigeon.q_%1$s', id) FROM saved \gexec
+DELETE FROM pigeon.queue WHERE name = 'q';
+CALL rotate();
+SELECT isnt(used(), 'none', 'a table of deliveries that is not in the registry keeps the log');
+INSERT INTO pigeon.queue SELECT * FROM saved;
+SELECT format('INSERT INTO pigeon.q_%s SELECT * FROM loaded; ANALYZE pigeon.q_%1$s', id) FROM saved \gexec
+SELECT pigeon.alter_queue('q', delay => '0');
+SELECT is((SELECT body FROM pigeon.peek('q')), 'restored', 'until it is');
+SELECT is((SELECT count(*) FROM pigeon.pop('q')), 1::bigint, 'and received');
+INSERT INTO pigeon.queue SELECT (jsonb_populate_record(saved, '{"name": "no table", "id": 9999}')).* FROM saved;
+CALL rotate();
+SELECT isnt(used(), 'none', 'a queue without a table keeps the log, too');
+DELETE FROM pigeon.queue WHERE name = 'no table';
+CALL rotate();
+SELECT is(used(), 'none', 'until it is gone');
+
+-- A message in every segment that is needed for long: none of them may hold up the ring
+DO $$
+BEGIN
+	FOR i IN 1 .. 20 LOOP
+		PERFORM pigeon.send('q', 'long ' || i, delay => '1 day');
+		COMMIT;
+		CALL rotate();
+	END LOOP;
+END $$;
+SELECT cmp_ok((SELECT count(*) FROM used_segments), '<', 7::bigint, 'the ring never stays full');
+SELECT is((SELECT string_agg(body, ',' ORDER BY message_id) FROM pigeon.peek('q', 20)),
+	(SELECT string_agg('long ' || i, ',' ORDER BY i) FROM generate_series(1, 20) AS i), 'and nothing is lost');
+SELECT * FROM finish();
