@@ -285,6 +285,13 @@ note_delivery(ScanResult *result, const DeliveryVersion *version)
 		result->first_free = at;
 }
 
+/* Is this as much as one receive returns, or clears away? */
+static bool
+has_enough(const Receive *receive)
+{
+	return receive->found >= receive->max_messages || receive->cleared >= MAX_CLEARED;
+}
+
 /* Receive what is due in a part of a lane, until there is enough. */
 static void
 receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
@@ -297,8 +304,7 @@ receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 	result->first = result->first_free = DT_NOEND;
 	result->nheld = 0;
 	pgn_due_scan_begin(&scan, deliveries, lane, from, to);
-	while (receive->found < receive->max_messages && receive->cleared < MAX_CLEARED &&
-		   pgn_scan_next(&scan, &version))
+	while (!has_enough(receive) && pgn_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
 		note_delivery(result, &version);
@@ -360,7 +366,7 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 	{
 		TimestampTz place = frontier.stragglers[i];
 
-		if (receive->found >= receive->max_messages)
+		if (has_enough(receive))
 			return;
 		receive_range(receive, deliveries, letters, lane, place, place, now, &result);
 		if (receive->advance && result.first == DT_NOEND &&
@@ -368,6 +374,9 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 			look_again(deliveries, lane, place, place);
 	}
 
+	/* Nor may the frontier advance over what was not looked at. */
+	if (has_enough(receive))
+		return;
 	receive_range(receive, deliveries, letters, lane, frontier.at, now, now, &result);
 	to = Min(now, frontier.stuck ? result.first_free : result.first);
 	if (receive->advance && to > frontier.at &&
@@ -513,6 +522,7 @@ pgn_receive(PG_FUNCTION_ARGS)
 	for (;;)
 	{
 		Queue	   *queue = pgn_queue_open(name, ACL_UPDATE, RowExclusiveLock);
+		bool		enough;
 
 		receive.visibility_timeout = visibility_timeout(fcinfo, 2, queue);
 		receive.attempt_id = attempt_argument(fcinfo, queue);
@@ -523,13 +533,13 @@ pgn_receive(PG_FUNCTION_ARGS)
 		pgn_lease_begin();
 		receive_due(&receive, queue);
 		pgn_lease_end();
+		enough = receive.found > 0 || GetCurrentTimestamp() >= wait_until;
+		if (enough)
+			pgn_activity_count(queue, COUNT_EMPTY_RECEIVES, receive.found == 0);
 		if (receive.found + receive.cleared == 0)
 			pgn_queue_unlock(queue, RowExclusiveLock);
-		if (receive.found > 0 || GetCurrentTimestamp() >= wait_until)
-		{
-			pgn_activity_count(queue, COUNT_EMPTY_RECEIVES, receive.found == 0);
+		if (enough)
 			break;
-		}
 		receive.cleared = 0;
 		pgn_wait_for_messages(queue, wait_until);
 	}
