@@ -12,6 +12,7 @@
 #include "utils/hsearch.h"
 
 #include "delivery.h"
+#include "fair.h"
 #include "filter_policy.h"
 #include "frontier.h"
 #include "queue.h"
@@ -60,6 +61,11 @@ typedef struct SharedQueue
 	int32		id;
 	SharedLane	lanes[PGN_LANES];
 	pg_atomic_uint64 doubted_at;	/* when the frontiers were last checked */
+
+	/* fair.c */
+	slock_t		tenants_lock;
+	Tenant		tenants[PGN_TENANTS];
+	Tenant		all_tenants;
 
 	/* wakeup.c */
 	slock_t		mutex;			/* protects the list of waiters */
