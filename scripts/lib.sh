@@ -92,7 +92,7 @@ as_server()
 open_workspace()
 {
 	local variable
-	for variable in "${!PG@}"; do
+	for variable in "${!PG@}" "${!LC_@}" LANGUAGE; do
 		[[ $variable == PG_CONFIG || $variable == PG_MAJOR ]] || unset "$variable"
 	done
 	umask 022
@@ -100,7 +100,7 @@ open_workspace()
 	trap close_workspace EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM
-	export HOME=$WORK LC_ALL=C.UTF-8
+	export HOME=$WORK LANG=C.UTF-8
 	SOURCE=$WORK/source
 	mkdir "$WORK/log"
 	copy_source "$SOURCE"

@@ -25,10 +25,18 @@
 #include "executor/tuptable.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "archive.h"
-#include "table.h"
+#include "compat.h"
+#include "delivery.h"
+#include "owner.h"
 
 /* Rows of one multi-insert. */
 #define APPEND_CHUNK 1000
@@ -43,6 +51,8 @@ static const PgnColumn archive_columns[Natts_archive] = {
 	{"published_at", TIMESTAMPTZOID, true},
 	{"publisher", NAMEOID, true},
 };
+
+static const AttrNumber archive_key[] = {Anum_archive_published_at, Anum_archive_message_id};
 
 /* The name of a column's type. */
 static const char *
@@ -151,24 +161,39 @@ form_row(TupleDesc desc, const Message *message, TimestampTz now, Name publisher
 	return heap_form_tuple(desc, values, isnull);
 }
 
-/* Append messages, already numbered, to the archive of a topic that has one. */
-void
-pgn_archive_append(const Topic *topic, const Message *messages, int n, TimestampTz now)
+/* The table of a segment; an error if somebody dropped it. */
+static Oid
+segment_table(const Topic *topic, int segment)
 {
-	Oid			relid = pgn_relation(psprintf("t_%d_%d", topic->id, topic->attributes.archive_segment));
-	PgnTable	table;
-	NameData	publisher;
-	TupleTableSlot **slots;
-	int			nslots = Min(n, APPEND_CHUNK);
+	Oid			relid = pgn_relation(psprintf("t_%d_%d", topic->id, segment));
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the archive of topic \"%s\" is incomplete", topic->name),
 				 errhint("Turn it off and on again with pigeon.alter_topic().")));
+	return relid;
+}
+
+/* Open a segment. */
+static void
+open_segment(PgnTable *table, const Topic *topic, int segment, LOCKMODE lockmode)
+{
+	pgn_table_open(table, segment_table(topic, segment), lockmode);
+	pgn_table_check_columns(table->rel, archive_columns, Natts_archive);
+}
+
+/* Append messages, already numbered, to the archive of a topic that has one. */
+void
+pgn_archive_append(const Topic *topic, const Message *messages, int n, TimestampTz now)
+{
+	PgnTable	table;
+	NameData	publisher;
+	TupleTableSlot **slots;
+	int			nslots = Min(n, APPEND_CHUNK);
+
 	namestrcpy(&publisher, GetUserNameFromId(GetUserId(), false));
-	pgn_table_open(&table, relid, RowExclusiveLock);
-	pgn_table_check_columns(table.rel, archive_columns, Natts_archive);
+	open_segment(&table, topic, topic->attributes.archive_segment, RowExclusiveLock);
 	slots = palloc(nslots * sizeof(TupleTableSlot *));
 	for (int i = 0; i < nslots; i++)
 		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(table.rel), &TTSOpsHeapTuple);
@@ -186,4 +211,168 @@ pgn_archive_append(const Topic *topic, const Message *messages, int n, Timestamp
 		ExecDropSingleTupleTableSlot(slots[i]);
 	pfree(slots);
 	pgn_table_close(&table, NoLock);
+}
+
+/* When the newest message of a segment was published; PGN_NEVER if it has none. */
+static TimestampTz
+newest_message(PgnTable *table)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	IndexScanDesc scan = pgn_index_beginscan(table->rel, pgn_table_index(table, archive_key, 2), snapshot, 0);
+	TupleTableSlot *slot = table_slot_create(table->rel, NULL);
+	TimestampTz newest = PGN_NEVER;
+	bool		isnull;
+
+	index_rescan(scan, NULL, 0, NULL, 0);
+	if (index_getnext_slot(scan, BackwardScanDirection, slot))
+		newest = DatumGetTimestampTz(slot_getattr(slot, Anum_archive_published_at, &isnull));
+	ExecDropSingleTupleTableSlot(slot);
+	index_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return newest;
+}
+
+/*
+ * Empty a segment if its newest message was published before that time.  True
+ * if it is empty.  Waits for nobody.
+ */
+static bool
+empty_segment(const Topic *topic, int segment, TimestampTz before)
+{
+	PgnTable	table;
+	bool		empty,
+				expired;
+
+	open_segment(&table, topic, segment, AccessShareLock);
+	empty = RelationGetNumberOfBlocks(table.rel) == 0;
+	expired = !empty && newest_message(&table) < before;
+	/* With the lock nobody is open who has appended to it; so look again. */
+	expired = expired && ConditionalLockRelationOid(RelationGetRelid(table.rel), AccessExclusiveLock) &&
+		newest_message(&table) < before;
+	pgn_table_close(&table, AccessShareLock);
+	if (!expired)
+		return empty;
+	pgn_owner_begin();
+	pgn_owner_execute(psprintf("TRUNCATE ONLY pigeon.t_%d_%d", topic->id, segment), 0, NULL, NULL, NULL);
+	pgn_owner_end();
+	return true;
+}
+
+/* Make another segment the one to append to. */
+static void
+rotate(Topic *topic, int segment)
+{
+	Oid			types[] = {INT4OID, INT4OID};
+	Datum		values[] = {Int32GetDatum(topic->id), Int32GetDatum(segment)};
+
+	pgn_owner_begin();
+	pgn_owner_execute("UPDATE pigeon.topic SET archive_segment = $2, archive_since = clock_timestamp()"
+					  " WHERE id = $1", 2, types, values, NULL);
+	pgn_owner_end();
+	CacheInvalidateRelcacheByRelid(topic->relid);
+}
+
+/*
+ * Empty what has expired and go on to the next segment if it is time; return
+ * when to look again.  Only one process does this for a topic at a time.
+ */
+TimestampTz
+pgn_archive_maintain(Topic *topic, TimestampTz now)
+{
+	TopicAttributes a = topic->attributes;
+	int64		share = a.archive_retention / (PGN_ARCHIVE_SEGMENTS - 2);
+	int			next = (a.archive_segment + 1) % PGN_ARCHIVE_SEGMENTS;
+	TimestampTz look_again = now + Max(share / 4, USECS_PER_SEC);
+	bool		next_is_empty = false;
+
+	if (!ConditionalLockRelationOid(topic->relid, ShareUpdateExclusiveLock))
+		return look_again;
+	for (int segment = 0; segment < PGN_ARCHIVE_SEGMENTS; segment++)
+	{
+		if (segment == a.archive_segment)
+			continue;
+		if (empty_segment(topic, segment, now - a.archive_retention) && segment == next)
+			next_is_empty = true;
+	}
+	if (next_is_empty && now >= a.archive_since + share)
+		rotate(topic, next);
+	return look_again;
+}
+
+/* Find the segment whose row comes next. */
+static void
+find_next(ArchiveScan *scan)
+{
+	TimestampTz best_time = 0;
+	int64		best_id = 0;
+
+	scan->next = -1;
+	for (int i = 0; i < PGN_ARCHIVE_SEGMENTS; i++)
+	{
+		TupleTableSlot *slot = scan->segments[i].slot;
+		TimestampTz time;
+		int64		id;
+		bool		isnull;
+
+		if (TTS_EMPTY(slot))
+			continue;
+		time = DatumGetTimestampTz(slot_getattr(slot, Anum_archive_published_at, &isnull));
+		id = DatumGetInt64(slot_getattr(slot, Anum_archive_message_id, &isnull));
+		if (scan->next >= 0 && (time > best_time || (time == best_time && id > best_id)))
+			continue;
+		scan->next = i;
+		best_time = time;
+		best_id = id;
+	}
+}
+
+/* Fetch the next row of a segment; its slot is empty at the end. */
+static void
+fetch(ArchiveScan *scan, int segment)
+{
+	if (!index_getnext_slot(scan->segments[segment].scan, ForwardScanDirection, scan->segments[segment].slot))
+		ExecClearTuple(scan->segments[segment].slot);
+}
+
+/* Walk over what was published from that time on. */
+void
+pgn_archive_scan_begin(ArchiveScan *scan, const Topic *topic, TimestampTz from, Snapshot snapshot)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE, TimestampTzGetDatum(from));
+	for (int i = 0; i < PGN_ARCHIVE_SEGMENTS; i++)
+	{
+		PgnTable   *table = &scan->segments[i].table;
+
+		open_segment(table, topic, i, AccessShareLock);
+		scan->segments[i].slot = table_slot_create(table->rel, NULL);
+		scan->segments[i].scan = pgn_index_beginscan(table->rel, pgn_table_index(table, archive_key, 2),
+													 snapshot, 1);
+		index_rescan(scan->segments[i].scan, &key, 1, NULL, 0);
+		fetch(scan, i);
+	}
+	scan->next = -1;
+}
+
+/* The next row, good until the next call; NULL at the end. */
+TupleTableSlot *
+pgn_archive_scan_next(ArchiveScan *scan)
+{
+	if (scan->next >= 0)
+		fetch(scan, scan->next);
+	find_next(scan);
+	return scan->next < 0 ? NULL : scan->segments[scan->next].slot;
+}
+
+/* End a walk. */
+void
+pgn_archive_scan_end(ArchiveScan *scan)
+{
+	for (int i = 0; i < PGN_ARCHIVE_SEGMENTS; i++)
+	{
+		index_endscan(scan->segments[i].scan);
+		ExecDropSingleTupleTableSlot(scan->segments[i].slot);
+		pgn_table_close(&scan->segments[i].table, AccessShareLock);
+	}
 }

@@ -292,8 +292,8 @@ compare_keys(const void *a, const void *b)
 }
 
 /*
- * Give each message its message_id: a new one, or that of the message that it
- * repeats, which may be one of the same batch.  Copies those that are not
+ * Give each message its message_id: a new one (unless it has one), or that of
+ * the message that it repeats, which may be one of the same batch.  Copies those that are not
  * duplicates to "fresh", in order, and returns how many they are.
  */
 int
@@ -309,7 +309,9 @@ pgn_deduplicate(Queue *queue, Message *messages, int n, TimestampTz now, Message
 	{
 		entries[i].key = message_key(queue, &messages[i]);
 		entries[i].position = i;
-		new_ids[i] = nextval_internal(sequence, false);
+		new_ids[i] = messages[i].message_id;
+		if (new_ids[i] == 0)
+			new_ids[i] = nextval_internal(sequence, false);
 	}
 	qsort(entries, n, sizeof(KeyEntry), compare_keys);
 

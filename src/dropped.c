@@ -29,23 +29,9 @@ forget_queues(Datum ids)
 	Oid			types[] = {INT4ARRAYOID};
 
 	pgn_owner_begin();
-	pgn_owner_execute("DELETE FROM pigeon.queue WHERE id = ANY ($1)", 1, types, &ids, NULL);
+	pgn_owner_execute("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1))"
+					  " DELETE FROM pigeon.queue WHERE id = ANY ($1)", 1, types, &ids, NULL);
 	pgn_owner_end();
-}
-
-/* Drop what is left of FIFO queues whose tables of deliveries were dropped; SPI is connected. */
-static void
-drop_side_tables(Datum ids)
-{
-	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
-	Datum		id;
-	bool		isnull;
-
-	while (array_iterate(iterator, &id, &isnull))
-		if (OidIsValid(pgn_relation(psprintf("g_%d", DatumGetInt32(id)))) &&
-			SPI_execute(psprintf("DROP TABLE IF EXISTS pigeon.g_%d, pigeon.d_%d",
-								 DatumGetInt32(id), DatumGetInt32(id)), false, 0) < 0)
-			elog(ERROR, "could not drop the tables of queue %d", DatumGetInt32(id));
 }
 
 /* Forget topics and their subscriptions; "ids" is an array of the topics' numbers. */
@@ -83,6 +69,31 @@ pgn_forget_topic(int32 id)
 	forget_topics(array_of_one(id));
 }
 
+/*
+ * Drop what is left of FIFO queues and topics whose tables of deliveries and
+ * views were dropped; SPI is connected.
+ */
+static void
+drop_side_tables(Datum ids)
+{
+	static const char *const prefixes[] = {"g", "d"};
+	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
+	Datum		id;
+	bool		isnull;
+
+	while (array_iterate(iterator, &id, &isnull))
+	{
+		for (int i = 0; i < lengthof(prefixes); i++)
+		{
+			char	   *name = psprintf("%s_%d", prefixes[i], DatumGetInt32(id));
+
+			if (OidIsValid(pgn_relation(name)) &&
+				SPI_execute(psprintf("DROP TABLE IF EXISTS pigeon.%s", name), false, 0) < 0)
+				elog(ERROR, "could not drop table \"%s\"", name);
+		}
+	}
+}
+
 /* Event trigger on sql_drop. */
 Datum
 pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
@@ -113,7 +124,11 @@ pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
 		pgn_activity_job(JOB_REGISTRY);
 	}
 	if (!no_topics)
+	{
 		forget_topics(topics);
+		drop_side_tables(topics);
+		pgn_activity_job(JOB_REGISTRY);
+	}
 	SPI_finish();
 	PG_RETURN_NULL();
 }

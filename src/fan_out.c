@@ -15,8 +15,9 @@
  * other send.
  *
  * Deliveries are made with the rights of the subscription's owner, which are
- * looked at each time, so that a REVOKE takes effect.  They are ordinary
- * rights on a table.
+ * looked at each time, so that a REVOKE takes effect: to subscribe to the
+ * topic, and to send to the queue.  Who may not subscribe (any more) gets no
+ * dead letters either.
  *
  * A delivery's "home" is the subscriber's queue.  In a dead-letter queue it is
  * the subscription: its queue may not exist, and several subscriptions may
@@ -26,6 +27,15 @@
  * A delivery's "subscription" is negative if the message is to be delivered in
  * an envelope, so that a message keeps its form whatever becomes of the
  * subscription; see envelope.c.
+ *
+ * FIFO.  Publishers to a group of a FIFO topic take turns, as senders to a
+ * group of a queue do, and each takes the send locks of the group in all FIFO
+ * queues it may deliver to before any message_id is taken.  So the order of
+ * message_ids, which is that of commits, is the same for all subscribers, and
+ * for who sends to their queues directly.  A FIFO queue recognises duplicates
+ * of its own, sent to it by other ways; but a replay is not a duplicate of
+ * what it repeats.  Standard queues that subscribe to a FIFO topic learn
+ * nothing of groups.
  */
 #include "postgres.h"
 
@@ -34,8 +44,11 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "activity.h"
+#include "deduplication.h"
 #include "delivery.h"
 #include "fan_out.h"
+#include "fifo.h"
 #include "log.h"
 
 /* Messages that are matched, logged and delivered at once. */
@@ -44,7 +57,6 @@
 /* A queue that a subscription's messages go to. */
 typedef struct Destination
 {
-	bool		tried;			/* to open it */
 	bool		open;
 	DeliveryTable deliveries;
 	int			n;				/* messages waiting to be delivered */
@@ -55,12 +67,14 @@ typedef struct Destination
 typedef struct Route
 {
 	const Subscription *subscription;
+	bool		allowed;		/* may the owner subscribe? */
 	Destination queue;
+	bool		looked_for_dead_letter_queue;
 	Destination dead_letter_queue;
 } Route;
 
-/* One batch on its way. */
-typedef struct FanOut
+/* Messages on their way. */
+struct FanOut
 {
 	Topic	   *topic;
 	TimestampTz now;
@@ -71,7 +85,20 @@ typedef struct FanOut
 								 * made yet */
 	int			nlogged;		/* messages of the chunk that somebody gets */
 	Message    *logged;
-} FanOut;
+};
+
+/* Could rows be inserted into this table of a FIFO queue? */
+static bool
+side_table_usable(const char *prefix, int32 id)
+{
+	Oid			relid = pgn_relation(psprintf("%s_%d", prefix, id));
+	PgnTable	table;
+
+	if (!OidIsValid(relid) || !pgn_table_try_open(&table, relid, RowExclusiveLock))
+		return false;
+	pgn_table_close(&table, NoLock);
+	return true;
+}
 
 /* Open the queue of this name on behalf of the subscription's owner, if it can take messages. */
 static void
@@ -79,29 +106,114 @@ open_destination(const FanOut *out, Destination *destination, const char *name, 
 {
 	Queue	   *queue;
 
-	if (destination->tried)
-		return;
-	destination->tried = true;
 	do
 	{
 		queue = pgn_queue_find(name);
-		if (queue == NULL || !OidIsValid(owner))
+		if (queue == NULL)
 			return;
 	} while (!pgn_queue_lock(queue, RowExclusiveLock));
 
-	if ((!queue->attributes.fifo || out->topic->attributes.fifo) &&
-		pg_class_aclcheck(queue->relid, owner, ACL_INSERT) == ACLCHECK_OK)
-		destination->open = pgn_deliveries_try_open(&destination->deliveries, queue, RowExclusiveLock);
+	if (pg_class_aclcheck(queue->relid, owner, ACL_INSERT) != ACLCHECK_OK)
+		return;
+	if (queue->attributes.fifo &&
+		(!out->topic->attributes.fifo ||
+		 !side_table_usable("g", queue->id) || !side_table_usable("d", queue->id)))
+		return;
+	destination->open = pgn_deliveries_try_open(&destination->deliveries, queue, RowExclusiveLock);
 }
 
-/* Does the destination take this message? */
+/* Open the dead-letter queue of a route, if it has one; once. */
+static void
+open_dead_letter_queue(const FanOut *out, Route *route)
+{
+	const Subscription *subscription = route->subscription;
+
+	if (!route->looked_for_dead_letter_queue && subscription->dead_letter_queue)
+		open_destination(out, &route->dead_letter_queue, subscription->dead_letter_queue,
+						 subscription->owner);
+	route->looked_for_dead_letter_queue = true;
+}
+
+/* Take the send locks of the messages' groups, if the destination is a FIFO queue. */
+static void
+lock_groups(const Destination *destination, const Message *messages, int n)
+{
+	if (destination->open && destination->deliveries.queue->attributes.fifo)
+		pgn_fifo_lock_groups(destination->deliveries.queue, messages, n);
+}
+
+/*
+ * Prepare for delivering messages, which need no message_id yet, to
+ * subscriptions of a topic that is locked.
+ */
+FanOut *
+pgn_fan_out_begin(Topic *topic, const Subscription *subscriptions, int nsubscriptions,
+				  const Message *messages, int n)
+{
+	FanOut	   *out = palloc0(sizeof(FanOut));
+
+	out->topic = topic;
+	out->nroutes = nsubscriptions;
+	out->routes = palloc0(nsubscriptions * sizeof(Route));
+	out->match_context = AllocSetContextCreate(CurrentMemoryContext, "pigeon filter input",
+											   ALLOCSET_DEFAULT_SIZES);
+	out->logged = palloc(Min(n, CHUNK) * sizeof(Message));
+	for (int r = 0; r < nsubscriptions; r++)
+	{
+		Route	   *route = &out->routes[r];
+
+		route->subscription = &subscriptions[r];
+		route->allowed = OidIsValid(subscriptions[r].owner) &&
+			pg_class_aclcheck(topic->relid, subscriptions[r].owner, PGN_ACL_SUBSCRIBE) == ACLCHECK_OK;
+		if (route->allowed)
+			open_destination(out, &route->queue, subscriptions[r].queue, subscriptions[r].owner);
+		if (route->allowed && topic->attributes.fifo)
+			open_dead_letter_queue(out, route);
+	}
+	if (topic->attributes.fifo)
+	{
+		pgn_fifo_lock_groups(&topic->queue, messages, n);
+		for (int r = 0; r < nsubscriptions; r++)
+		{
+			lock_groups(&out->routes[r].queue, messages, n);
+			lock_groups(&out->routes[r].dead_letter_queue, messages, n);
+		}
+	}
+	return out;
+}
+
+/* Does the message pass the subscription's filter?  Counts those that do not. */
 static bool
-takes(const Destination *destination, const Subscription *subscription, const Message *message)
+passes(FanOut *out, const Subscription *subscription, const Message *message)
+{
+	FilterResult result;
+
+	if (subscription->filter_policy == NULL)
+		return true;
+	if (out->input == NULL)
+		out->input = pgn_filter_input(message->attributes, VARDATA_ANY(message->body),
+									  VARSIZE_ANY_EXHDR(message->body), out->match_context);
+	result = pgn_filter_match(subscription->filter_policy, out->input);
+	if (result == PGN_FILTER_MATCHED)
+		return true;
+	pgn_activity_count(&out->topic->queue, COUNT_FILTERED_OUT + result, 1);
+	return false;
+}
+
+/* Is the message of a size that the destination takes? */
+static bool
+fits(const Destination *destination, const Message *message)
 {
 	return destination->open &&
-		message->size <= destination->deliveries.queue->attributes.max_message_size &&
-		(!subscription->raw_delivery || message->attributes == NULL ||
-		 JB_ROOT_COUNT(message->attributes) <= PGN_MAX_ATTRIBUTES);
+		message->size <= destination->deliveries.queue->attributes.max_message_size;
+}
+
+/* May the message be delivered in its form?  A raw one has no more attributes than any other in a queue. */
+static bool
+has_form(const Subscription *subscription, const Message *message)
+{
+	return !subscription->raw_delivery || message->attributes == NULL ||
+		JB_ROOT_COUNT(message->attributes) <= PGN_MAX_ATTRIBUTES;
 }
 
 /* Note that a message, which will be logged in this place, is to be delivered. */
@@ -113,72 +225,96 @@ deliver_later(Destination *destination, int place)
 	destination->messages[destination->n++] = place;
 }
 
-/* Does the message pass the subscription's filter? */
-static bool
-passes(FanOut *out, const Subscription *subscription, const Message *message)
-{
-	if (subscription->filter_policy == NULL)
-		return true;
-	if (out->input == NULL)
-		out->input = pgn_filter_input(message->attributes, VARDATA_ANY(message->body),
-									  VARSIZE_ANY_EXHDR(message->body), out->match_context);
-	return pgn_filter_match(subscription->filter_policy, out->input) == PGN_FILTER_MATCHED;
-}
-
-/*
- * Decide where a message goes on this route, and note it.  False if nobody
- * gets it.  Dead letters of more attributes than a queue's message may have
- * keep them.
- */
+/* Decide where a message goes on this route, and note it.  False if nobody gets it. */
 static bool
 route_message(FanOut *out, Route *route, const Message *message)
 {
 	const Subscription *subscription = route->subscription;
+	Queue	   *topic = &out->topic->queue;
 
 	if (!passes(out, subscription, message))
 		return false;
-	if (takes(&route->queue, subscription, message))
+	if (fits(&route->queue, message) && has_form(subscription, message))
 	{
 		deliver_later(&route->queue, out->nlogged);
+		pgn_activity_count(topic, COUNT_DELIVERED, 1);
 		return true;
 	}
-	if (subscription->dead_letter_queue == NULL)
+	pgn_activity_count(topic, COUNT_FAILED, 1);
+	if (!route->allowed || subscription->dead_letter_queue == NULL)
 		return false;
-	open_destination(out, &route->dead_letter_queue, subscription->dead_letter_queue,
-					 subscription->owner);
-	if (!route->dead_letter_queue.open ||
-		message->size > route->dead_letter_queue.deliveries.queue->attributes.max_message_size)
-		return false;
-	deliver_later(&route->dead_letter_queue, out->nlogged);
-	return true;
+	open_dead_letter_queue(out, route);
+	if (fits(&route->dead_letter_queue, message))
+	{
+		deliver_later(&route->dead_letter_queue, out->nlogged);
+		pgn_activity_count(topic, COUNT_DEAD_LETTERED, 1);
+		return true;
+	}
+	pgn_activity_count(topic, COUNT_FAILED_TO_DEAD_LETTER, 1);
+	return false;
 }
 
-/* Make the deliveries that are waiting; "home" is 0 for the queue's own. */
+/*
+ * The messages that are waiting for a destination, but for those that a FIFO
+ * queue has seen already; how many they are.
+ */
+static int
+take_waiting(FanOut *out, Destination *destination, Message *waiting)
+{
+	Queue	   *queue = destination->deliveries.queue;
+	int			n = destination->n;
+	Message    *fresh;
+
+	for (int i = 0; i < n; i++)
+		waiting[i] = out->logged[destination->messages[i]];
+	destination->n = 0;
+	if (!queue->attributes.fifo || waiting[0].replayed_message_id != 0)
+		return n;
+	fresh = palloc(n * sizeof(Message));
+	n = pgn_deduplicate(queue, waiting, n, out->now, fresh);
+	memcpy(waiting, fresh, n * sizeof(Message));
+	pfree(fresh);
+	return n;
+}
+
+/*
+ * Make the deliveries that are waiting.  "home" and "source" are what a dead
+ * letter has; 0 otherwise.
+ */
 static void
 deliver(FanOut *out, Destination *destination, const Subscription *subscription,
 		int32 home, int32 source)
 {
 	Queue	   *queue = destination->deliveries.queue;
-	int			n = destination->n;
+	Message    *messages;
 	Delivery   *rows;
+	int			n;
 
-	if (n == 0)
+	if (destination->n == 0)
 		return;
+	messages = palloc(destination->n * sizeof(Message));
+	n = take_waiting(out, destination, messages);
 	rows = palloc(n * sizeof(Delivery));
 	for (int i = 0; i < n; i++)
 	{
-		rows[i] = pgn_delivery_make(queue, &out->logged[destination->messages[i]], out->now,
-									queue->attributes.delay);
+		rows[i] = pgn_delivery_make(queue, &messages[i], out->now, queue->attributes.delay);
 		rows[i].subscription = subscription->raw_delivery ? subscription->id : -subscription->id;
 		rows[i].source = source;
 		if (home != 0)
 			rows[i].home = home;
+		if (out->topic->attributes.fifo && !queue->attributes.fifo)
+			rows[i].group_key = 0;
 		/* One after the other, so that the index keeps them in order. */
 		rows[i].visible_at -= n - 1 - i;
+		pgn_activity_count(queue, COUNT_SENT_BYTES, messages[i].size);
 	}
-	pgn_deliveries_insert(&destination->deliveries, rows, n);
+	pgn_activity_count(queue, COUNT_SENT, n);
+	if (queue->attributes.fifo)
+		pgn_fifo_insert(&destination->deliveries, rows, n, out->now);
+	else
+		pgn_deliveries_insert(&destination->deliveries, rows, n);
 	pfree(rows);
-	destination->n = 0;
+	pfree(messages);
 }
 
 /* Match, log and deliver some messages. */
@@ -212,39 +348,30 @@ fan_out_chunk(FanOut *out, const Message *messages, int n)
 	}
 }
 
-/*
- * Deliver messages of a topic, already checked and numbered, to subscriptions
- * of it.  Their topic is set here.
- */
+/* Deliver messages, those the fan-out was begun with or some of them, already numbered. */
 void
-pgn_fan_out(Topic *topic, const Subscription *subscriptions, int nsubscriptions,
-			Message *messages, int n, TimestampTz now)
+pgn_fan_out(FanOut *out, Message *messages, int n, TimestampTz now)
 {
-	FanOut		out = {
-		.topic = topic,.now = now,.nroutes = nsubscriptions,
-		.routes = palloc0(nsubscriptions * sizeof(Route)),
-		.match_context = AllocSetContextCreate(CurrentMemoryContext, "pigeon filter input",
-											   ALLOCSET_DEFAULT_SIZES),
-		.logged = palloc(Min(n, CHUNK) * sizeof(Message))
-	};
-	text	   *topic_name = cstring_to_text(topic->name);
+	text	   *topic_name = cstring_to_text(out->topic->name);
 
-	for (int r = 0; r < nsubscriptions; r++)
-	{
-		out.routes[r].subscription = &subscriptions[r];
-		open_destination(&out, &out.routes[r].queue, subscriptions[r].queue, subscriptions[r].owner);
-	}
+	out->now = now;
 	for (int i = 0; i < n; i++)
 		messages[i].topic = topic_name;
 	for (int done = 0; done < n; done += CHUNK)
-		fan_out_chunk(&out, &messages[done], Min(n - done, CHUNK));
+		fan_out_chunk(out, &messages[done], Min(n - done, CHUNK));
+}
 
-	for (int r = 0; r < nsubscriptions; r++)
+/* Close what was opened, keeping the locks. */
+void
+pgn_fan_out_end(FanOut *out)
+{
+	for (int r = 0; r < out->nroutes; r++)
 	{
-		if (out.routes[r].queue.open)
-			pgn_deliveries_close(&out.routes[r].queue.deliveries, NoLock);
-		if (out.routes[r].dead_letter_queue.open)
-			pgn_deliveries_close(&out.routes[r].dead_letter_queue.deliveries, NoLock);
+		if (out->routes[r].queue.open)
+			pgn_deliveries_close(&out->routes[r].queue.deliveries, NoLock);
+		if (out->routes[r].dead_letter_queue.open)
+			pgn_deliveries_close(&out->routes[r].dead_letter_queue.deliveries, NoLock);
 	}
-	MemoryContextDelete(out.match_context);
+	MemoryContextDelete(out->match_context);
+	pfree(out);
 }

@@ -8,7 +8,11 @@
 #include "message.h"
 #include "topic.h"
 
-extern void pgn_fan_out(Topic *topic, const Subscription *subscriptions, int nsubscriptions,
-						Message *messages, int n, TimestampTz now);
+typedef struct FanOut FanOut;
+
+extern FanOut *pgn_fan_out_begin(Topic *topic, const Subscription *subscriptions, int nsubscriptions,
+								 const Message *messages, int n);
+extern void pgn_fan_out(FanOut *out, Message *messages, int n, TimestampTz now);
+extern void pgn_fan_out_end(FanOut *out);
 
 #endif							/* PIGEON_FAN_OUT_H */

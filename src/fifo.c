@@ -109,12 +109,11 @@ find_head(DeliveryTable *deliveries, int64 group_key, int64 from_message_id,
 }
 
 /*
- * Make sure of a good entry for a group after changing its deliveries, those
- * from "from_message_id" on or later ones.  The caller has the group's latch.
+ * Make sure of a good entry for a group after changing its deliveries.  The
+ * caller has the group's latch.
  */
 void
-pgn_fifo_reschedule(DeliveryTable *deliveries, Schedule *schedule, int64 group_key,
-					int64 from_message_id, TimestampTz now)
+pgn_fifo_reschedule(DeliveryTable *deliveries, Schedule *schedule, int64 group_key, TimestampTz now)
 {
 	ScheduleLookup lookup;
 	ScheduleEntry entry;
@@ -122,9 +121,7 @@ pgn_fifo_reschedule(DeliveryTable *deliveries, Schedule *schedule, int64 group_k
 	/* What this command has written before it can change only as a new one. */
 	CommandCounterIncrement();
 	pgn_schedule_lookup(schedule, group_key, &lookup);
-	for (int i = 0; i < lookup.n; i++)
-		from_message_id = Min(from_message_id, lookup.versions[i].row.first_message_id);
-	if (find_head(deliveries, group_key, from_message_id, now, &entry))
+	if (find_head(deliveries, group_key, pgn_schedule_first_message(&lookup), now, &entry))
 		pgn_schedule_ensure(schedule, &lookup, &entry);
 	else
 		pgn_schedule_clear(schedule, &lookup);
@@ -137,29 +134,23 @@ pgn_group_set_add(GroupSet *set, const Delivery *row)
 	if (set->n == set->size)
 	{
 		set->size = Max(16, set->size * 2);
-		set->changes = set->changes ?
-			repalloc_huge(set->changes, set->size * sizeof(GroupChange)) :
-			palloc(set->size * sizeof(GroupChange));
+		set->keys = set->keys ? repalloc_huge(set->keys, set->size * sizeof(int64)) :
+			palloc(set->size * sizeof(int64));
 	}
-	set->changes[set->n++] = (GroupChange)
-	{
-		row->group_key, row->message_id
-	};
+	set->keys[set->n++] = row->group_key;
 }
 
-/* Order of changes by group and message. */
+/* Order of group keys. */
 static int
-compare_changes(const void *a, const void *b)
+compare_keys(const void *a, const void *b)
 {
-	const GroupChange *x = a;
-	const GroupChange *y = b;
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
 
-	if (x->group_key != y->group_key)
-		return x->group_key < y->group_key ? -1 : 1;
-	return x->message_id < y->message_id ? -1 : x->message_id > y->message_id;
+	return x < y ? -1 : x > y;
 }
 
-/* Make sure of good entries after changing these deliveries. */
+/* Make sure of good entries after changing deliveries of these groups. */
 void
 pgn_fifo_reschedule_groups(DeliveryTable *deliveries, GroupSet *set, TimestampTz now)
 {
@@ -167,18 +158,16 @@ pgn_fifo_reschedule_groups(DeliveryTable *deliveries, GroupSet *set, TimestampTz
 
 	if (set->n == 0)
 		return;
-	qsort(set->changes, set->n, sizeof(GroupChange), compare_changes);
+	qsort(set->keys, set->n, sizeof(int64), compare_keys);
 	pgn_schedule_open(&schedule, deliveries->queue, RowExclusiveLock);
 	for (int i = 0; i < set->n; i++)
 	{
-		GroupChange *change = &set->changes[i];
-
-		if (i > 0 && change->group_key == change[-1].group_key)
+		if (i > 0 && set->keys[i] == set->keys[i - 1])
 			continue;
 		CHECK_FOR_INTERRUPTS();
-		pgn_group_latch(deliveries->queue, change->group_key);
-		pgn_fifo_reschedule(deliveries, &schedule, change->group_key, change->message_id, now);
-		pgn_group_unlatch(deliveries->queue, change->group_key);
+		pgn_group_latch(deliveries->queue, set->keys[i]);
+		pgn_fifo_reschedule(deliveries, &schedule, set->keys[i], now);
+		pgn_group_unlatch(deliveries->queue, set->keys[i]);
 	}
 	pgn_schedule_close(&schedule, NoLock);
 }
@@ -208,6 +197,41 @@ pgn_fifo_update(DeliveryTable *deliveries, DeliveryVersion *version)
 	if (result == TM_BeingModified)
 		pg_usleep(1000);
 	return result;
+}
+
+/*
+ * Apply a new delay of the queue to messages that are there and were not
+ * received yet.  Those that somebody is just sending or receiving keep theirs.
+ */
+void
+pgn_fifo_change_delay(Queue *queue, int64 delay)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		longest = Max(delay, queue->attributes.delay);
+	DeliveryTable deliveries;
+	DeliveryScan scan;
+	DeliveryVersion version;
+	GroupSet	changed = {0};
+
+	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
+	pgn_message_scan_begin(&scan, &deliveries, 0, PG_INT64_MAX, NULL);
+	while (pgn_scan_next(&scan, &version))
+	{
+		Delivery   *row = &version.row;
+		TimestampTz visible_at = row->enqueued_at + delay;
+
+		CHECK_FOR_INTERRUPTS();
+		if (version.uncommitted || version.held || row->received_at != PGN_NEVER ||
+			row->visible_at == visible_at || row->enqueued_at + longest < now)
+			continue;
+		row->visible_at = visible_at;
+		if (pgn_fifo_update(&deliveries, &version) == TM_Ok)
+			pgn_group_set_add(&changed, row);
+	}
+	pgn_scan_end(&scan);
+	/* In the order in which they were sent. */
+	pgn_fifo_reschedule_groups(&deliveries, &changed, PG_INT64_MIN);
+	pgn_deliveries_close(&deliveries, NoLock);
 }
 
 /* Become the only sender to the groups of these messages; before message_ids are taken. */
@@ -290,8 +314,7 @@ pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, Timestam
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		pgn_group_latch(deliveries->queue, group_key);
-		pgn_fifo_reschedule(deliveries, &schedule, group_key, sorted[i]->message_id,
-							Min(now, sorted[i]->visible_at));
+		pgn_fifo_reschedule(deliveries, &schedule, group_key, Min(now, sorted[i]->visible_at));
 		pgn_group_unlatch(deliveries->queue, group_key);
 	}
 	pgn_schedule_close(&schedule, NoLock);
@@ -312,13 +335,12 @@ pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,
 
 	if (!pgn_group_latch_now(to->queue, row->group_key))
 		return false;
-	moved = pgn_delivery_move(from, version, to, row);
+	pgn_schedule_open(&schedule, to->queue, RowExclusiveLock);
+	moved = pgn_schedule_lower(&schedule, row->group_key, row->message_id) &&
+		pgn_delivery_move(from, version, to, row);
 	if (moved)
-	{
-		pgn_schedule_open(&schedule, to->queue, RowExclusiveLock);
-		pgn_fifo_reschedule(to, &schedule, row->group_key, row->message_id, now);
-		pgn_schedule_close(&schedule, NoLock);
-	}
+		pgn_fifo_reschedule(to, &schedule, row->group_key, now);
+	pgn_schedule_close(&schedule, NoLock);
 	pgn_group_unlatch(to->queue, row->group_key);
 	return moved;
 }

@@ -10,25 +10,20 @@
 #include "schedule.h"
 
 /* The groups that a call has changed, to be put in order at its end. */
-typedef struct GroupChange
-{
-	int64		group_key;
-	int64		message_id;		/* that was changed */
-} GroupChange;
-
 typedef struct GroupSet
 {
-	GroupChange *changes;
+	int64	   *keys;
 	int			n;
 	int			size;
 } GroupSet;
 
 extern TimestampTz pgn_fifo_available_at(const Queue *queue, const Delivery *row);
 extern void pgn_fifo_reschedule(DeliveryTable *deliveries, Schedule *schedule, int64 group_key,
-								int64 from_message_id, TimestampTz now);
+								TimestampTz now);
 extern void pgn_group_set_add(GroupSet *set, const Delivery *row);
 extern void pgn_fifo_reschedule_groups(DeliveryTable *deliveries, GroupSet *set, TimestampTz now);
 extern TM_Result pgn_fifo_update(DeliveryTable *deliveries, DeliveryVersion *version);
+extern void pgn_fifo_change_delay(Queue *queue, int64 delay);
 extern void pgn_fifo_lock_groups(const Queue *queue, const Message *messages, int n);
 extern void pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, TimestampTz now);
 extern bool pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,

@@ -47,6 +47,7 @@ claim(FifoReceive *receive, DeliveryVersion *version)
 	Delivery   *row = &version->row;
 
 	pgn_delivery_lease(row, receive->now, receive->visibility_timeout);
+	row->lane = pgn_received_too_often(receive->deliveries->queue, row) ? PGN_LANE_FINAL : PGN_LANE_NORMAL;
 	if (receive->pop ?
 		pgn_delivery_delete(receive->deliveries, &version->tid, false) != TM_Ok :
 		pgn_delivery_update(receive->deliveries, &version->tid, row, false) != TM_Ok)
@@ -181,10 +182,14 @@ visit_group(Walk *walk, Schedule *schedule, const ScheduleVersion *version)
 		else
 			done = pgn_schedule_move(schedule, version, &entry);
 	}
-	/* The entry was changed before we had the latch. */
+	receive->rescheduled += receive->found == walk->first;
+
+	/*
+	 * Nobody of us changes an entry without the latch, but an owner may lock
+	 * it.
+	 */
 	if (!done)
-		pgn_fifo_reschedule(receive->deliveries, schedule, group_key,
-							version->row.first_message_id, receive->now);
+		pgn_fifo_reschedule(receive->deliveries, schedule, group_key, receive->now);
 }
 
 /*
@@ -237,14 +242,16 @@ visit_due_groups(FifoReceive *receive, bool final_only)
 			(final_only && !version.row.final) ||
 			!pgn_group_latch_now(queue, version.row.group_key))
 			continue;
-		visit_group(&walk, &schedule, &version);
+		if (pgn_schedule_is_free(&schedule, &version))
+			visit_group(&walk, &schedule, &version);
 		pgn_group_unlatch(queue, version.row.group_key);
 	}
 	pgn_schedule_scan_end(&scan);
 	if (receive->advance && first > frontier.at)
 		advance_frontier(&schedule, &frontier, first, receive->now);
 	pgn_dead_letters_end(&letters);
-	pgn_schedule_close(&schedule, NoLock);
+	pgn_schedule_close(&schedule, receive->found + receive->cleared + receive->rescheduled > 0 ?
+					   NoLock : RowExclusiveLock);
 }
 
 /* Receive what is due now; receive->rows is allocated here. */
@@ -252,7 +259,7 @@ void
 pgn_fifo_receive(FifoReceive *receive)
 {
 	receive->rows = palloc(receive->max_messages * sizeof(Delivery));
-	receive->found = receive->cleared = 0;
+	receive->found = receive->cleared = receive->rescheduled = 0;
 	visit_due_groups(receive, false);
 }
 
@@ -267,4 +274,61 @@ pgn_fifo_sweep(DeliveryTable *deliveries, TimestampTz now)
 	};
 
 	visit_due_groups(&receive, true);
+}
+
+/* The first time in a range at which a group may have something to deliver. */
+TimestampTz
+pgn_fifo_first_due(Queue *queue, TimestampTz from, TimestampTz until)
+{
+	TimestampTz first = PG_INT64_MAX;
+	Schedule	schedule;
+	ScheduleScan scan;
+	ScheduleVersion version;
+
+	pgn_schedule_open(&schedule, queue, AccessShareLock);
+	pgn_schedule_scan_begin(&scan, &schedule, from, until);
+	if (pgn_schedule_scan_next(&scan, &version))
+		first = version.row.visible_at;
+	pgn_schedule_scan_end(&scan);
+	pgn_schedule_close(&schedule, AccessShareLock);
+	return first;
+}
+
+/* Is the head of a group a message that a receive would return? */
+static bool
+has_message(DeliveryTable *deliveries, const ScheduleEntry *entry, TimestampTz now)
+{
+	DeliveryScan scan;
+	DeliveryVersion version;
+	bool		found;
+
+	pgn_group_scan_begin(&scan, deliveries, entry->group_key, entry->first_message_id);
+	found = pgn_scan_next(&scan, &version) && !version.uncommitted && !version.held &&
+		pgn_fifo_available_at(deliveries->queue, &version.row) <= now;
+	pgn_scan_end(&scan);
+	return found;
+}
+
+/* Is there anything to receive right now?  Dead letters and expired messages count too. */
+bool
+pgn_fifo_any_due(DeliveryTable *deliveries, TimestampTz now)
+{
+	bool		found = false;
+	Frontier	frontier;
+	Schedule	schedule;
+	ScheduleScan scan;
+	ScheduleVersion version;
+
+	pgn_schedule_open(&schedule, deliveries->queue, AccessShareLock);
+	pgn_frontier_read(deliveries->queue, PGN_LANE_NORMAL, now, &frontier);
+	pgn_schedule_scan_begin(&scan, &schedule, frontier.at, now);
+	while (!found && pgn_schedule_scan_next(&scan, &version))
+	{
+		CHECK_FOR_INTERRUPTS();
+		found = !TransactionIdIsValid(version.inserter) && !TransactionIdIsValid(version.changer) &&
+			has_message(deliveries, &version.row, now);
+	}
+	pgn_schedule_scan_end(&scan);
+	pgn_schedule_close(&schedule, AccessShareLock);
+	return found;
 }

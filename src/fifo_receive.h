@@ -20,9 +20,13 @@ typedef struct FifoReceive
 	int			cleared;
 	Delivery   *rows;			/* what was received */
 	int			found;
+	int			rescheduled;	/* groups that had nothing to deliver after
+								 * all */
 } FifoReceive;
 
 extern void pgn_fifo_receive(FifoReceive *receive);
 extern void pgn_fifo_sweep(DeliveryTable *deliveries, TimestampTz now);
+extern TimestampTz pgn_fifo_first_due(Queue *queue, TimestampTz from, TimestampTz until);
+extern bool pgn_fifo_any_due(DeliveryTable *deliveries, TimestampTz now);
 
 #endif							/* PIGEON_FIFO_RECEIVE_H */

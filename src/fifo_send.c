@@ -10,6 +10,7 @@
 
 #include "utils/timestamp.h"
 
+#include "activity.h"
 #include "deduplication.h"
 #include "delivery.h"
 #include "fifo.h"
@@ -56,16 +57,18 @@ pgn_fifo_send(Queue *queue, Message *messages, int n, bool has_delay)
 	now = GetCurrentTimestamp();
 	fresh = palloc(n * sizeof(Message));
 	nfresh = pgn_deduplicate(queue, messages, n, now, fresh);
+	pgn_activity_count(queue, COUNT_DEDUPLICATED, n - nfresh);
 	if (nfresh > 0)
 	{
 		pgn_log_append(fresh, nfresh, now);
 		rows = palloc(nfresh * sizeof(Delivery));
 		for (int i = 0; i < nfresh; i++)
 		{
-			rows[i] = pgn_delivery_make(queue, &fresh[i], now, queue->attributes.delay);
 			/* One after the other, so that groups are served in their order. */
-			rows[i].visible_at -= nfresh - 1 - i;
+			rows[i] = pgn_delivery_make(queue, &fresh[i], now - (nfresh - 1 - i), queue->attributes.delay);
+			pgn_activity_count(queue, COUNT_SENT_BYTES, fresh[i].size);
 		}
+		pgn_activity_count(queue, COUNT_SENT, nfresh);
 		pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 		pgn_fifo_insert(&deliveries, rows, nfresh, now);
 		pgn_deliveries_close(&deliveries, NoLock);

@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "activity.h"
+#include "archive.h"
 #include "dead_letter.h"
 #include "deduplication.h"
 #include "delivery.h"
@@ -36,7 +37,10 @@
 #include "log_rotation.h"
 #include "maintenance.h"
 #include "notify.h"
+#include "receive_attempt.h"
 #include "redrive.h"
+#include "replay.h"
+#include "topic.h"
 
 PG_FUNCTION_INFO_V1(pgn_maintain);
 
@@ -62,7 +66,7 @@ PG_FUNCTION_INFO_V1(pgn_maintain);
 /* When to come back at the latest, for what was written by other means. */
 #define LONGEST_INTERVAL USECS_PER_HOUR
 
-/* How often a redrive task with a rate takes a step. */
+/* How often a redrive or replay task with a rate takes a step. */
 #define REDRIVE_INTERVAL (USECS_PER_SEC / 4)
 
 /* Delete what has outlived the queue's retention. */
@@ -151,7 +155,30 @@ sweep_dead_letters(DeliveryTable *deliveries, TimestampTz now)
 	return moved == STEP_MESSAGES ? PGN_AGAIN : Min(next, next_dead_letter(deliveries, now));
 }
 
-/* Retention and dead letters of one queue; nothing if somebody has locked it. */
+/* The archive and the deduplication keys of one topic. */
+static TimestampTz
+maintain_topic(int64 topic_id)
+{
+	Topic	   *topic = pgn_topic_find_by_id(topic_id);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next = PGN_IDLE;
+
+	if (topic == NULL)
+		return PGN_IDLE;
+	if (topic->attributes.fifo)
+	{
+		pgn_deduplication_expire(&topic->queue, now);
+		next = now + FIFO_INTERVAL;
+	}
+	if (topic->attributes.archive_retention > 0)
+		next = Min(next, pgn_archive_maintain(topic, now));
+	return next;
+}
+
+/*
+ * Retention and dead letters of one queue; nothing if somebody has locked it.
+ * The number may also be that of a topic, which has jobs of the same kind.
+ */
 TimestampTz
 pgn_job_queue(int64 queue_id)
 {
@@ -161,7 +188,7 @@ pgn_job_queue(int64 queue_id)
 	DeliveryTable deliveries;
 
 	if (queue == NULL)
-		return PGN_IDLE;
+		return maintain_topic(queue_id);
 	if (!pgn_queue_lock_now(queue, RowExclusiveLock))
 		return now + BUSY_INTERVAL;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
@@ -172,6 +199,7 @@ pgn_job_queue(int64 queue_id)
 		if (queue->attributes.max_receive_count > 0)
 			pgn_fifo_sweep(&deliveries, now);
 		pgn_deduplication_expire(queue, now);
+		pgn_attempts_expire(queue);
 		next = Min(next, now + FIFO_INTERVAL);
 	}
 	else
@@ -185,6 +213,13 @@ TimestampTz
 pgn_job_redrive(int64 task_id)
 {
 	return pgn_redrive_step(task_id) ? PGN_AGAIN : GetCurrentTimestamp() + REDRIVE_INTERVAL;
+}
+
+/* A step of a replay task. */
+TimestampTz
+pgn_job_replay(int64 task_id)
+{
+	return pgn_replay_step(task_id) ? PGN_AGAIN : GetCurrentTimestamp() + REDRIVE_INTERVAL;
 }
 
 /* Rotate the log if it is time. */
@@ -292,8 +327,10 @@ pgn_maintain(PG_FUNCTION_ARGS)
 {
 	bool		may_commit = fcinfo->context && IsA(fcinfo->context, CallContext) &&
 	!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
-	int			n;
-	int32	   *queues;
+	int			n,
+				ntopics;
+	int32	   *queues,
+			   *topics;
 	int64	   *tasks;
 	Snapshot	snapshot;
 
@@ -303,6 +340,7 @@ pgn_maintain(PG_FUNCTION_ARGS)
 
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	queues = pgn_queue_ids(snapshot, &n);
+	topics = pgn_topic_ids(snapshot, &ntopics);
 	UnregisterSnapshot(snapshot);
 	for (int i = 0; i < n; i++)
 	{
@@ -312,10 +350,19 @@ pgn_maintain(PG_FUNCTION_ARGS)
 					  psprintf("notification for queue number %d", queues[i]), may_commit);
 	}
 
+	for (int i = 0; i < ntopics; i++)
+		run_all_steps(pgn_job_queue, topics[i],
+					  psprintf("maintenance of topic number %d", topics[i]), may_commit);
+
 	tasks = pgn_redrive_running(&n);
 	for (int i = 0; i < n; i++)
 		run_all_steps(pgn_job_redrive, tasks[i],
 					  psprintf("redrive task " INT64_FORMAT, tasks[i]), may_commit);
+
+	tasks = pgn_replay_running(&n);
+	for (int i = 0; i < n; i++)
+		run_all_steps(pgn_job_replay, tasks[i],
+					  psprintf("replay task " INT64_FORMAT, tasks[i]), may_commit);
 
 	if (may_commit)
 	{

@@ -289,11 +289,12 @@ publish_change(const Source *source, const TriggerData *trigger, HeapTuple old, 
 	message.body = message_body(source, trigger, old, new);
 	message.attributes = source->attributes;
 	message.group_id = message_group(source, RelationGetDescr(trigger->tg_relation), new ? new : old);
-	message.message_id = pgn_log_next_message_id();
+	/* Any number that no other change has will do. */
 	if (topic->attributes.fifo)
-		message.deduplication_id = cstring_to_text(psprintf("pigeon-change-" INT64_FORMAT, message.message_id));
+		message.deduplication_id = cstring_to_text(psprintf("pigeon-change-" INT64_FORMAT,
+															pgn_log_next_message_id()));
 	pgn_check_publish(topic, &message);
-	pgn_publish_messages(topic, &message, 1, GetCurrentTimestamp());
+	(void) pgn_publish_messages(topic, &message, 1, 0);
 }
 
 /* publish_change(topic, group_by, column, ...): the trigger function. */

@@ -16,9 +16,12 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
+#include "utils/timestamp.h"
 
+#include "activity.h"
 #include "archive.h"
 #include "arguments.h"
+#include "deduplication.h"
 #include "fan_out.h"
 #include "log.h"
 #include "publish.h"
@@ -53,6 +56,34 @@ check_subject(const text *subject)
 						   MAX_SUBJECT)));
 }
 
+/* Fail unless the message has what the topic needs of groups and deduplication. */
+static void
+check_ids(const Topic *topic, const Message *message)
+{
+	const TopicAttributes *a = &topic->attributes;
+
+	if (message->group_id)
+		pgn_check_id(message->group_id, "group_id");
+	else if (a->fifo)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("topic \"%s\" is a FIFO topic and needs a group_id", topic->name),
+				 errhint("Messages of one group are received in the order in which they were published.")));
+	if (message->deduplication_id)
+	{
+		pgn_check_id(message->deduplication_id, "deduplication_id");
+		if (!a->fifo)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("topic \"%s\" is not a FIFO topic and takes no deduplication_id", topic->name)));
+	}
+	else if (a->fifo && !a->content_based_deduplication)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("topic \"%s\" needs a deduplication_id", topic->name),
+				 errhint("Pass one, or set content_based_deduplication with pigeon.alter_topic().")));
+}
+
 /* Fail unless the topic can take the message.  Fills in its size. */
 void
 pgn_check_publish(const Topic *topic, Message *message)
@@ -62,32 +93,63 @@ pgn_check_publish(const Topic *topic, Message *message)
 	pgn_check_size(message->size, topic->attributes.max_message_size, topic->name);
 	if (message->subject)
 		check_subject(message->subject);
-	if (message->group_id)
-		pgn_check_id(message->group_id, "group_id");
-	if (message->deduplication_id)
-	{
-		pgn_check_id(message->deduplication_id, "deduplication_id");
-		if (!topic->attributes.fifo)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("topic \"%s\" is not a FIFO topic and takes no deduplication_id", topic->name)));
-	}
+	check_ids(topic, message);
 }
 
-/*
- * Publish messages, already checked, to a topic that is locked.  Those that
- * have no message_id yet get one.
- */
-void
-pgn_publish_messages(Topic *topic, Message *messages, int n, TimestampTz now)
+/* Give each message its message_id, unless it has one. */
+static void
+number_messages(Message *messages, int n)
 {
-	PreventCommandIfReadOnly("publishing");
 	for (int i = 0; i < n; i++)
 		if (messages[i].message_id == 0)
 			messages[i].message_id = pgn_log_next_message_id();
-	if (topic->attributes.archive_retention > 0)
+}
+
+/* Archive and deliver messages that are numbered. */
+static void
+publish_numbered(Topic *topic, FanOut *out, Message *messages, int n, TimestampTz now)
+{
+	for (int i = 0; i < n; i++)
+		pgn_activity_count(&topic->queue, COUNT_SENT_BYTES, messages[i].size);
+	pgn_activity_count(&topic->queue, COUNT_SENT, n);
+	if (topic->attributes.archive_retention > 0 && n > 0)
 		pgn_archive_append(topic, messages, n, now);
-	pgn_fan_out(topic, topic->subscriptions, topic->nsubscriptions, messages, n, now);
+	pgn_fan_out(out, messages, n, now);
+}
+
+/*
+ * Publish messages, already checked, to a topic that is locked.  Gives each
+ * its message_id; those of a standard topic may have one already.  A duplicate
+ * in a FIFO topic gets the message_id of the message it repeats.  "time" is
+ * when messages of a standard topic count as published, or 0 for now; the time
+ * that it came to is returned.
+ */
+TimestampTz
+pgn_publish_messages(Topic *topic, Message *messages, int n, TimestampTz time)
+{
+	FanOut	   *out;
+
+	PreventCommandIfReadOnly("publishing");
+	out = pgn_fan_out_begin(topic, topic->subscriptions, topic->nsubscriptions, messages, n);
+	/* With the groups locked, so that times of a group rise too. */
+	if (time == 0 || topic->attributes.fifo)
+		time = GetCurrentTimestamp();
+	if (topic->attributes.fifo)
+	{
+		Message    *fresh = palloc(n * sizeof(Message));
+		int			nfresh = pgn_deduplicate(&topic->queue, messages, n, time, fresh);
+
+		pgn_activity_count(&topic->queue, COUNT_DEDUPLICATED, n - nfresh);
+		publish_numbered(topic, out, fresh, nfresh, time);
+		pfree(fresh);
+	}
+	else
+	{
+		number_messages(messages, n);
+		publish_numbered(topic, out, messages, n, time);
+	}
+	pgn_fan_out_end(out);
+	return time;
 }
 
 /* The topic named by the first argument, ready for publishing. */
@@ -173,7 +235,7 @@ publish_one(FunctionCallInfo fcinfo, bool is_jsonb)
 	message.group_id = PG_ARGISNULL(4) ? NULL : PG_GETARG_TEXT_PP(4);
 	message.deduplication_id = PG_ARGISNULL(5) ? NULL : PG_GETARG_TEXT_PP(5);
 	pgn_check_publish(topic, &message);
-	pgn_publish_messages(topic, &message, 1, GetCurrentTimestamp());
+	(void) pgn_publish_messages(topic, &message, 1, 0);
 	PG_RETURN_INT64(message.message_id);
 }
 
@@ -241,7 +303,7 @@ publish_batch(FunctionCallInfo fcinfo, bool is_jsonb)
 			message->deduplication_id = DatumGetTextPP(ids[i]);
 		pgn_check_publish(topic, message);
 	}
-	pgn_publish_messages(topic, messages, n, GetCurrentTimestamp());
+	(void) pgn_publish_messages(topic, messages, n, 0);
 
 	for (int i = 0; i < n; i++)
 	{

@@ -9,6 +9,6 @@
 #include "topic.h"
 
 extern void pgn_check_publish(const Topic *topic, Message *message);
-extern void pgn_publish_messages(Topic *topic, Message *messages, int n, TimestampTz now);
+extern TimestampTz pgn_publish_messages(Topic *topic, Message *messages, int n, TimestampTz time);
 
 #endif							/* PIGEON_PUBLISH_H */

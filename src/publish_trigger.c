@@ -130,13 +130,13 @@ topic_of_view(Relation rel)
 
 /* Publish what is kept. */
 static void
-publish_kept(Kept *kept, Relation rel)
+publish_kept(Kept *kept, Topic *topic)
 {
 	int			n = kept->n;
 
 	kept->n = 0;
 	kept->bytes = 0;
-	pgn_publish_messages(topic_of_view(rel), kept->messages, n, kept->time);
+	(void) pgn_publish_messages(topic, kept->messages, n, kept->time);
 	MemoryContextReset(kept->messages_context);
 }
 
@@ -188,6 +188,8 @@ message_of_row(HeapTuple tuple, TupleDesc desc)
 	message.attributes = column(tuple, desc, Anum_archive_attributes);
 	message.group_id = column(tuple, desc, Anum_archive_group_id);
 	message.deduplication_id = column(tuple, desc, Anum_archive_deduplication_id);
+	message.sender = palloc(sizeof(NameData));
+	namestrcpy(message.sender, GetUserNameFromId(GetUserId(), false));
 	return message;
 }
 
@@ -203,20 +205,31 @@ row_of_message(HeapTuple tuple, TupleDesc desc, const Message *message, Timestam
 	return heap_modify_tuple_by_cols(tuple, desc, lengthof(columns), columns, values, isnull);
 }
 
-/* INSTEAD OF INSERT: keep one message. */
+/* Publish one message now; the row to return. */
 static HeapTuple
-insert_row(TriggerData *trigger, MemoryContext statement_context)
+publish_row(const TriggerData *trigger, Topic *topic)
 {
-	Relation	rel = trigger->tg_relation;
-	TupleDesc	desc = RelationGetDescr(rel);
-	Topic	   *topic = topic_of_view(rel);
-	Kept	   *kept = find_kept(RelationGetRelid(rel));
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	Message		message = message_of_row(trigger->tg_trigtuple, desc);
+	TimestampTz time;
+
+	pgn_check_publish(topic, &message);
+	time = pgn_publish_messages(topic, &message, 1, 0);
+	return row_of_message(trigger->tg_trigtuple, desc, &message, time);
+}
+
+/* Keep one message, for as long as the statement lasts at the most; the row to return. */
+static HeapTuple
+keep_row(const TriggerData *trigger, Topic *topic, MemoryContext statement_context)
+{
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	Kept	   *kept = find_kept(topic->relid);
 	MemoryContext old;
 	Message    *message;
+	HeapTuple	row;
 
-	pgn_archive_check_view(rel);
 	if (kept == NULL)
-		kept = begin_keeping(RelationGetRelid(rel), statement_context);
+		kept = begin_keeping(topic->relid, statement_context);
 	if (kept->n == 0)
 		kept->time = GetCurrentTimestamp();
 
@@ -225,17 +238,26 @@ insert_row(TriggerData *trigger, MemoryContext statement_context)
 	*message = message_of_row(trigger->tg_trigtuple, desc);
 	pgn_check_publish(topic, message);
 	message->message_id = pgn_log_next_message_id();
-	message->sender = palloc(sizeof(NameData));
-	namestrcpy(message->sender, GetUserNameFromId(GetUserId(), false));
 	MemoryContextSwitchTo(old);
+	row = row_of_message(trigger->tg_trigtuple, desc, message, kept->time);
 
-	trigger->tg_trigtuple = row_of_message(trigger->tg_trigtuple, desc, message, kept->time);
 	kept->n++;
 	kept->bytes += message->size;
-	if (kept->n == MAX_KEPT_MESSAGES || kept->bytes >= MAX_KEPT_BYTES ||
-		!ends_with_statement_trigger(trigger))
-		publish_kept(kept, rel);
-	return trigger->tg_trigtuple;
+	if (kept->n == MAX_KEPT_MESSAGES || kept->bytes >= MAX_KEPT_BYTES)
+		publish_kept(kept, topic);
+	return row;
+}
+
+/* INSTEAD OF INSERT: a FIFO topic has its duplicates found at once. */
+static HeapTuple
+insert_row(const TriggerData *trigger, MemoryContext statement_context)
+{
+	Topic	   *topic = topic_of_view(trigger->tg_relation);
+
+	pgn_archive_check_view(trigger->tg_relation);
+	if (topic->attributes.fifo || !ends_with_statement_trigger(trigger))
+		return publish_row(trigger, topic);
+	return keep_row(trigger, topic, statement_context);
 }
 
 /* The trigger function of both triggers. */
@@ -255,7 +277,7 @@ pgn_publish_rows(PG_FUNCTION_ARGS)
 		Kept	   *kept = find_kept(RelationGetRelid(trigger->tg_relation));
 
 		if (kept && kept->n > 0)
-			publish_kept(kept, trigger->tg_relation);
+			publish_kept(kept, topic_of_view(trigger->tg_relation));
 		PG_RETURN_POINTER(NULL);
 	}
 	ereport(ERROR,

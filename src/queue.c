@@ -217,11 +217,11 @@ pgn_queue_find_by_id(int32 id)
 	return load_queue(Anum_queue_id, "queue_pkey", F_INT4EQ, Int32GetDatum(id));
 }
 
-/* The numbers of all queues in a snapshot of the registry. */
+/* The numbers in the first column of a table of the registry, in a snapshot. */
 int32 *
-pgn_queue_ids(Snapshot snapshot, int *n)
+pgn_registry_ids(const char *table, Snapshot snapshot, int *n)
 {
-	Relation	registry = table_open(pgn_relation("queue"), AccessShareLock);
+	Relation	registry = table_open(pgn_relation(table), AccessShareLock);
 	TableScanDesc scan = table_beginscan(registry, snapshot, 0, NULL);
 	HeapTuple	tuple;
 	int			size = 64;
@@ -234,11 +234,18 @@ pgn_queue_ids(Snapshot snapshot, int *n)
 
 		if (*n == size)
 			ids = repalloc(ids, (size *= 2) * sizeof(int32));
-		ids[(*n)++] = DatumGetInt32(heap_getattr(tuple, Anum_queue_id, RelationGetDescr(registry), &isnull));
+		ids[(*n)++] = DatumGetInt32(heap_getattr(tuple, 1, RelationGetDescr(registry), &isnull));
 	}
 	table_endscan(scan);
 	table_close(registry, AccessShareLock);
 	return ids;
+}
+
+/* The numbers of all queues in a snapshot of the registry. */
+int32 *
+pgn_queue_ids(Snapshot snapshot, int *n)
+{
+	return pgn_registry_ids("queue", snapshot, n);
 }
 
 /*

@@ -14,7 +14,7 @@
  *
  *		Each group with a committed message has a committed entry whose
  *		visible_at is not later than the time from which the group has
- *		something to deliver, and whose first_message_id is not above it.
+ *		something to deliver.
  *
  * Whoever changes what a group has to deliver (fifo.c) sees to that, under the
  * latch of the group, with pgn_schedule_ensure().  Nobody waits there for an
@@ -37,6 +37,22 @@
  * back savepoint is an abort of part of a transaction, and a prepared
  * transaction is one that is still open.
  *
+ * Where to start.  An entry also says where its group begins, so that a walk
+ * over the group need not pass the messages that were deleted since the last
+ * vacuum.  A walk that starts too late would break the order, so this must be
+ * right in every entry, whatever becomes of open transactions:
+ *
+ *	- It is raised by a look at the group that started from an entry that was
+ *	  free, or at the very beginning, and found nothing below, not even a
+ *	  message that somebody else is deleting.  What the same transaction has
+ *	  deleted comes back only together with the old version of the entry.
+ *
+ *	- A sender's messages come after all others.  Who puts a message below
+ *	  (dead letters, redrive) first lowers all entries of the group, and does
+ *	  not do it if one of them is not free; see pgn_schedule_lower().
+ *
+ *	- An entry is read again under the latch before a walk relies on it.
+ *
  * Dead versions.  A group that is received from and deleted from leaves dead
  * entries in both indexes.  Walks over due entries start at the frontier (see
  * frontier.c), and a lookup by group looks at the latest few versions only:
@@ -51,6 +67,7 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
+#include "activity.h"
 #include "compat.h"
 #include "delivery.h"
 #include "frontier.h"
@@ -123,6 +140,15 @@ make_slot(Schedule *schedule, const ScheduleEntry *entry)
 	return slot;
 }
 
+/* Tell others of a new version of an entry. */
+static void
+entry_written(Schedule *schedule, const ScheduleEntry *entry)
+{
+	schedule->queue->changed_in = pgn_local_transaction();
+	pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, entry->visible_at);
+	pgn_activity_written(schedule->queue, entry->visible_at);
+}
+
 /* Add an entry. */
 static void
 add_entry(Schedule *schedule, const ScheduleEntry *entry)
@@ -130,8 +156,7 @@ add_entry(Schedule *schedule, const ScheduleEntry *entry)
 	TupleTableSlot *slot = make_slot(schedule, entry);
 
 	pgn_table_insert(&schedule->table, slot);
-	schedule->queue->changed_in = pgn_local_transaction();
-	pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, entry->visible_at);
+	entry_written(schedule, entry);
 	ExecDropSingleTupleTableSlot(slot);
 }
 
@@ -146,9 +171,8 @@ pgn_schedule_move(Schedule *schedule, const ScheduleVersion *version, const Sche
 	result = pgn_table_update(&schedule->table, &tid, slot,
 							  PGN_COLUMN(Anum_schedule_first_message_id) |
 							  PGN_COLUMN(Anum_schedule_visible_at), false);
-	schedule->queue->changed_in = pgn_local_transaction();
 	if (result == TM_Ok)
-		pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, entry->visible_at);
+		entry_written(schedule, entry);
 	ExecDropSingleTupleTableSlot(slot);
 	return result == TM_Ok;
 }
@@ -189,6 +213,19 @@ is_free(const ScheduleVersion *version)
 	return !TransactionIdIsValid(version->inserter) && !TransactionIdIsValid(version->changer);
 }
 
+/* Start a walk over one of the indexes. */
+static void
+begin_scan(ScheduleScan *scan, Schedule *schedule, Relation index, ScanKey keys, int nkeys)
+{
+	Relation	rel = schedule->table.rel;
+
+	scan->schedule = schedule;
+	InitDirtySnapshot(scan->dirty);
+	scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsBufferHeapTuple);
+	scan->scan = pgn_index_beginscan(rel, index, &scan->dirty, nkeys);
+	index_rescan(scan->scan, keys, nkeys, NULL, 0);
+}
+
 /* Walk over the entries that are due between "from" and "until", the earliest first. */
 void
 pgn_schedule_scan_begin(ScheduleScan *scan, Schedule *schedule, TimestampTz from, TimestampTz until)
@@ -197,12 +234,17 @@ pgn_schedule_scan_begin(ScheduleScan *scan, Schedule *schedule, TimestampTz from
 
 	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE, TimestampTzGetDatum(from));
 	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(until));
-	scan->schedule = schedule;
-	InitDirtySnapshot(scan->dirty);
-	scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(schedule->table.rel), &TTSOpsBufferHeapTuple);
-	scan->scan = pgn_index_beginscan(schedule->table.rel, pgn_table_index(&schedule->table, due_index, 1),
-									 &scan->dirty, 2);
-	index_rescan(scan->scan, keys, 2, NULL, 0);
+	begin_scan(scan, schedule, pgn_table_index(&schedule->table, due_index, 1), keys, 2);
+}
+
+/* Walk over all entries of a group. */
+static void
+begin_group_scan(ScheduleScan *scan, Schedule *schedule, int64 group_key)
+{
+	ScanKeyData key;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(group_key));
+	begin_scan(scan, schedule, pgn_table_index(&schedule->table, group_index, 2), &key, 1);
 }
 
 /* The next version of an entry, or false at the end. */
@@ -221,6 +263,23 @@ pgn_schedule_scan_end(ScheduleScan *scan)
 {
 	index_endscan(scan->scan);
 	ExecDropSingleTupleTableSlot(scan->slot);
+}
+
+/* Is an entry that a scan has returned still there, and left alone by everybody? */
+bool
+pgn_schedule_is_free(Schedule *schedule, const ScheduleVersion *version)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(schedule->table.rel),
+													&TTSOpsBufferHeapTuple);
+	ItemPointerData tid = version->tid;
+	SnapshotData dirty;
+	bool		is_free;
+
+	InitDirtySnapshot(dirty);
+	is_free = table_tuple_fetch_row_version(schedule->table.rel, &tid, &dirty, slot) &&
+		!TransactionIdIsValid(dirty.xmin) && !TransactionIdIsValid(dirty.xmax);
+	ExecDropSingleTupleTableSlot(slot);
+	return is_free;
 }
 
 /* Find the latest entries of a group.  The caller has the group's latch. */
@@ -254,12 +313,44 @@ pgn_schedule_lookup(Schedule *schedule, int64 group_key, ScheduleLookup *lookup)
 	ExecDropSingleTupleTableSlot(slot);
 }
 
-/* Is one entry as early and as low as another? */
-static bool
-suffices(const ScheduleEntry *entry, const ScheduleEntry *wanted)
+/*
+ * From which message on to look at a group whose entries were looked up.  Any
+ * free entry knows; the others depend on how a transaction ends.
+ */
+int64
+pgn_schedule_first_message(const ScheduleLookup *lookup)
 {
-	return entry->visible_at <= wanted->visible_at &&
-		entry->first_message_id <= wanted->first_message_id;
+	int64		first = lookup->n > 0 ? lookup->versions[0].row.first_message_id : 0;
+
+	for (int i = 0; i < lookup->n; i++)
+		first = is_free(&lookup->versions[i]) ?
+			Min(first, lookup->versions[i].row.first_message_id) : 0;
+	return first;
+}
+
+/*
+ * Prepare all entries of a group for a message that comes in between or before
+ * others.  False if that cannot be done now, as somebody is changing one of
+ * them.  The caller has the group's latch.
+ */
+bool
+pgn_schedule_lower(Schedule *schedule, int64 group_key, int64 message_id)
+{
+	ScheduleScan scan;
+	ScheduleVersion version;
+	bool		lowered = true;
+
+	CommandCounterIncrement();
+	begin_group_scan(&scan, schedule, group_key);
+	while (lowered && pgn_schedule_scan_next(&scan, &version))
+	{
+		if (is_free(&version) && version.row.first_message_id <= message_id)
+			continue;
+		version.row.first_message_id = message_id;
+		lowered = is_free(&version) && pgn_schedule_move(schedule, &version, &version.row);
+	}
+	pgn_schedule_scan_end(&scan);
+	return lowered;
 }
 
 /* Will the replacement of a version that an open transaction changes do as well? */
@@ -271,7 +362,7 @@ replacement_suffices(const ScheduleLookup *lookup, TransactionId changer, const 
 		const ScheduleVersion *version = &lookup->versions[i];
 
 		if (TransactionIdEquals(version->inserter, changer) && !version->superseded &&
-			suffices(&version->row, wanted))
+			version->row.visible_at <= wanted->visible_at)
 			return true;
 	}
 	return false;
@@ -279,7 +370,7 @@ replacement_suffices(const ScheduleLookup *lookup, TransactionId changer, const 
 
 /*
  * Is one of the entries found, but the one at "except", sure to stay and as
- * early and as low as "wanted"?
+ * early as "wanted"?
  */
 bool
 pgn_schedule_covers(const ScheduleLookup *lookup, const ScheduleEntry *wanted,
@@ -289,7 +380,8 @@ pgn_schedule_covers(const ScheduleLookup *lookup, const ScheduleEntry *wanted,
 	{
 		const ScheduleVersion *version = &lookup->versions[i];
 
-		if (TransactionIdIsValid(version->inserter) || !suffices(&version->row, wanted) ||
+		if (TransactionIdIsValid(version->inserter) ||
+			version->row.visible_at > wanted->visible_at ||
 			(except && ItemPointerEquals(unconstify(ItemPointerData *, except),
 										 unconstify(ItemPointerData *, &version->tid))))
 			continue;
@@ -301,10 +393,8 @@ pgn_schedule_covers(const ScheduleLookup *lookup, const ScheduleEntry *wanted,
 }
 
 /*
- * Make sure that an entry as early and as low as this one will be there if
- * this transaction commits, however others end.  The caller has the group's
- * latch and knows that there is nothing to deliver below the entry's
- * first_message_id that the entries found answer for.
+ * Make sure that an entry as early as this one will be there if this
+ * transaction commits, however others end.  The caller has the group's latch.
  */
 void
 pgn_schedule_ensure(Schedule *schedule, const ScheduleLookup *lookup, const ScheduleEntry *entry)

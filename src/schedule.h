@@ -12,8 +12,9 @@
 #include "table.h"
 
 /*
- * A row of a FIFO queue's schedule, laid out as PostgreSQL stores it: of the
- * group, nothing from first_message_id on is available before visible_at.
+ * A row of a FIFO queue's schedule, laid out as PostgreSQL stores it: the group
+ * has no message below first_message_id, and nothing to deliver before
+ * visible_at.
  */
 typedef struct ScheduleEntry
 {
@@ -75,11 +76,14 @@ extern void pgn_schedule_scan_begin(ScheduleScan *scan, Schedule *schedule,
 									TimestampTz from, TimestampTz until);
 extern bool pgn_schedule_scan_next(ScheduleScan *scan, ScheduleVersion *version);
 extern void pgn_schedule_scan_end(ScheduleScan *scan);
+extern bool pgn_schedule_is_free(Schedule *schedule, const ScheduleVersion *version);
 extern void pgn_schedule_lookup(Schedule *schedule, int64 group_key, ScheduleLookup *lookup);
 extern bool pgn_schedule_covers(const ScheduleLookup *lookup, const ScheduleEntry *entry,
 								const ItemPointerData *except);
 extern void pgn_schedule_ensure(Schedule *schedule, const ScheduleLookup *lookup,
 								const ScheduleEntry *entry);
+extern int64 pgn_schedule_first_message(const ScheduleLookup *lookup);
+extern bool pgn_schedule_lower(Schedule *schedule, int64 group_key, int64 message_id);
 extern void pgn_schedule_clear(Schedule *schedule, const ScheduleLookup *lookup);
 extern bool pgn_schedule_move(Schedule *schedule, const ScheduleVersion *version,
 							  const ScheduleEntry *entry);

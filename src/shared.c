@@ -64,11 +64,11 @@ startup(void)
 	ctl.keysize = sizeof(SharedQueueKey);
 	ctl.entrysize = sizeof(SharedQueue);
 	pgn_shared_queues = ShmemInitHash("pigeon queues", pgn_max_queues, pgn_max_queues, &ctl,
-									  HASH_ELEM | HASH_BLOBS);
+									  HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	ctl.keysize = sizeof(Oid);
 	ctl.entrysize = sizeof(SharedDatabase);
 	pgn_shared_databases = ShmemInitHash("pigeon databases", pgn_max_queues, pgn_max_queues, &ctl,
-										 HASH_ELEM | HASH_BLOBS);
+										 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	pgn_nwaiters = MaxBackends;
 	pgn_waiters = ShmemInitStruct("pigeon waiters", mul_size(MaxBackends, sizeof(Waiter)), &found);
 	if (!found)

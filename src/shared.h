@@ -12,6 +12,7 @@
 #include "utils/hsearch.h"
 
 #include "delivery.h"
+#include "filter_policy.h"
 #include "frontier.h"
 #include "queue.h"
 
@@ -28,6 +29,12 @@ typedef enum QueueCounter
 	COUNT_PURGED,
 	COUNT_DEAD_LETTERED,
 	COUNT_REDRIVEN,
+	/* of topics, which share those of sending and dead letters */
+	COUNT_DELIVERED,
+	COUNT_FILTERED_OUT,			/* and one each for the reasons of
+								 * filter_policy.h */
+	COUNT_FAILED = COUNT_FILTERED_OUT + PGN_FILTER_RESULTS,
+	COUNT_FAILED_TO_DEAD_LETTER,
 	PGN_QUEUE_COUNTERS
 } QueueCounter;
 
@@ -76,6 +83,7 @@ typedef enum DatabaseJob
 {
 	JOB_REGISTRY,				/* look at every queue */
 	JOB_REDRIVE,
+	JOB_REPLAY,
 	JOB_LOG,					/* rotate the log and free its segments */
 	JOB_LOG_OLD,				/* clean the old generation of the log */
 	PGN_DATABASE_JOBS

@@ -61,7 +61,7 @@ check_table(Relation rel, int elevel)
 		what = "it has triggers";
 	else if (rel->rd_rel->relrowsecurity)
 		what = "it has row-level security";
-	else if (rel->rd_rel->relhasrules)
+	else if (rel->rd_rules != NULL)
 		what = "it has rules";
 
 	if (what == NULL)

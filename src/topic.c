@@ -19,6 +19,11 @@
  *	  REFERENCES (which means nothing else on a view) to subscribe, SELECT to
  *	  read the archive.
  *
+ * Message groups, deduplication, counters and jobs of the worker are made for
+ * queues.  For them a topic is a queue too, one without deliveries: it has a
+ * Queue of its own, with the view in the place of the table, and its number is
+ * from the sequence of queues.
+ *
  * The cache works as that of queues (queue.c): by the relation cache entry of
  * the view.  Whoever changes a topic or one of its subscriptions sends an
  * invalidation for the view.  Roles are known to subscriptions by name, as in
@@ -29,6 +34,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "datatype/timestamp.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -44,6 +50,9 @@
 #include "compat.h"
 #include "registry.h"
 #include "topic.h"
+
+/* How long a FIFO topic recognises duplicates. */
+#define DEDUPLICATION_WINDOW (5 * USECS_PER_MINUTE)
 
 typedef struct NameEntry
 {
@@ -114,7 +123,25 @@ read_attributes(TopicAttributes *a, HeapTuple tuple, TupleDesc desc)
 	value = COLUMN(Anum_topic_archive_retention);
 	a->archive_retention = isnull ? 0 : DatumGetInt64(value);
 	a->archive_segment = DatumGetInt16(COLUMN(Anum_topic_archive_segment));
+	a->archive_since = DatumGetTimestampTz(COLUMN(Anum_topic_archive_since));
 #undef COLUMN
+}
+
+/* Fill in what of the topic is seen as a queue.  Its activity is left alone. */
+static void
+see_as_queue(Topic *topic)
+{
+	Queue	   *queue = &topic->queue;
+
+	queue->relid = topic->relid;
+	queue->id = topic->id;
+	queue->valid = true;
+	queue->shared = NULL;
+	strlcpy(queue->name, topic->name, sizeof(queue->name));
+	memset(&queue->attributes, 0, sizeof(queue->attributes));
+	queue->attributes.fifo = topic->attributes.fifo;
+	queue->attributes.content_based_deduplication = topic->attributes.content_based_deduplication;
+	queue->attributes.deduplication_window = DEDUPLICATION_WINDOW;
 }
 
 /* Fill in a subscription from a row of the registry. */
@@ -216,12 +243,16 @@ load_topic(AttrNumber attnum, const char *index_name, RegProcedure equal, Datum 
 
 			topic = hash_search(topics, &relid, HASH_ENTER, &found);
 			if (!found)
+			{
 				topic->context = NULL;
+				memset(&topic->queue, 0, sizeof(Queue));
+			}
 			topic->valid = false;
 			topic->id = id;
 			strlcpy(topic->name, name, sizeof(topic->name));
 			topic->nsubscriptions = 0;
 			read_attributes(&topic->attributes, tuple, desc);
+			see_as_queue(topic);
 			load_subscriptions(topic, snapshot);
 			by_name = hash_search(topics_by_name, topic->name, HASH_ENTER, &found);
 			by_name->topic = topic;
@@ -271,6 +302,13 @@ pgn_topic_find_by_relid(Oid relid)
 	id = strtol(name + 2, NULL, 10);
 	topic = pgn_topic_find_by_id(id);
 	return topic && topic->relid == relid ? topic : NULL;
+}
+
+/* The numbers of all topics in a snapshot of the registry. */
+int32 *
+pgn_topic_ids(Snapshot snapshot, int *n)
+{
+	return pgn_registry_ids("topic", snapshot, n);
 }
 
 /*

@@ -22,6 +22,7 @@ typedef struct TopicAttributes
 	int32		max_message_size;
 	int64		archive_retention;	/* microseconds; 0: no archive */
 	int16		archive_segment;	/* the one to append to */
+	TimestampTz archive_since;	/* when it became that */
 } TopicAttributes;
 
 typedef struct Subscription
@@ -41,6 +42,7 @@ typedef struct Topic
 	bool		valid;			/* false: read the registry again */
 	char		name[PGN_NAME_BYTES + 1];
 	TopicAttributes attributes;
+	Queue		queue;			/* the topic seen as a queue, see topic.c */
 	MemoryContext context;		/* of the subscriptions */
 	int			nsubscriptions;
 	Subscription *subscriptions;	/* in the order of their queues' names */
@@ -50,6 +52,7 @@ extern void pgn_topic_init(void);
 extern Topic *pgn_topic_find(const char *name);
 extern Topic *pgn_topic_find_by_id(int32 id);
 extern Topic *pgn_topic_find_by_relid(Oid relid);
+extern int32 *pgn_topic_ids(Snapshot snapshot, int *n);
 extern bool pgn_topic_lock(Topic *topic, LOCKMODE lockmode);
 extern Topic *pgn_topic_open(const char *name, AclMode rights, LOCKMODE lockmode);
 extern void pgn_topic_check_rights(const Topic *topic, AclMode rights, Oid role);

@@ -22,10 +22,12 @@
 #include "utils/inval.h"
 #include "utils/jsonb.h"
 
+#include "activity.h"
 #include "admin.h"
 #include "archive.h"
 #include "arguments.h"
 #include "compat.h"
+#include "deduplication.h"
 #include "dropped.h"
 #include "message.h"
 #include "outbox.h"
@@ -198,12 +200,16 @@ execute(const char *sql)
 	SPI_finish();
 }
 
-/* Make the view of a new topic, and the archive if it is to have one. */
+/* Make the view of a new topic, and the tables that belong to it. */
 static void
-create_view(int32 id, bool archived)
+create_view(int32 id, const TopicAttributes *a)
 {
+	bool		archived = a->archive_retention > 0;
+
 	if (archived)
 		execute(pgn_archive_create_sql(id));
+	if (a->fifo)
+		execute(pgn_deduplication_table_sql(id));
 	execute(pgn_topic_view_sql(id, archived));
 	execute(psprintf("CREATE TRIGGER publish_row INSTEAD OF INSERT ON pigeon.t_%d"
 					 " FOR EACH ROW EXECUTE FUNCTION pigeon.publish_rows();"
@@ -240,10 +246,6 @@ pgn_create_topic(PG_FUNCTION_ARGS)
 
 	if (GIVEN(&given, ARG_FIFO))
 		a.fifo = DatumGetBool(VALUE(&given, ARG_FIFO));
-	if (a.fifo)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("this version of pigeon has no FIFO topics")));
 	apply(&given, &a);
 	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
 		ereport(ERROR,
@@ -251,9 +253,10 @@ pgn_create_topic(PG_FUNCTION_ARGS)
 				 errmsg("permission denied to create a topic"),
 				 errhint("Creating topics needs CREATE on schema pigeon.")));
 
-	id = nextval_internal(pgn_relation("topic_id_seq"), false);
-	create_view(id, a.archive_retention > 0);
+	id = nextval_internal(pgn_relation("queue_id_seq"), false);
+	create_view(id, &a);
 	write_registry(true, id, name, &a, &given);
+	pgn_activity_job(JOB_REGISTRY);
 	PG_RETURN_VOID();
 }
 
@@ -284,6 +287,8 @@ pgn_alter_topic(PG_FUNCTION_ARGS)
 		execute(pgn_archive_drop_sql(topic->id));
 	write_registry(false, topic->id, topic->name, &a, &given);
 	CacheInvalidateRelcacheByRelid(topic->relid);
+	pgn_activity_job(JOB_REGISTRY);
+	pgn_activity_maintain(&topic->queue, PG_INT64_MIN);
 	PG_RETURN_VOID();
 }
 

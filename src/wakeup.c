@@ -54,6 +54,7 @@
 #include "arguments.h"
 #include "compat.h"
 #include "dead_letter.h"
+#include "fifo_receive.h"
 #include "frontier.h"
 #include "message.h"
 #include "pigeon.h"
@@ -248,6 +249,8 @@ first_due(DeliveryTable *deliveries, TimestampTz from, TimestampTz until)
 {
 	TimestampTz first = PG_INT64_MAX;
 
+	if (deliveries->queue->attributes.fifo)
+		return pgn_fifo_first_due(deliveries->queue, from, until);
 	for (int16 lane = 0; lane < PGN_LANES; lane++)
 	{
 		DeliveryScan scan;
@@ -308,6 +311,8 @@ any_in_range(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampT
 bool
 pgn_any_due(DeliveryTable *deliveries, TimestampTz now)
 {
+	if (deliveries->queue->attributes.fifo)
+		return pgn_fifo_any_due(deliveries, now);
 	for (int16 lane = 0; lane < PGN_LANES; lane++)
 	{
 		Frontier	frontier;

@@ -1,0 +1,221 @@
+# Who waits for messages is woken by commits and by the clock, not by polling.
+#
+# pigeon.poll_interval is a minute, so that a wait that ends within seconds was
+# not ended by polling; no assertion is about less than that.
+
+use strict;
+use warnings;
+
+use PigeonTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $node = new_server('main', q{pigeon.poll_interval = '1min'});
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+# A session with a statement under way.
+sub start
+{
+	my ($statement) = @_;
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+
+	$session->{timeout}->start($PostgreSQL::Test::Utils::timeout_default);
+	$session->{stdin} .= "$statement;\n\\echo finished\n";
+	$session->{run}->pump_nb;
+	return $session;
+}
+
+# What the statement returned; ends the session.
+sub finish
+{
+	my ($session) = @_;
+
+	$session->{run}->pump until $session->{stdout} =~ /^finished$/m || $session->{timeout}->is_expired;
+	my $output = $session->{stdout};
+	$output =~ s/^finished\n//m;
+	chomp $output;
+	$session->quit;
+	return $output;
+}
+
+# Waits until so many sessions sleep for messages.
+sub wait_for_waiters
+{
+	my ($n) = @_;
+
+	$node->poll_query_until('postgres', qq{
+		SELECT count(*) = $n FROM pg_stat_activity
+		WHERE wait_event_type = 'Extension' AND backend_type = 'client backend' AND pid <> pg_backend_pid()})
+	  or die 'no waiters';
+	return;
+}
+
+sub receive { return start(qq{SELECT body FROM pigeon.receive('$_[0]', wait_time => '50 s')}) }
+
+sql(q{CREATE EXTENSION pigeon;
+	SELECT pigeon.create_queue('dead');
+	SELECT pigeon.create_queue('q', dead_letter_queue => 'dead', max_receive_count => 5)});
+
+# Sends.
+my $begun = time;
+my $waiter = receive('q');
+wait_for_waiters(1);
+is(sql(q{BEGIN; SELECT pigeon.send('q', 'never') \g /dev/null
+	ROLLBACK; SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Extension'
+		AND backend_type = 'client backend'}), '1', 'a rollback wakes nobody');
+sql(q{BEGIN; SAVEPOINT s; SELECT pigeon.send('q', 'rolled back'); ROLLBACK TO s; COMMIT});
+wait_for_waiters(1);
+sql(q{BEGIN; SAVEPOINT s; SELECT pigeon.send('q', 'released'); RELEASE s; COMMIT});
+is(finish($waiter), 'released', 'a send in a released savepoint wakes');
+
+$waiter = receive('q');
+wait_for_waiters(1);
+sql(q{BEGIN; SELECT pigeon.send('q', 'prepared'); PREPARE TRANSACTION 'p'});
+wait_for_waiters(1);
+sql(q{COMMIT PREPARED 'p'});
+is(finish($waiter), 'prepared', 'COMMIT PREPARED wakes');
+
+# As many as there are messages, each exactly one.
+my @waiters = map { receive('q') } 1 .. 5;
+wait_for_waiters(5);
+sql(q{SELECT pigeon.send_batch('q', ARRAY['m1', 'm2', 'm3'])});
+
+wait_for_waiters(2);
+sql(q{SELECT pigeon.send_batch('q', ARRAY['m4', 'm5'])});
+is(join(',', sort map { finish($_) } @waiters), 'm1,m2,m3,m4,m5', 'n messages wake n waiters');
+
+# Others that make messages available.
+$waiter = receive('q');
+wait_for_waiters(1);
+sql(q{SELECT pigeon.send('q', 'delayed', delay => '2 s')});
+is(finish($waiter), 'delayed', 'a message that falls due wakes');
+
+sql(q{SELECT pigeon.send('q', 'leased'); SELECT pigeon.receive('q', visibility_timeout => '2 s')});
+$waiter = receive('q');
+is(finish($waiter), 'leased', 'a lease that was there ends');
+
+$waiter = receive('q');
+wait_for_waiters(1);
+sql(q{BEGIN; SELECT pigeon.send('q', 'lease'); SELECT pigeon.receive('q', visibility_timeout => '2 s'); COMMIT});
+is(finish($waiter), 'lease', 'a lease given meanwhile ends');
+
+sql(q{SELECT pigeon.send('q', 'extended', delay => '5 s')});
+$waiter = receive('q');
+wait_for_waiters(1);
+sql(q{SELECT pigeon.send('q', 'earlier', delay => '1 s')});
+is(finish($waiter), 'earlier', 'the watch learns of an earlier time');
+sql(q{SELECT pigeon.purge_queue('q')});
+
+my $receipt = sql(q{SELECT pigeon.send('q', 'given back') \g /dev/null
+	SELECT receipt FROM pigeon.receive('q', visibility_timeout => '1 h')});
+$waiter = receive('q');
+wait_for_waiters(1);
+sql(qq{SELECT pigeon.change_visibility('q', '$receipt', '0')});
+is(finish($waiter), 'given back', 'change_visibility to zero wakes');
+
+sql(q{SELECT pigeon.send('q', 'rolled back')});
+my $holder = $node->background_psql('postgres');
+$holder->query(q{BEGIN; SELECT body FROM pigeon.receive('q')});
+$waiter = receive('q');
+wait_for_waiters(1);
+$holder->query(q{ROLLBACK});
+is(finish($waiter), 'rolled back', 'the rollback of a receive wakes');
+
+sql(q{SELECT pigeon.send('q', 'rolled back to')});
+$holder->query(q{BEGIN; SAVEPOINT s; SELECT body FROM pigeon.receive('q')});
+$waiter = receive('q');
+wait_for_waiters(1);
+$holder->query(q{ROLLBACK TO s});
+is(finish($waiter), 'rolled back to', 'the rollback of a receive to a savepoint wakes');
+$holder->query(q{COMMIT});
+
+# Dead letters and redrive.
+$waiter = receive('dead');
+wait_for_waiters(1);
+sql(q{SELECT pigeon.send('q', 'poison')});
+sql(q{SELECT pigeon.receive('q', visibility_timeout => '0')}) foreach 1 .. 5;
+is(finish($waiter), 'poison', 'a dead letter wakes who waits at the dead-letter queue');
+sql(q{SELECT pigeon.send('q', 'poison 2')});
+sql(q{SELECT pigeon.receive('q', visibility_timeout => '0')}) foreach 1 .. 6;
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pigeon.peek('dead') WHERE body = 'poison 2'});
+$waiter = receive('q');
+wait_for_waiters(1);
+sql(q{SELECT pigeon.redrive('dead')});
+like(finish($waiter), qr/poison 2/, 'redrive wakes');
+
+# Who is woken and cannot use it hands it on.
+@waiters = map { receive('q') } 1 .. 2;
+wait_for_waiters(2);
+my $first = sql(q{SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Extension'
+	AND backend_type = 'client backend' ORDER BY backend_start LIMIT 1});
+sql(qq{BEGIN; SELECT pigeon.send('q', 'handed on'); SELECT pg_cancel_backend($first); COMMIT});
+is(finish($waiters[1]), 'handed on', 'a cancelled waiter does not keep a message from others');
+finish($waiters[0]);
+like($waiters[0]->{stderr}, qr/canceling statement/, 'a waiter can be cancelled');
+
+# Everything that ends a wait.
+$waiter = start(q{SET statement_timeout = '1s'; SELECT body FROM pigeon.receive('q', wait_time => '1 h')});
+finish($waiter);
+like($waiter->{stderr}, qr/statement timeout/, 'statement_timeout ends a wait');
+$waiter = receive('q');
+wait_for_waiters(1);
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+	WHERE wait_event_type = 'Extension' AND backend_type = 'client backend'});
+wait_for_waiters(0);
+pass('a waiter can be terminated');
+$waiter = receive('q');
+wait_for_waiters(1);
+sql(q{SELECT pigeon.drop_queue('q')});
+finish($waiter);
+like($waiter->{stderr}, qr/queue "q" does not exist/, 'dropping the queue ends a wait');
+
+cmp_ok(time - $begun, '<', 50, 'nothing of this waited for a poll')
+  unless $ENV{PG_TEST_TIMEOUT_DEFAULT};
+
+# wait_for_message, and what it does not hold.
+sql(q{SELECT pigeon.create_queue('w'); CREATE TABLE t AS SELECT generate_series(1, 1000) AS n});
+$waiter = start(q{CALL pigeon.wait_for_message('w', '50 s')});
+wait_for_waiters(1);
+is(sql(q{SELECT backend_xid IS NULL, backend_xmin IS NULL FROM pg_stat_activity
+	WHERE query LIKE 'CALL pigeon.wait_for_message%'}), 't|t', 'wait_for_message holds no snapshot');
+is(sql(q{SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+	WHERE query LIKE 'CALL pigeon.wait_for_message%' AND locktype <> 'virtualxid'}), '0', 'nor a lock');
+sql(q{DELETE FROM t; VACUUM (TRUNCATE false) t; CREATE EXTENSION pageinspect});
+is(sql(q{SELECT count(*) FROM generate_series(0, pg_relation_size('t') / 8192 - 1) AS b,
+	heap_page_items(get_raw_page('t', b::integer)) WHERE t_data IS NOT NULL}), '0',
+	'VACUUM removes dead rows meanwhile');
+sql(q{SELECT pigeon.send('w', 'x')});
+is(finish($waiter), 't', 'wait_for_message: a message is there');
+is(sql(q{CALL pigeon.wait_for_message('w', '50 s')}), 't', 'it is still there');
+is(sql(q{BEGIN; CALL pigeon.wait_for_message('w', '50 s'); COMMIT}), 't', 'inside a transaction block');
+is(sql(q{SELECT count(*) FROM pigeon.pop('w') \g /dev/null
+	CALL pigeon.wait_for_message('w', '10 ms')}), 'f', 'none came in time');
+is(sql(q{BEGIN; CALL pigeon.wait_for_message('w', '10 ms'); COMMIT}), 'f', 'nor inside a transaction block');
+sql(q{CREATE ROLE nobody});
+sqlstate_is($node, 'postgres', q{SET ROLE nobody; CALL pigeon.wait_for_message('w', '1 s')}, '42501',
+	'waiting needs the right to receive');
+sqlstate_is($node, 'postgres', q{CALL pigeon.wait_for_message('none', '1 s')}, '42704', 'no such queue');
+sqlstate_is($node, 'postgres', q{CALL pigeon.wait_for_message('w', '-1 s')}, '22023', 'bad wait_time');
+sqlstate_is($node, 'postgres', q{CALL pigeon.wait_for_message(NULL, '1 s')}, '22004', 'no queue');
+
+# An isolation level that would keep a snapshot.
+$waiter = start(q{SET default_transaction_isolation = 'repeatable read'; CALL pigeon.wait_for_message('w', '50 s')});
+wait_for_waiters(1);
+is(sql(q{SELECT backend_xmin IS NULL FROM pg_stat_activity WHERE query LIKE 'CALL pigeon.wait_for_message%'}),
+	't', 'no snapshot in repeatable read either');
+sql(q{SELECT pigeon.send('w', 'x')});
+is(finish($waiter), 't', 'and it is woken');
+
+# A waiter whose queue has no room in shared memory polls, and the log says so.
+$node->append_conf('postgresql.conf', "pigeon.max_queues = 1\npigeon.poll_interval = '100ms'");
+$node->restart;
+sql(q{SELECT pigeon.create_queue('x' || n) FROM generate_series(1, 3) AS n});
+@waiters = map { receive("x$_") } 1 .. 3;
+wait_for_waiters(3);
+sql(q{SELECT pigeon.send('x' || n, 'polled') FROM generate_series(1, 3) AS n});
+is(join(',', map { finish($_) } @waiters), 'polled,polled,polled', 'queues without room are polled');
+ok($node->log_contains(qr/no room in shared memory for queue/), 'the log tells');
+
+done_testing();
