@@ -108,12 +108,12 @@ def quick_cells() -> frozenset[Cell]:
     return frozenset(cell for check in ALL if check.quick for cell in check.cells)
 
 
-def table(results: Results) -> list[tuple[str, str, str, str]]:
-    """Rows of (ratio, required, measured, verdict) for every check of which anything was measured."""
+def table(results: Results, workload: str | None = None) -> list[tuple[str, str, str, str]]:
+    """Rows of (ratio, required, measured, verdict) of what was measured: all, or those about one workload."""
     rows = []
     for check in ALL:
         measured = check.measured(results)
-        if measured is not None:
+        if measured is not None and workload in (None, check.above[0].workload):
             rows.append((check.what, check.required, f"{measured:.2f}" if measured < 100 else f"{measured:.0f}",
                          "ok" if check.holds(measured) else "MISSED"))
     return rows
