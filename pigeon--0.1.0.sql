@@ -159,6 +159,52 @@ SELECT pg_catalog.pg_extension_config_dump('pigeon.redrive_task', '');
 SELECT pg_catalog.pg_extension_config_dump('pigeon.redrive_task_id_seq', '');
 
 ------------------------------------------------------------------------------
+-- FIFO queues.  See src/receive_attempt.c.  Attempts are good for five minutes
+-- and are not worth a place in a dump.
+------------------------------------------------------------------------------
+
+CREATE TABLE pigeon.receive_attempt (
+	queue_id   integer NOT NULL,
+	attempt_id text COLLATE "C" NOT NULL,
+	position   integer NOT NULL,
+	message_id bigint NOT NULL,
+	home       integer NOT NULL,
+	lease      integer NOT NULL,
+	visible_at timestamptz NOT NULL,
+	expires_at timestamptz NOT NULL,
+	PRIMARY KEY (queue_id, attempt_id, position)
+);
+COMMENT ON TABLE pigeon.receive_attempt IS 'what receives from FIFO queues with a receive_attempt_id returned';
+
+------------------------------------------------------------------------------
+-- Replay tasks
+------------------------------------------------------------------------------
+
+CREATE SEQUENCE pigeon.replay_task_id_seq;
+
+CREATE TABLE pigeon.replay_task (
+	id              bigint PRIMARY KEY,
+	subscription_id integer NOT NULL,
+	topic_id        integer NOT NULL,
+	from_time       timestamptz NOT NULL,
+	to_time         timestamptz NOT NULL,
+	max_per_second  integer,
+	status          text NOT NULL CHECK (status IN ('RUNNING', 'COMPLETED', 'CANCELLED', 'FAILED')),
+	position_time   timestamptz NOT NULL,
+	position_id     bigint NOT NULL,
+	replayed        bigint NOT NULL DEFAULT 0,
+	filtered_out    bigint NOT NULL DEFAULT 0,
+	failure_reason  text,
+	started_by      name NOT NULL,
+	started_at      timestamptz NOT NULL,
+	finished_at     timestamptz
+);
+CREATE UNIQUE INDEX replay_task_running ON pigeon.replay_task (subscription_id) WHERE status = 'RUNNING';
+COMMENT ON TABLE pigeon.replay_task IS 'replay tasks, running and past; read them through the view pigeon.replay_tasks';
+SELECT pg_catalog.pg_extension_config_dump('pigeon.replay_task', '');
+SELECT pg_catalog.pg_extension_config_dump('pigeon.replay_task_id_seq', '');
+
+------------------------------------------------------------------------------
 -- Types
 ------------------------------------------------------------------------------
 
@@ -380,10 +426,11 @@ COMMENT ON FUNCTION pigeon.send_batch(text, jsonb[], jsonb[], interval, text[], 
 
 CREATE FUNCTION pigeon.receive(
 	queue text, max_messages integer DEFAULT 1,
-	visibility_timeout interval DEFAULT NULL, wait_time interval DEFAULT NULL
+	visibility_timeout interval DEFAULT NULL, wait_time interval DEFAULT NULL,
+	receive_attempt_id text DEFAULT NULL
 ) RETURNS SETOF pigeon.message
 	AS 'MODULE_PATHNAME', 'pgn_receive' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
-COMMENT ON FUNCTION pigeon.receive(text, integer, interval, interval)
+COMMENT ON FUNCTION pigeon.receive(text, integer, interval, interval, text)
 	IS 'receive messages and hide them from other receivers for a while (SQS ReceiveMessage)';
 
 CREATE FUNCTION pigeon.pop(queue text, max_messages integer DEFAULT 1) RETURNS SETOF pigeon.message
@@ -588,6 +635,76 @@ CREATE FUNCTION pigeon.publish_batch(
 COMMENT ON FUNCTION pigeon.publish_batch(text, jsonb[], text[], jsonb[], text[], text[], text)
 	IS 'publish many JSON documents at once, return their message_ids in order (SNS PublishBatch)';
 
+CREATE FUNCTION pigeon.topic_counters(
+	topic_id integer,
+	OUT published bigint,
+	OUT published_bytes bigint,
+	OUT deduplicated bigint,
+	OUT delivered bigint,
+	OUT filtered_out bigint,
+	OUT filtered_out_message_attributes bigint,
+	OUT filtered_out_message_body bigint,
+	OUT filtered_out_no_message_attributes bigint,
+	OUT filtered_out_invalid_attributes bigint,
+	OUT filtered_out_invalid_message_body bigint,
+	OUT failed bigint,
+	OUT dead_lettered bigint,
+	OUT failed_to_dead_letter bigint
+) RETURNS record
+	AS 'MODULE_PATHNAME', 'pgn_topic_counters' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.topic_counters(integer)
+	IS 'what was counted of a topic since the server started, NULLs without shared memory';
+
+CREATE VIEW pigeon.topic_metrics WITH (security_barrier) AS
+	SELECT t.name AS topic,
+		   (SELECT count(*) FROM pigeon.subscription s WHERE s.topic_id = t.id) AS subscriptions,
+		   counters.*,
+		   archive.bytes AS archived_bytes
+	FROM pigeon.topic t
+	JOIN pg_catalog.pg_class c ON c.oid = pigeon.topic_view(t.id)
+	CROSS JOIN LATERAL pigeon.topic_counters(t.id) AS counters
+	CROSS JOIN LATERAL (
+		SELECT coalesce(sum(pg_catalog.pg_table_size(pg_catalog.to_regclass('pigeon.t_' || t.id || '_' || segment))), 0)::bigint
+		FROM pg_catalog.generate_series(0, 7) AS segment WHERE t.archive_retention IS NOT NULL
+	) AS archive (bytes)
+	WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, REFERENCES');
+COMMENT ON VIEW pigeon.topic_metrics IS 'what happened to the messages of each topic (the CloudWatch metrics of SNS)';
+GRANT SELECT ON pigeon.topic_metrics TO PUBLIC;
+
+------------------------------------------------------------------------------
+-- Replay
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.replay(
+	subscription_id bigint, from_time timestamptz,
+	to_time timestamptz DEFAULT NULL, max_per_second integer DEFAULT NULL
+) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'pgn_replay' LANGUAGE C VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.replay(bigint, timestamptz, timestamptz, integer)
+	IS 'start delivering archived messages to a subscription again, return the task''s id (SNS ReplayPolicy)';
+
+CREATE FUNCTION pigeon.cancel_replay(task_id bigint) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'pgn_cancel_replay' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.cancel_replay(bigint)
+	IS 'stop a replay task, return how many messages it delivered (no SNS equivalent)';
+
+CREATE VIEW pigeon.replay_tasks WITH (security_barrier) AS
+	SELECT r.id AS task_id, r.subscription_id::bigint, t.name AS topic, s.queue, r.from_time, r.to_time,
+		   r.max_per_second, r.status, r.replayed, r.filtered_out,
+		   CASE WHEN r.status = 'COMPLETED' THEN r.to_time ELSE r.position_time END AS replayed_to,
+		   r.failure_reason, r.started_by, r.started_at, r.finished_at
+	FROM pigeon.replay_task r
+	LEFT JOIN pigeon.subscription s ON s.id = r.subscription_id
+	LEFT JOIN pigeon.topic t ON t.id = r.topic_id
+	LEFT JOIN pg_catalog.pg_roles o ON o.rolname IN (r.started_by, s.owner)
+	WHERE pg_catalog.pg_has_role(o.oid, 'USAGE')
+	GROUP BY r.id, t.name, s.queue;
+COMMENT ON VIEW pigeon.replay_tasks IS 'replay tasks of the current role and its subscriptions, running and past (SNS ReplayStatus)';
+GRANT SELECT ON pigeon.replay_tasks TO PUBLIC;
+
 ------------------------------------------------------------------------------
 -- Outbox: publishing the changes of tables
 ------------------------------------------------------------------------------
@@ -645,7 +762,7 @@ GRANT SELECT ON pigeon.redrive_tasks TO PUBLIC;
 CREATE PROCEDURE pigeon.maintain()
 	AS 'MODULE_PATHNAME', 'pgn_maintain' LANGUAGE C;
 COMMENT ON PROCEDURE pigeon.maintain()
-	IS 'one pass of maintenance: dead letters, retention, redrive tasks, message log';
+	IS 'one pass of maintenance: dead letters, retention, archives, redrive and replay tasks, message log';
 
 ------------------------------------------------------------------------------
 -- Who may call what.  Anybody may call what stands here, since each of these
@@ -676,6 +793,6 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.publish(text, jsonb, text, jsonb, text, text, text),
 	pigeon.publish_batch(text, text[], text[], jsonb[], text[], text[], text),
 	pigeon.publish_batch(text, jsonb[], text[], jsonb[], text[], text[], text),
-	pigeon.publish_changes, pigeon.stop_publishing_changes
+	pigeon.publish_changes, pigeon.stop_publishing_changes, pigeon.replay, pigeon.cancel_replay
 TO PUBLIC;
 GRANT EXECUTE ON PROCEDURE pigeon.wait_for_message TO PUBLIC;

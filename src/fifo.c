@@ -199,6 +199,41 @@ pgn_fifo_update(DeliveryTable *deliveries, DeliveryVersion *version)
 	return result;
 }
 
+/*
+ * Apply a new delay of the queue to messages that are there and were not
+ * received yet.  Those that somebody is just sending or receiving keep theirs.
+ */
+void
+pgn_fifo_change_delay(Queue *queue, int64 delay)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		longest = Max(delay, queue->attributes.delay);
+	DeliveryTable deliveries;
+	DeliveryScan scan;
+	DeliveryVersion version;
+	GroupSet	changed = {0};
+
+	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
+	pgn_message_scan_begin(&scan, &deliveries, 0, PG_INT64_MAX, NULL);
+	while (pgn_scan_next(&scan, &version))
+	{
+		Delivery   *row = &version.row;
+		TimestampTz visible_at = row->enqueued_at + delay;
+
+		CHECK_FOR_INTERRUPTS();
+		if (version.uncommitted || version.held || row->received_at != PGN_NEVER ||
+			row->visible_at == visible_at || row->enqueued_at + longest < now)
+			continue;
+		row->visible_at = visible_at;
+		if (pgn_fifo_update(&deliveries, &version) == TM_Ok)
+			pgn_group_set_add(&changed, row);
+	}
+	pgn_scan_end(&scan);
+	/* In the order in which they were sent. */
+	pgn_fifo_reschedule_groups(&deliveries, &changed, PG_INT64_MIN);
+	pgn_deliveries_close(&deliveries, NoLock);
+}
+
 /* Become the only sender to the groups of these messages; before message_ids are taken. */
 void
 pgn_fifo_lock_groups(const Queue *queue, const Message *messages, int n)

@@ -23,6 +23,7 @@ extern void pgn_fifo_reschedule(DeliveryTable *deliveries, Schedule *schedule, i
 extern void pgn_group_set_add(GroupSet *set, const Delivery *row);
 extern void pgn_fifo_reschedule_groups(DeliveryTable *deliveries, GroupSet *set, TimestampTz now);
 extern TM_Result pgn_fifo_update(DeliveryTable *deliveries, DeliveryVersion *version);
+extern void pgn_fifo_change_delay(Queue *queue, int64 delay);
 extern void pgn_fifo_lock_groups(const Queue *queue, const Message *messages, int n);
 extern void pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, TimestampTz now);
 extern bool pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,

@@ -64,9 +64,8 @@ pgn_fifo_send(Queue *queue, Message *messages, int n, bool has_delay)
 		rows = palloc(nfresh * sizeof(Delivery));
 		for (int i = 0; i < nfresh; i++)
 		{
-			rows[i] = pgn_delivery_make(queue, &fresh[i], now, queue->attributes.delay);
 			/* One after the other, so that groups are served in their order. */
-			rows[i].visible_at -= nfresh - 1 - i;
+			rows[i] = pgn_delivery_make(queue, &fresh[i], now - (nfresh - 1 - i), queue->attributes.delay);
 			pgn_activity_count(queue, COUNT_SENT_BYTES, fresh[i].size);
 		}
 		pgn_activity_count(queue, COUNT_SENT, nfresh);

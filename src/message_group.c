@@ -42,7 +42,8 @@ typedef enum LockClass
 	LOCK_ALL_SENDERS = 20001,
 	LOCK_GROUP_SENDERS,
 	LOCK_GROUP_LATCH,
-	LOCK_DEDUPLICATION_LATCH
+	LOCK_DEDUPLICATION_LATCH,
+	LOCK_RECEIVE_ATTEMPT
 } LockClass;
 
 /* The hash of a group id, never 0. */
@@ -185,4 +186,13 @@ pgn_deduplication_unlatch(const Queue *queue, int64 key)
 	LOCKTAG		tag = lock_tag(queue, fold(key), LOCK_DEDUPLICATION_LATCH);
 
 	(void) LockRelease(&tag, ExclusiveLock, false);
+}
+
+/* Become the only one to serve a receive attempt until the end of the transaction, or return false. */
+bool
+pgn_attempt_lock_now(const Queue *queue, int64 key)
+{
+	LOCKTAG		tag = lock_tag(queue, fold(key), LOCK_RECEIVE_ATTEMPT);
+
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }

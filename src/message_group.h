@@ -12,6 +12,7 @@ extern void pgn_groups_lock_for_send(const Queue *queue, const int64 *group_keys
 extern void pgn_group_latch(const Queue *queue, int64 group_key);
 extern bool pgn_group_latch_now(const Queue *queue, int64 group_key);
 extern void pgn_group_unlatch(const Queue *queue, int64 group_key);
+extern bool pgn_attempt_lock_now(const Queue *queue, int64 key);
 extern void pgn_deduplication_latch(const Queue *queue, int64 key);
 extern void pgn_deduplication_unlatch(const Queue *queue, int64 key);
 

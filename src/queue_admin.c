@@ -36,6 +36,7 @@
 #include "compat.h"
 #include "deduplication.h"
 #include "delivery.h"
+#include "fifo.h"
 #include "dropped.h"
 #include "message.h"
 #include "owner.h"
@@ -506,6 +507,8 @@ pgn_alter_queue(PG_FUNCTION_ARGS)
 	if (GIVEN(&given, ARG_DEAD_LETTER_QUEUE) && a.dead_letter_queue[0] != '\0')
 		check_dead_letter_queue(queue->name, &a);
 	write_registry(false, queue->id, queue->name, &a, &given);
+	if (a.fifo && a.delay != queue->attributes.delay)
+		pgn_fifo_change_delay(queue, a.delay);
 	CacheInvalidateRelcacheByRelid(queue->relid);
 	/* Retention may be shorter now. */
 	pgn_activity_maintain(queue, PG_INT64_MIN);

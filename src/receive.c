@@ -33,6 +33,7 @@
 #include "log.h"
 #include "pigeon.h"
 #include "receipt.h"
+#include "receive_attempt.h"
 #include "wakeup.h"
 
 PG_FUNCTION_INFO_V1(pgn_receive);
@@ -84,6 +85,7 @@ typedef struct Receive
 	int			cleared;		/* expired or moved on the way */
 	bool		pop;			/* delete what is received */
 	int64		visibility_timeout; /* microseconds */
+	text	   *attempt_id;		/* NULL: none */
 	bool		advance;		/* advance the frontier on the way */
 } Receive;
 
@@ -283,6 +285,13 @@ note_delivery(ScanResult *result, const DeliveryVersion *version)
 		result->first_free = at;
 }
 
+/* Is this as much as one receive returns, or clears away? */
+static bool
+has_enough(const Receive *receive)
+{
+	return receive->found >= receive->max_messages || receive->cleared >= MAX_CLEARED;
+}
+
 /* Receive what is due in a part of a lane, until there is enough. */
 static void
 receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
@@ -295,8 +304,7 @@ receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 	result->first = result->first_free = DT_NOEND;
 	result->nheld = 0;
 	pgn_due_scan_begin(&scan, deliveries, lane, from, to);
-	while (receive->found < receive->max_messages && receive->cleared < MAX_CLEARED &&
-		   pgn_scan_next(&scan, &version))
+	while (!has_enough(receive) && pgn_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
 		note_delivery(result, &version);
@@ -358,7 +366,7 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 	{
 		TimestampTz place = frontier.stragglers[i];
 
-		if (receive->found >= receive->max_messages)
+		if (has_enough(receive))
 			return;
 		receive_range(receive, deliveries, letters, lane, place, place, now, &result);
 		if (receive->advance && result.first == DT_NOEND &&
@@ -366,12 +374,39 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 			look_again(deliveries, lane, place, place);
 	}
 
+	/* Nor may the frontier advance over what was not looked at. */
+	if (has_enough(receive))
+		return;
 	receive_range(receive, deliveries, letters, lane, frontier.at, now, now, &result);
 	to = Min(now, frontier.stuck ? result.first_free : result.first);
 	if (receive->advance && to > frontier.at &&
 		pgn_frontier_advance(queue, lane, now, &frontier, to, result.held,
 							 frontier.stuck ? result.nheld : 0))
 		look_again(deliveries, lane, frontier.at, to - 1);
+}
+
+/*
+ * Serve a receive that may be the repetition of an earlier one; true if it
+ * was, or if somebody else is serving it.
+ */
+static bool
+repeat_attempt(Receive *receive, Queue *queue)
+{
+	DeliveryTable deliveries;
+	Delivery   *rows;
+	int			n;
+
+	if (!pgn_attempt_begin(queue, receive->attempt_id))
+		return true;
+	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
+	rows = pgn_attempt_repeat(&deliveries, receive->attempt_id, GetCurrentTimestamp(),
+							  receive->visibility_timeout, &n);
+	pgn_deliveries_close(&deliveries, NoLock);
+	for (int i = 0; i < n; i++)
+		return_received(receive, queue, &rows[i]);
+	if (n > 0)
+		pgn_attempt_record(queue, receive->attempt_id, rows, n, GetCurrentTimestamp());
+	return n > 0;
 }
 
 /* Receive what is due now from a FIFO queue, which is locked. */
@@ -390,6 +425,8 @@ receive_fifo(Receive *receive, Queue *queue)
 		.max_cleared = MAX_CLEARED
 	};
 
+	if (receive->attempt_id && repeat_attempt(receive, queue))
+		return;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	pgn_fifo_receive(&fifo);
 	if (fifo.found + fifo.cleared == 0 && pgn_frontier_doubt(queue, fifo.now))
@@ -400,6 +437,8 @@ receive_fifo(Receive *receive, Queue *queue)
 	pgn_deliveries_close(&deliveries, fifo.found + fifo.cleared + fifo.rescheduled > 0 ? NoLock : RowExclusiveLock);
 	for (int i = 0; i < fifo.found; i++)
 		return_received(receive, queue, &fifo.rows[i]);
+	if (receive->attempt_id && fifo.found > 0)
+		pgn_attempt_record(queue, receive->attempt_id, fifo.rows, fifo.found, fifo.now);
 	receive->cleared += fifo.cleared + fifo.rescheduled;
 	received_since_advance = fifo.advance ? 0 : received_since_advance + receive->found + 1;
 }
@@ -453,7 +492,24 @@ visibility_timeout(FunctionCallInfo fcinfo, int argno, const Queue *queue)
 	return timeout;
 }
 
-/* receive(queue, max_messages, visibility_timeout, wait_time) */
+/* The receive_attempt_id argument, checked; NULL if there is none. */
+static text *
+attempt_argument(FunctionCallInfo fcinfo, const Queue *queue)
+{
+	text	   *attempt_id;
+
+	if (PG_ARGISNULL(4))
+		return NULL;
+	attempt_id = PG_GETARG_TEXT_PP(4);
+	pgn_check_id(attempt_id, "receive_attempt_id");
+	if (!queue->attributes.fifo)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("queue \"%s\" is not a FIFO queue and takes no receive_attempt_id", queue->name)));
+	return attempt_id;
+}
+
+/* receive(queue, max_messages, visibility_timeout, wait_time, receive_attempt_id) */
 Datum
 pgn_receive(PG_FUNCTION_ARGS)
 {
@@ -466,8 +522,10 @@ pgn_receive(PG_FUNCTION_ARGS)
 	for (;;)
 	{
 		Queue	   *queue = pgn_queue_open(name, ACL_UPDATE, RowExclusiveLock);
+		bool		enough;
 
 		receive.visibility_timeout = visibility_timeout(fcinfo, 2, queue);
+		receive.attempt_id = attempt_argument(fcinfo, queue);
 		if (wait_until == 0)
 			wait_until = pgn_timestamp_plus(GetCurrentTimestamp(),
 											PG_ARGISNULL(3) ? queue->attributes.wait_time :
@@ -475,13 +533,13 @@ pgn_receive(PG_FUNCTION_ARGS)
 		pgn_lease_begin();
 		receive_due(&receive, queue);
 		pgn_lease_end();
+		enough = receive.found > 0 || GetCurrentTimestamp() >= wait_until;
+		if (enough)
+			pgn_activity_count(queue, COUNT_EMPTY_RECEIVES, receive.found == 0);
 		if (receive.found + receive.cleared == 0)
 			pgn_queue_unlock(queue, RowExclusiveLock);
-		if (receive.found > 0 || GetCurrentTimestamp() >= wait_until)
-		{
-			pgn_activity_count(queue, COUNT_EMPTY_RECEIVES, receive.found == 0);
+		if (enough)
 			break;
-		}
 		receive.cleared = 0;
 		pgn_wait_for_messages(queue, wait_until);
 	}

@@ -83,6 +83,7 @@ typedef enum DatabaseJob
 {
 	JOB_REGISTRY,				/* look at every queue */
 	JOB_REDRIVE,
+	JOB_REPLAY,
 	JOB_LOG,					/* rotate the log and free its segments */
 	JOB_LOG_OLD,				/* clean the old generation of the log */
 	PGN_DATABASE_JOBS

@@ -54,6 +54,7 @@
 #include "pigeon.h"
 #include "queue.h"
 #include "redrive.h"
+#include "replay.h"
 #include "shared.h"
 #include "topic.h"
 #include "worker.h"
@@ -68,7 +69,7 @@
 #define NO_ROOM_INTERVAL USECS_PER_MINUTE
 
 #define CLEAN_LOG_INTERVAL USECS_PER_MINUTE
-#define REDRIVE_INTERVAL (USECS_PER_SEC / 4)
+#define TASK_INTERVAL (USECS_PER_SEC / 4)
 
 /* After how long a failed job is tried again: a second, doubled up to 17 minutes. */
 #define MAX_BACKOFF_SHIFT 10
@@ -211,24 +212,38 @@ care_for_old_log(TimestampTz *next)
 	return true;
 }
 
-/* A step of every redrive task. */
+/* A step of every task of a kind ("what"), of which "running" knows those that run. */
 static bool
-care_for_redrives(TimestampTz *next)
+care_for_tasks(PgnJob job, int64 *(*running) (int *n), const char *what, TimestampTz *next)
 {
 	bool		done = true;
 	int64	   *tasks;
 	int			n;
 	TimestampTz unused;
 
-	if (!begin("look for redrive tasks"))
+	if (!begin(psprintf("look for %s tasks", what)))
 		return false;
 	MemoryContextSwitchTo(round_context);
-	tasks = pgn_redrive_running(&n);
+	tasks = running(&n);
 	commit();
 	for (int i = 0; i < n; i++)
-		done &= run_job(pgn_job_redrive, tasks[i], psprintf("redrive task " INT64_FORMAT, tasks[i]), &unused);
-	*next = n > 0 ? GetCurrentTimestamp() + REDRIVE_INTERVAL : PGN_IDLE;
+		done &= run_job(job, tasks[i], psprintf("%s task " INT64_FORMAT, what, tasks[i]), &unused);
+	*next = n > 0 ? GetCurrentTimestamp() + TASK_INTERVAL : PGN_IDLE;
 	return done;
+}
+
+/* A step of every redrive task. */
+static bool
+care_for_redrives(TimestampTz *next)
+{
+	return care_for_tasks(pgn_job_redrive, pgn_redrive_running, "redrive", next);
+}
+
+/* A step of every replay task. */
+static bool
+care_for_replays(TimestampTz *next)
+{
+	return care_for_tasks(pgn_job_replay, pgn_replay_running, "replay", next);
 }
 
 /* The numbers of all queues and topics. */
@@ -298,6 +313,7 @@ care_for_registry(TimestampTz *next)
 		*next = now + NO_ROOM_INTERVAL;
 	/* What has been restored does not announce itself. */
 	pgn_database_job_request(JOB_REDRIVE, now);
+	pgn_database_job_request(JOB_REPLAY, now);
 	pgn_database_job_request(JOB_LOG, now);
 	return done;
 }
@@ -309,6 +325,7 @@ run_database_jobs(void)
 	static bool (*const jobs[PGN_DATABASE_JOBS]) (TimestampTz *next) = {
 		[JOB_REGISTRY] = care_for_registry,
 		[JOB_REDRIVE] = care_for_redrives,
+		[JOB_REPLAY] = care_for_replays,
 		[JOB_LOG] = care_for_log,
 		[JOB_LOG_OLD] = care_for_old_log
 	};

@@ -34,7 +34,7 @@ SELECT lives_ok($$SELECT pigeon.create_queue('micro', delay => '0.000001 s')$$, 
 SELECT is((SELECT delay FROM pigeon.queues WHERE queue = 'micro'), interval '0.000001 s', 'is kept');
 
 -- Names
-SELECT lives_ok(format('SELECT pigeon.create_queue(%L)', name), 'a queue may be called ' || quote_literal(left(name, 12)))
+SELECT lives_ok(format('SELECT pigeon.create_queue(%L)', name), 'a queue may be called ' || translate(quote_literal(left(name, 12)), E'\n', ' '))
 FROM (VALUES (repeat('𝄞', 80)), ('x'), (' '), ('''"; DROP TABLE pigeon.queue; --'), (E'two\nlines\t\\'), ('*'), ('%s%n'), ('q_1'), ('NULL'),
 	('Ünïcode'), ('a.fifo')) AS names (name);
 SELECT is((SELECT count(*) FROM pigeon.queues WHERE queue = repeat('𝄞', 80)), 1::bigint, 'eighty characters of four bytes are kept');

@@ -22,16 +22,23 @@ sub crash
 	return;
 }
 
-# How far the WAL is flushed beyond what the statements wrote, as seen by the
-# session that runs them: is the end of its WAL on disk after its commit?
+# Is what the statements wrote on disk after their commit, as seen by the session
+# that runs them?  Something else may have flushed it by chance, so who does
+# not wait gets some more tries.
 sub flushes
 {
 	my ($statements) = @_;
+	my $flushed;
 
-	return sql(qq{
-		SELECT pg_current_wal_insert_lsn() AS before \\gset
-		$statements
-		SELECT pg_current_wal_flush_lsn() > :'before'});
+	foreach (1 .. 5)
+	{
+		$flushed = sql(qq{
+			SELECT pg_current_wal_insert_lsn() AS before \\gset
+			$statements
+			SELECT pg_current_wal_flush_lsn() > :'before'});
+		last if $flushed eq 'f';
+	}
+	return $flushed;
 }
 
 sql(q{CREATE EXTENSION pigeon;

@@ -1,0 +1,17 @@
+/*
+ * receive_attempt.h
+ *		Receives from FIFO queues that can be repeated.
+ */
+#ifndef PIGEON_RECEIVE_ATTEMPT_H
+#define PIGEON_RECEIVE_ATTEMPT_H
+
+#include "delivery.h"
+
+extern bool pgn_attempt_begin(const Queue *queue, const text *attempt_id);
+extern Delivery *pgn_attempt_repeat(DeliveryTable *deliveries, text *attempt_id, TimestampTz now,
+									int64 visibility_timeout, int *n);
+extern void pgn_attempt_record(const Queue *queue, text *attempt_id, const Delivery *rows, int n,
+							   TimestampTz now);
+extern void pgn_attempts_expire(const Queue *queue);
+
+#endif							/* PIGEON_RECEIVE_ATTEMPT_H */

@@ -1,0 +1,125 @@
+-- FIFO queues: deduplication, dead letters, redrive, retention, purge and drop.
+BEGIN;
+SELECT plan(57);
+
+CREATE FUNCTION queue_id(name text) RETURNS integer LANGUAGE sql AS $$ SELECT id FROM pigeon.queue q WHERE q.name = queue_id.name $$;
+CREATE FUNCTION bodies(queue text) RETURNS text LANGUAGE sql AS $$
+	SELECT coalesce(string_agg(body, ' '), '') FROM pigeon.receive(queue, 10, '0') $$;
+-- Makes what is remembered of a queue's messages older.
+CREATE FUNCTION age_keys(queue text, age interval) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('UPDATE pigeon.d_%s SET expires_at = expires_at - $1', queue_id(queue)) USING age;
+END $$;
+
+-- Attributes
+SELECT lives_ok($$SELECT pigeon.create_queue('ids', fifo => true)$$, 'a FIFO queue');
+SELECT is((SELECT (fifo, content_based_deduplication, deduplication_scope, deduplication_window)::text FROM pigeon.queues WHERE queue = 'ids'),
+	'(t,f,queue,00:05:00)', 'with the defaults of SQS');
+SELECT throws_ok($$SELECT pigeon.create_queue('x', deduplication_window => '1 min')$$, '22023', NULL, 'only FIFO queues have a deduplication_window');
+SELECT throws_ok($$SELECT pigeon.create_queue('x', content_based_deduplication => true)$$, '22023', NULL, 'only FIFO queues deduplicate by content');
+SELECT throws_ok($$SELECT pigeon.create_queue('x', fifo => true, deduplication_window => '0')$$, '22023', NULL, 'the window is not empty');
+SELECT throws_ok($$SELECT pigeon.alter_queue('ids', deduplication_scope => 'message_group')$$, '22023', NULL, 'the scope is fixed');
+SELECT throws_ok($$SELECT pigeon.create_queue('ids', fifo => false, if_not_exists => true)$$, '42710', NULL, 'the kind is fixed');
+SELECT lives_ok($$SELECT pigeon.create_queue('content', fifo => true, content_based_deduplication => true)$$, 'deduplication by content');
+SELECT lives_ok($$SELECT pigeon.create_queue('groups', fifo => true, deduplication_scope => 'message_group')$$, 'deduplication by group');
+
+-- Deduplication ids
+CREATE TEMP TABLE first AS SELECT pigeon.send('ids', 'one', group_id => 'a', deduplication_id => '1') AS id;
+SELECT is(pigeon.send('ids', 'two', group_id => 'a', deduplication_id => '1'), (SELECT id FROM first), 'a duplicate returns the first message_id');
+SELECT is(pigeon.send('ids', 'three', group_id => 'b', deduplication_id => '1'), (SELECT id FROM first), 'in another group too');
+SELECT is((SELECT string_agg(body, ' ') FROM pigeon.peek('ids')), 'one', 'and is not stored');
+SELECT isnt(pigeon.send('ids', 'one', group_id => 'a', deduplication_id => '2'), (SELECT id FROM first), 'the body does not count');
+SELECT is((SELECT count(DISTINCT id) FROM pigeon.send_batch('ids', '{x,y,z}'::text[], group_ids => '{a,a,b}', deduplication_ids => '{3,3,3}') AS id), 1::bigint,
+	'duplicates within a batch');
+SELECT is((SELECT array_agg(id = (SELECT id FROM first)) FROM pigeon.send_batch('ids', '{n,o,p}'::text[], group_ids => '{a,a,a}', deduplication_ids => '{4,1,5}') AS id),
+	'{f,t,f}', 'answers are in the order of the batch');
+SELECT is((SELECT string_agg(body, ' ') FROM pigeon.pop('ids', 100)), 'one one x n p', 'each is stored once');
+SELECT is(pigeon.send('ids', 'again', group_id => 'a', deduplication_id => '1'), (SELECT id FROM first), 'the memory survives delete');
+SELECT age_keys('ids', '299 s');
+SELECT is(pigeon.send('ids', 'again', group_id => 'a', deduplication_id => '1'), (SELECT id FROM first), 'for five minutes');
+SELECT age_keys('ids', '2 s');
+SELECT isnt(pigeon.send('ids', 'again', group_id => 'a', deduplication_id => '1'), (SELECT id FROM first), 'and no longer');
+SELECT is((SELECT count(*) FROM pigeon.pop('ids', 100)), 1::bigint, 'then it is stored');
+SELECT pigeon.alter_queue('ids', deduplication_window => '1 day');
+SELECT pigeon.send('ids', 'long', group_id => 'a', deduplication_id => 'long');
+SELECT age_keys('ids', '23 h');
+SELECT pigeon.send('ids', 'long', group_id => 'a', deduplication_id => 'long');
+SELECT is((SELECT count(*) FROM pigeon.peek('ids')), 1::bigint, 'the window is an attribute');
+SELECT pigeon.purge_queue('ids');
+SELECT pigeon.send('ids', 'long', group_id => 'a', deduplication_id => 'long');
+SELECT is(bodies('ids'), 'long', 'purge clears the memory');
+SAVEPOINT s;
+SELECT pigeon.send('ids', 'undone', group_id => 'b', deduplication_id => 'undone');
+ROLLBACK TO s;
+SELECT pigeon.send('ids', 'done', group_id => 'b', deduplication_id => 'undone');
+SELECT is(bodies('ids'), 'long done', 'what was rolled back is no duplicate');
+
+-- Content
+CREATE TEMP TABLE content AS SELECT pigeon.send('content', 'body', group_id => 'a') AS id;
+SELECT is(pigeon.send('content', 'body', '{"a": 1}', group_id => 'b'), (SELECT id FROM content), 'the body alone counts');
+SELECT isnt(pigeon.send('content', 'body', group_id => 'a', deduplication_id => 'mine'), (SELECT id FROM content), 'an explicit id wins');
+SELECT is(pigeon.send('content', 'other', group_id => 'a', deduplication_id => encode(sha256('body'), 'hex')), (SELECT id FROM content),
+	'an id equal to the hash of an earlier body is a duplicate');
+SELECT is(pigeon.send('content', '{"b": 1,   "a": 2}'::jsonb, group_id => 'a'), pigeon.send('content', '{"a": 2, "b": 1}', group_id => 'a'),
+	'jsonb counts as it is printed');
+SELECT is((SELECT string_agg(DISTINCT coalesce(deduplication_id, 'none'), ' ') FROM pigeon.peek('content')), 'mine none', 'what was given is shown');
+
+-- Scope
+SELECT isnt(pigeon.send('groups', 'x', group_id => 'a', deduplication_id => '1'), pigeon.send('groups', 'x', group_id => 'b', deduplication_id => '1'),
+	'with scope message_group, the same id in two groups is two messages');
+SELECT is(pigeon.send('groups', 'x', group_id => 'c', deduplication_id => '1'), pigeon.send('groups', 'x', group_id => 'c', deduplication_id => '1'),
+	'in one group it is one');
+
+-- Dead letters
+SELECT pigeon.create_queue('dead', fifo => true);
+SELECT pigeon.create_queue('source', fifo => true, dead_letter_queue => 'dead', max_receive_count => 2);
+SELECT throws_ok($$SELECT pigeon.create_queue('x', dead_letter_queue => 'dead')$$, '22023', NULL, 'a dead-letter queue is of the same kind');
+CREATE TEMP TABLE source AS SELECT pigeon.send_batch('source', '{p1,p2,q1}'::text[], group_ids => '{p,p,q}', deduplication_ids => '{1,2,3}') AS id;
+SELECT is(bodies('source'), 'p1 p2 q1', 'the first receive');
+SELECT is((SELECT string_agg(body, ' ') FROM pigeon.receive('source', 1, '0')), 'p1', 'the second of one message');
+SELECT is(bodies('source'), 'q1 p2', 'the third moves it and returns the next of its group');
+SELECT is((SELECT (body, group_id, receive_count, dead_letter_source, deduplication_id = message_id::text, sequence_number = message_id)::text
+	FROM pigeon.peek('dead')), '(p1,p,2,source,t,t)', 'as a dead letter, with the message_id as its deduplication_id');
+SELECT is((SELECT message_id FROM pigeon.peek('dead')), (SELECT min(id) FROM source), 'and the same message_id');
+SELECT ok((SELECT sent_at > now() AND sent_at > (SELECT min(sent_at) FROM pigeon.peek('source')) FROM pigeon.peek('dead')), 'its retention starts anew');
+SELECT is((SELECT receive_count FROM pigeon.receive('dead', 1, '0')), 3, 'the count goes on');
+SELECT is(pigeon.send('source', 'p1', group_id => 'p', deduplication_id => '1'), (SELECT min(id) FROM source), 'the memory survives dead-lettering');
+CALL pigeon.maintain();
+SELECT is((SELECT count(*) FROM pigeon.peek('source')), 0::bigint, 'maintenance moves what came back from its last allowed receive');
+SELECT is(bodies('dead'), 'p1 p2 q1', 'in order');
+
+-- Redrive
+SELECT pigeon.send('source', 'p3', group_id => 'p', deduplication_id => '4');
+SELECT lives_ok($$SELECT pigeon.redrive('dead')$$, 'redrive');
+SELECT is((SELECT string_agg(body || ' ' || receive_count || coalesce(dead_letter_source, ' ') || deduplication_id, ', ') FROM pigeon.peek('source')),
+	'p1 0 1, p2 0 2, q1 0 3, p3 0 4', 'messages are as new');
+SELECT is((SELECT string_agg(body, ' ' ORDER BY message_id) FROM pigeon.receive('source', 10, '1 h') WHERE group_id = 'p'), 'p1 p2 p3', 'and in their place');
+SELECT is((SELECT count(*) FROM pigeon.peek('dead')), 0::bigint, 'none is left behind');
+SELECT is(bodies('dead'), '', 'nor returned');
+
+-- Retention
+SELECT pigeon.create_queue('short', fifo => true, retention => '60 s');
+SELECT pigeon.send_batch('short', '{a1,a2,a3,b1}'::text[], group_ids => '{a,a,a,b}', deduplication_ids => '{1,2,3,4}');
+SELECT is((SELECT count(*) FROM pigeon.receive('short', 1, '1 h')), 1::bigint, 'one is in flight');
+DO $$ BEGIN EXECUTE format('UPDATE pigeon.q_%s SET enqueued_at = enqueued_at - interval ''61 s'' WHERE message_id IN
+	(SELECT message_id FROM pigeon.peek(''short'') WHERE body IN (''a1'', ''a2''))', queue_id('short')); END $$;
+CALL pigeon.maintain();
+SELECT is((SELECT string_agg(body, ' ') FROM pigeon.peek('short')), 'a3 b1', 'messages expire, in flight or not');
+SELECT is(bodies('short'), 'b1 a3', 'and do not block their group');
+DO $$ BEGIN EXECUTE format('UPDATE pigeon.q_%s SET enqueued_at = enqueued_at - interval ''61 s'' WHERE message_id IN
+	(SELECT message_id FROM pigeon.peek(''short'') WHERE body = ''a3'')', queue_id('short')); END $$;
+SELECT is(bodies('short'), 'b1', 'an expired message is not received');
+
+-- Purge and drop
+SELECT is(pigeon.purge_queue('groups'), 3::bigint, 'purge');
+SELECT is(bodies('groups'), '', 'leaves nothing');
+CREATE TEMP TABLE tables AS SELECT letter || queue_id(queue) AS name, queue FROM unnest('{q_,g_,d_}'::text[]) letter, unnest('{groups,content}'::text[]) queue;
+SELECT is((SELECT count(*) FROM tables WHERE to_regclass('pigeon.' || name) IS NOT NULL), 6::bigint, 'a FIFO queue has three tables');
+SELECT is(pigeon.drop_queue('groups'), true, 'drop_queue');
+SELECT is((SELECT count(*) FROM tables WHERE to_regclass('pigeon.' || name) IS NOT NULL), 3::bigint, 'drops them');
+DO $$ BEGIN EXECUTE (SELECT 'DROP TABLE pigeon.' || name FROM tables WHERE name LIKE 'q%' AND queue = 'content'); END $$;
+SELECT is((SELECT count(*) FROM tables WHERE to_regclass('pigeon.' || name) IS NOT NULL), 0::bigint, 'as does dropping the first by hand');
+SELECT is((SELECT count(*) FROM pigeon.queues WHERE queue = 'content'), 0::bigint, 'and the queue is forgotten');
+
+SELECT * FROM finish();
+ROLLBACK;

@@ -1,0 +1,140 @@
+-- FIFO queues: order and blocking of message groups, leases, receive attempts.
+BEGIN;
+SELECT plan(59);
+
+CREATE TEMP TABLE got (body text, receipt pigeon.receipt);
+
+-- Receives, remembers the receipts, and returns the bodies in order.
+CREATE FUNCTION take(max_messages integer DEFAULT 10, visibility_timeout interval DEFAULT '1 h') RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	bodies text;
+BEGIN
+	WITH received AS MATERIALIZED (SELECT body, receipt FROM pigeon.receive('f', max_messages, visibility_timeout)),
+		remembered AS (INSERT INTO got SELECT * FROM received)
+	SELECT string_agg(body, ' ') INTO bodies FROM received;
+	RETURN coalesce(bodies, '');
+END $$;
+-- Sends messages called like their group and a number.
+CREATE FUNCTION put(VARIADIC bodies text[]) RETURNS SETOF bigint LANGUAGE sql AS $$
+	SELECT pigeon.send_batch('f', bodies, group_ids => (SELECT array_agg(left(b, 1) ORDER BY n) FROM unnest(bodies) WITH ORDINALITY u (b, n)),
+		deduplication_ids => (SELECT array_agg(gen_random_uuid()::text) FROM unnest(bodies))) $$;
+-- The last receipt of a message.
+CREATE FUNCTION receipt_of(message text) RETURNS pigeon.receipt LANGUAGE sql AS $$
+	SELECT receipt FROM got WHERE body = message ORDER BY ctid DESC LIMIT 1 $$;
+CREATE FUNCTION gone(VARIADIC bodies text[]) RETURNS boolean[] LANGUAGE sql AS $$
+	SELECT pigeon.delete('f', (SELECT array_agg(receipt_of(b)) FROM unnest(bodies) b)) $$;
+CREATE FUNCTION extend(message text, visibility_timeout interval) RETURNS boolean LANGUAGE sql AS $$
+	SELECT pigeon.change_visibility('f', receipt_of(message), visibility_timeout) $$;
+-- An empty queue.
+CREATE FUNCTION clear() RETURNS void LANGUAGE sql AS $$ SELECT pigeon.purge_queue('f'); DELETE FROM got $$;
+
+SELECT pigeon.create_queue('f', fifo => true);
+SELECT pigeon.create_queue('standard');
+
+-- What a message needs
+SELECT throws_ok($$SELECT pigeon.send('f', 'x', deduplication_id => '1')$$, '22023', 'queue "f" is a FIFO queue and needs a group_id', 'a group_id');
+SELECT throws_ok($$SELECT pigeon.send('f', 'x', group_id => 'g')$$, '22023', 'queue "f" needs a deduplication_id', 'a deduplication_id');
+SELECT throws_ok($$SELECT pigeon.send_batch('f', '{x,y}'::text[], group_ids => '{g,NULL}', deduplication_ids => '{1,2}')$$, '22023', NULL, 'each of a batch');
+SELECT is((SELECT count(*) FROM pigeon.peek('f')), 0::bigint, 'or the batch is refused whole');
+SELECT throws_ok($$SELECT pigeon.send('f', 'x', delay => '1 s', group_id => 'g', deduplication_id => '1')$$, '22023',
+	'messages of FIFO queue "f" cannot have a delay of their own', 'no delay of its own');
+SELECT lives_ok($$SELECT pigeon.send('f', 'x', delay => '0', group_id => 'g', deduplication_id => '1')$$, 'but 0');
+SELECT throws_ok(format('SELECT pigeon.send(%L, %L, group_id => %L, deduplication_id => %L)', 'f', 'x', id, '2'), '22023', 'invalid group_id', 'group_id ' || left(id, 5))
+FROM (VALUES (''), ('a b'), (repeat('x', 129)), ('ä')) AS v (id);
+SELECT lives_ok(format('SELECT pigeon.send(%L, %L, group_id => %L, deduplication_id => %L)', 'f', 'x', repeat('~', 128), repeat('!', 128)), 'ids of 128 characters');
+SELECT throws_ok($$SELECT pigeon.send('standard', 'x', deduplication_id => '1')$$, '22023', NULL, 'a standard queue takes no deduplication_id');
+SELECT clear();
+
+-- One group is drained in order before the next
+SELECT put('a1', 'b1', 'a2', 'b2', 'a3');
+SELECT is(take(), 'a1 a2 a3 b1 b2', 'a group is drained before the next');
+SELECT is(take(), '', 'and all groups are blocked then');
+SELECT is((SELECT array_agg(sequence_number = message_id) FROM pigeon.peek('f')), '{t,t,t,t,t}', 'the sequence_number is the message_id');
+SELECT clear();
+SELECT put('a1', 'b1', 'a2', 'b2', 'a3');
+SELECT is(take(2), 'a1 a2', 'as many as asked for');
+SELECT is(take(2), 'b1 b2', 'the rest of the group is blocked, other groups are not');
+SELECT put('a4', 'c1');
+SELECT is(take(), 'c1', 'a new message does not unblock its group');
+SELECT is(gone('a1'), '{t}', 'one of two is deleted');
+SELECT is(take(), '', 'which does not unblock the group');
+SELECT is(gone('a2'), '{t}', 'the other is deleted');
+SELECT is(take(), 'a3 a4', 'which does');
+SELECT clear();
+SELECT put('b1', 'a1');
+SELECT put('b2', 'c1');
+SELECT is(take(), 'b1 b2 a1 c1', 'groups are served in the order in which they became available');
+SELECT gone('b1', 'b2', 'a1', 'c1');
+SELECT put('a1', 'a2', 'b1');
+SELECT is(take(1), 'a1', 'a group of two');
+SELECT gone('a1');
+SELECT is(take(1), 'b1', 'goes to the back of the line when it is free again');
+SELECT clear();
+
+-- Release and expiry
+SELECT put('a1', 'a2', 'a3', 'a4');
+SELECT is(take(3), 'a1 a2 a3', 'three are in flight');
+SELECT is(extend('a1', '0'), true, 'the first is released');
+SELECT is(take(), 'a1', 'and offered again, but nothing past those in flight');
+SELECT is(extend('a3', '0'), true, 'the last of them is released');
+SELECT is(take(), '', 'but is behind those in flight');
+SELECT is(gone('a1', 'a2'), '{t,t}', 'until those are deleted');
+SELECT is(take(), 'a3 a4', 'then it is offered, and what follows');
+SELECT clear();
+SELECT put('a1', 'a2', 'a3', 'a4');
+SELECT take(3, '0.1 s');
+SELECT is(extend('a2', '1 h'), true, 'one in the middle is extended');
+SELECT pg_sleep(0.15);
+SELECT is(take(), 'a1', 'which hides it and what follows; what came before returns');
+SELECT is(gone('a3'), '{f}', 'an expired receipt does not delete');
+SELECT is(extend('a3', '1 h'), false, 'nor change the visibility');
+SELECT is((SELECT count(*) FROM pigeon.peek('f')), 4::bigint, 'the message is still there');
+SELECT clear();
+SELECT put('a1', 'a2');
+SELECT is(take(1, '0'), 'a1', 'a receive with timeout 0');
+SELECT is(take(2, '0'), 'a1 a2', 'leaves the group free');
+SELECT is(gone('a1'), '{f}', 'and gives no lease to delete with');
+SELECT clear();
+SELECT put('a1', 'a2');
+SELECT take(1);
+SELECT is(extend('a1', '0'), true, 'a message is released');
+SELECT is(gone('a1'), '{f}', 'then its receipt has ended');
+SELECT is(take(), 'a1 a2', 'and the group is free');
+SELECT throws_ok($$SELECT extend('a1', '13 h')$$, '22023', NULL, 'the total is limited');
+SELECT clear();
+
+-- pop and peek
+SELECT put('a1', 'b1', 'a2', 'a3');
+SELECT is((SELECT string_agg(body, ' ') FROM pigeon.pop('f', 2)), 'a1 a2', 'pop takes the heads of groups');
+SELECT is((SELECT string_agg(body, ' ') FROM pigeon.peek('f')), 'b1 a3', 'peek shows the rest in order');
+SELECT is(take(), 'b1 a3', 'pop leaves the group free');
+SELECT clear();
+
+-- Delay of the queue
+SELECT pigeon.alter_queue('f', delay => '1 h');
+SELECT put('a1', 'b1');
+SELECT is(take(), '', 'the delay of the queue applies');
+SELECT pigeon.alter_queue('f', delay => '0');
+SELECT is(take(1), 'a1', 'a shorter one applies to messages already there');
+SELECT pigeon.alter_queue('f', delay => '1 h');
+SELECT is(take(), '', 'and so does a longer one');
+SELECT is(extend('a1', '0'), true, 'what was received');
+SELECT is(take(), 'a1', 'is not delayed again');
+SELECT pigeon.alter_queue('f', delay => '0');
+SELECT clear();
+
+-- Receive attempts
+SELECT put('a1', 'a2', 'b1');
+CREATE TEMP TABLE attempt AS SELECT * FROM pigeon.receive('f', 3, '10 min', receive_attempt_id => 'try-1');
+SELECT is((SELECT string_agg(body, ' ') FROM attempt), 'a1 a2 b1', 'a receive with an attempt id');
+SELECT is((SELECT string_agg(r.body, ' ') FROM pigeon.receive('f', 3, '1 h', receive_attempt_id => 'try-1') r JOIN attempt a
+	ON r.message_id = a.message_id AND r.receipt OPERATOR(pigeon.=) a.receipt AND r.visible_at > a.visible_at + interval '45 min'), 'a1 a2 b1',
+	'repeated returns the same messages with the same receipts and a new timeout');
+SELECT is((SELECT count(*) FROM pigeon.receive('f', 3, receive_attempt_id => 'try-2')), 0::bigint, 'another attempt is another receive');
+SELECT is(pigeon.delete('f', receipt), true, 'the receipt is good') FROM attempt WHERE body = 'b1';
+SELECT is((SELECT count(*) FROM pigeon.receive('f', 3, receive_attempt_id => 'try-1')), 0::bigint, 'after a delete the attempt cannot be repeated');
+SELECT throws_ok($$SELECT pigeon.receive('standard', receive_attempt_id => 'x')$$, '22023', NULL, 'standard queues have no attempts');
+SELECT throws_ok($$SELECT pigeon.receive('f', receive_attempt_id => 'a b')$$, '22023', 'invalid receive_attempt_id', 'an attempt id has no blanks');
+
+SELECT * FROM finish();
+ROLLBACK;
