@@ -476,7 +476,8 @@ receive_due(Receive *receive, Queue *queue)
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_NOISY, now);
 		if (receive->found > 0 || !pgn_frontier_doubt(queue, now))
 			break;
-		receive->advance = may_advance;
+		/* What was cleared away in this call may come back. */
+		receive->advance = may_advance && receive->cleared == 0;
 	} while (true);
 	pgn_dead_letters_end(&letters);
 	/* Who found nothing keeps no lock, least of all while waiting for more. */
