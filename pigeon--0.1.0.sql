@@ -751,6 +751,90 @@ COMMENT ON FUNCTION pigeon.mark_processed(text, bigint)
 	IS 'note that a message was processed; false if it was noted before (no SQS equivalent)';
 
 ------------------------------------------------------------------------------
+-- Metrics of queues
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.queue_figures(
+	queue_id integer,
+	OUT visible bigint,
+	OUT in_flight bigint,
+	OUT delayed bigint,
+	OUT oldest_sent_at timestamptz,
+	OUT groups_in_flight bigint,
+	OUT approximate boolean,
+	OUT sent bigint,
+	OUT sent_bytes bigint,
+	OUT deduplicated bigint,
+	OUT received bigint,
+	OUT empty_receives bigint,
+	OUT deleted bigint,
+	OUT expired bigint,
+	OUT purged bigint,
+	OUT dead_lettered bigint,
+	OUT redriven bigint
+) RETURNS record
+	AS 'MODULE_PATHNAME', 'pgn_queue_figures' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.queue_figures(integer)
+	IS 'the figures of one queue for the view queue_metrics; needs the right to peek';
+
+CREATE VIEW pigeon.queue_metrics WITH (security_barrier) AS
+	SELECT q.name AS queue,
+		   f.visible, f.in_flight, f.delayed,
+		   greatest(pg_catalog.clock_timestamp() - f.oldest_sent_at, '0') AS oldest_message_age,
+		   f.groups_in_flight, f.approximate,
+		   f.sent, f.sent_bytes, f.deduplicated, f.received, f.empty_receives, f.deleted,
+		   f.expired, f.purged, f.dead_lettered, f.redriven
+	FROM pigeon.queue q
+	JOIN pg_catalog.pg_class c ON c.oid = pigeon.queue_table(q.id)
+	CROSS JOIN LATERAL pigeon.queue_figures(
+		CASE WHEN pg_catalog.has_table_privilege(c.oid, 'SELECT') THEN q.id END) AS f
+	WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT');
+COMMENT ON VIEW pigeon.queue_metrics IS 'how many messages each queue has, and what happened to them (the CloudWatch metrics of SQS)';
+GRANT SELECT ON pigeon.queue_metrics TO PUBLIC;
+
+CREATE FUNCTION pigeon.exact_queue_metrics(
+	queue text,
+	OUT visible bigint,
+	OUT in_flight bigint,
+	OUT delayed bigint,
+	OUT oldest_sent_at timestamptz,
+	OUT groups_in_flight bigint
+) RETURNS record
+	AS 'MODULE_PATHNAME', 'pgn_exact_queue_metrics' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.exact_queue_metrics(text)
+	IS 'how many messages a queue has, counted one by one';
+
+CREATE VIEW pigeon.log_metrics AS
+	SELECT segment,
+		   segment = coalesce((SELECT s.current_segment::integer FROM pigeon.log_state s), 0) AS current,
+		   pg_catalog.pg_table_size(pg_catalog.to_regclass('pigeon.' || relname)) AS bytes,
+		   pg_catalog.pg_indexes_size(pg_catalog.to_regclass('pigeon.' || relname)) AS index_bytes
+	FROM (SELECT n AS segment, 'log_' || n AS relname FROM pg_catalog.generate_series(0, 7) AS n
+		  UNION ALL SELECT NULL, 'log_old') AS log;
+COMMENT ON VIEW pigeon.log_metrics IS 'size of the message log, by segment; segment NULL is the old generation';
+GRANT SELECT ON pigeon.log_metrics TO pg_monitor;
+
+-- What keeps VACUUM, and with it the queues' tables, from forgetting rows.
+CREATE VIEW pigeon.xmin_horizon AS
+	SELECT kind, holder, since, pg_catalog.age(xmin) AS age
+	FROM (SELECT 'session', 'pid ' || pid || coalesce(' (' || usename || ')', ''), xact_start, backend_xmin
+		  FROM pg_catalog.pg_stat_activity
+		  WHERE backend_type <> 'walsender' AND pid <> pg_catalog.pg_backend_pid()
+		  UNION ALL
+		  SELECT 'prepared transaction', gid, prepared, transaction FROM pg_catalog.pg_prepared_xacts
+		  UNION ALL
+		  SELECT 'replication slot', slot_name::text, NULL, xmin FROM pg_catalog.pg_replication_slots
+		  UNION ALL
+		  SELECT 'standby', application_name, backend_start, backend_xmin FROM pg_catalog.pg_stat_replication
+		 ) AS holders (kind, holder, since, xmin)
+	WHERE xmin IS NOT NULL
+	ORDER BY age DESC;
+COMMENT ON VIEW pigeon.xmin_horizon IS 'who keeps VACUUM from removing dead rows, and since when; who holds it back most comes first';
+GRANT SELECT ON pigeon.xmin_horizon TO pg_monitor;
+
+------------------------------------------------------------------------------
 -- Dead letters and maintenance
 ------------------------------------------------------------------------------
 
