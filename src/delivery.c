@@ -31,6 +31,7 @@
 #include "activity.h"
 #include "compat.h"
 #include "delivery.h"
+#include "fair.h"
 #include "frontier.h"
 #include "message_group.h"
 
@@ -135,7 +136,7 @@ pgn_deliveries_close(DeliveryTable *deliveries, LOCKMODE lockmode)
 
 /* A new delivery of a message for a queue, visible after "delay". */
 Delivery
-pgn_delivery_make(const Queue *queue, const Message *message, TimestampTz now, int64 delay)
+pgn_delivery_make(Queue *queue, const Message *message, TimestampTz now, int64 delay)
 {
 	Delivery	row = {0};
 
@@ -145,6 +146,8 @@ pgn_delivery_make(const Queue *queue, const Message *message, TimestampTz now, i
 	row.segment = message->segment;
 	row.lane = PGN_LANE_NORMAL;
 	row.group_key = message->group_id ? pgn_group_key(message->group_id) : 0;
+	if (message->group_id && !queue->attributes.fifo)
+		row.lane = pgn_fair_lane(queue, row.group_key, now);
 	row.enqueued_at = now;
 	row.first_received_at = PGN_NEVER;
 	row.received_at = PGN_NEVER;

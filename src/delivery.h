@@ -45,13 +45,14 @@ typedef struct Delivery
 /*
  * Where a delivery is served when it is due.  What was received once or twice
  * and comes back goes first; what comes back from its last allowed receive
- * is a dead letter.  Leases are the highest in the index, since appending to
+ * is a dead letter; what a noisy tenant sends (see fair.c) goes last.  Leases are the highest in the index, since appending to
  * its end is cheapest.
  */
 #define PGN_LANE_NORMAL 0
 #define PGN_LANE_FINAL 1
 #define PGN_LANE_RETRY 2
-#define PGN_LANES 3
+#define PGN_LANE_NOISY 3
+#define PGN_LANES 4
 #define PGN_FRONT_RECEIVES 2
 
 /* Columns of a queue's table, in order. */
@@ -106,7 +107,7 @@ extern void pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMOD
 extern bool pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
 extern void pgn_deliveries_close(DeliveryTable *deliveries, LOCKMODE lockmode);
 extern void pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n);
-extern Delivery pgn_delivery_make(const Queue *queue, const Message *message,
+extern Delivery pgn_delivery_make(Queue *queue, const Message *message,
 								  TimestampTz now, int64 delay);
 extern void pgn_delivery_lease(Delivery *row, TimestampTz now, int64 visibility_timeout);
 extern bool pgn_delivery_expired(const Queue *queue, const Delivery *row, TimestampTz now);

@@ -3,8 +3,8 @@
  *		receive, pop and peek.
  *
  * A receive serves what is due in the retry lane first (messages that were
- * received once or twice and came back), then the normal lane, each the
- * longest due first.  On its way it deletes what has outlived the queue's
+ * received once or twice and came back), then the normal lane, then that of
+ * noisy tenants (see fair.c), each the longest due first.  On its way it deletes what has outlived the queue's
  * retention and moves what was received too often to the dead-letter queue;
  * it does so for a bounded number of messages, so that it returns soon.
  *
@@ -249,6 +249,7 @@ claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, Tim
 	 * its dead-letter queue is missing.
 	 */
 	row->lane = row->queue_receive_count == deliveries->queue->attributes.max_receive_count ? PGN_LANE_FINAL :
+		row->lane == PGN_LANE_NOISY ? PGN_LANE_NOISY :
 		row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
 	return pgn_delivery_update(deliveries, &version->tid, row, false) == TM_Ok;
 }
@@ -465,6 +466,7 @@ receive_due(Receive *receive, Queue *queue)
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_FINAL, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_RETRY, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
+		receive_lane(receive, &deliveries, &letters, PGN_LANE_NOISY, now);
 		if (receive->found + receive->cleared > 0 || !pgn_frontier_doubt(queue, now))
 			break;
 		receive->advance = may_advance;

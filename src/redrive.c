@@ -388,8 +388,8 @@ pgn_redrive(PG_FUNCTION_ARGS)
 					  lengthof(types), types, values, nulls);
 	pgn_owner_end();
 	CommandCounterIncrement();
-	if (pgn_redrive_step(task_id))
-		pgn_activity_job(JOB_REDRIVE);
+	(void) pgn_redrive_step(task_id);
+	pgn_activity_job(JOB_REDRIVE);
 	PG_RETURN_INT64(task_id);
 }
 

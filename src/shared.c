@@ -78,6 +78,7 @@ startup(void)
 	{
 		pg_atomic_init_u32(&pgn_shared_state->launcher, NO_WAITER);
 		pg_atomic_init_u32(&pgn_shared_state->crowded, 0);
+		pg_atomic_init_u32(&pgn_shared_state->databases_changed, 0);
 	}
 	pgn_shared_lock = &GetNamedLWLockTranche("pigeon")->lock;
 	LWLockRelease(AddinShmemInitLock);
@@ -106,6 +107,9 @@ init_queue(SharedQueue *shared, const Queue *queue)
 		shared->lanes[lane].nstragglers = 0;
 	}
 	pg_atomic_init_u64(&shared->doubted_at, 0);
+	SpinLockInit(&shared->tenants_lock);
+	memset(shared->tenants, 0, sizeof(shared->tenants));
+	memset(&shared->all_tenants, 0, sizeof(shared->all_tenants));
 	SpinLockInit(&shared->mutex);
 	shared->first_waiter = shared->last_waiter = NO_WAITER;
 	pg_atomic_init_u32(&shared->nwaiters, 0);
@@ -166,7 +170,7 @@ pgn_shared_database(Oid oid, bool create)
 	database = hash_search(pgn_shared_databases, &oid, create ? HASH_ENTER_NULL : HASH_FIND, &found);
 	if (create && database && !found)
 	{
-		pg_atomic_init_u64(&database->run_at, (uint64) PG_INT64_MIN);
+		pg_atomic_init_u64(&database->run_at, (uint64) PG_INT64_MAX);
 		database->checked = database->visit = false;
 		pg_atomic_init_u32(&database->holds, 0);
 		database->started_at = PG_INT64_MIN;

@@ -71,9 +71,8 @@
 #define CLEAN_LOG_INTERVAL USECS_PER_MINUTE
 #define TASK_INTERVAL (USECS_PER_SEC / 4)
 
-/* After how long a failed job is tried again: a second, doubled up to 17 minutes. */
-#define MAX_BACKOFF_SHIFT 10
-#define BACKOFF(failures) (USECS_PER_SEC << Min((failures), MAX_BACKOFF_SHIFT))
+/* A failed job is tried again after a second, and after twice the time each time, up to 4 minutes. */
+#define MAX_BACKOFF_SHIFT 8
 
 /* What is due at a queue. */
 typedef struct QueueTask
@@ -89,6 +88,15 @@ static bool may_leave = false;
 
 /* Lives for one round of jobs; every function here runs in it between transactions. */
 static MemoryContext round_context = NULL;
+
+/* When to try a job again that has just failed; counts its failures. */
+static TimestampTz
+retry_at(pg_atomic_uint32 *failures)
+{
+	uint32		before = pg_atomic_fetch_add_u32(failures, 1);
+
+	return GetCurrentTimestamp() + (USECS_PER_SEC << Min(before, MAX_BACKOFF_SHIFT));
+}
 
 /* The worker has ended; if it was ended early, another has to go on. */
 static void
@@ -342,7 +350,7 @@ run_database_jobs(void)
 		if (jobs[job] (&next))
 			pg_atomic_write_u32(&database->failures[job], 0);
 		else
-			next = now + BACKOFF(pg_atomic_fetch_add_u32(&database->failures[job], 1));
+			next = retry_at(&database->failures[job]);
 		(void) pgn_lower(&database->job_at[job], next);
 	}
 }
@@ -402,11 +410,9 @@ put_back(const QueueTask *task, bool done, TimestampTz maintain_at, TimestampTz 
 			pg_atomic_write_u32(&shared->failures, 0);
 		else
 		{
-			TimestampTz later = GetCurrentTimestamp() +
-			BACKOFF(pg_atomic_fetch_add_u32(&shared->failures, 1));
-
-			maintain_at = later;
-			notify_at = task->notify ? later : notify_at;
+			maintain_at = retry_at(&shared->failures);
+			if (task->notify)
+				notify_at = maintain_at;
 		}
 		(void) pgn_lower(&shared->maintain_at, maintain_at);
 		(void) pgn_lower(&shared->notify_at, notify_at);
@@ -483,24 +489,15 @@ has_extension(void)
 static TimestampTz
 run_jobs(void)
 {
-	TimestampTz next;
-
 	pg_atomic_write_u64(&database->run_at, (uint64) PGN_IDLE);
 	pg_memory_barrier();
+	/* Who creates the extension asks for a job, and so lowers run_at. */
 	if (has_extension())
 	{
 		run_queue_jobs();
 		run_database_jobs();
-		next = next_time();
+		(void) pgn_lower(&database->run_at, next_time());
 	}
-	else
-	{
-		/* Who creates it asks for this job. */
-		for (int job = 0; job < PGN_DATABASE_JOBS; job++)
-			pg_atomic_write_u64(&database->job_at[job], (uint64) PGN_IDLE);
-		next = PGN_IDLE;
-	}
-	(void) pgn_lower(&database->run_at, next);
 	return (TimestampTz) pg_atomic_read_u64(&database->run_at);
 }
 
