@@ -233,7 +233,8 @@ visit_due_groups(FifoReceive *receive, bool final_only)
 	pgn_frontier_read(queue, PGN_LANE_NORMAL, receive->now, &frontier);
 	pgn_schedule_scan_begin(&scan, &schedule, frontier.at, receive->now);
 	while ((receive->found < receive->max_messages || final_only) &&
-		   receive->cleared < receive->max_cleared && pgn_schedule_scan_next(&scan, &version))
+		   (receive->found == 0 || receive->cleared < receive->max_cleared) &&
+		   pgn_schedule_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (!returned_any)
@@ -255,12 +256,14 @@ visit_due_groups(FifoReceive *receive, bool final_only)
 					   NoLock : RowExclusiveLock);
 }
 
-/* Receive what is due now; receive->rows is allocated here. */
+/*
+ * Receive what is due now; receive->rows is allocated here.  May be called
+ * again after it found nothing.
+ */
 void
 pgn_fifo_receive(FifoReceive *receive)
 {
 	receive->rows = palloc(receive->max_messages * sizeof(Delivery));
-	receive->found = receive->cleared = receive->rescheduled = 0;
 	visit_due_groups(receive, false);
 }
 
@@ -270,8 +273,7 @@ pgn_fifo_sweep(DeliveryTable *deliveries, TimestampTz now)
 {
 	FifoReceive receive = {
 		.deliveries = deliveries,
-		.now = now,
-		.max_cleared = PG_INT32_MAX
+		.now = now
 	};
 
 	visit_due_groups(&receive, true);

@@ -124,7 +124,8 @@ typedef struct SharedState
 {
 	pg_atomic_uint32 launcher;	/* its process's number, NO_WAITER if none */
 	pg_atomic_uint32 crowded;	/* databases wait for a worker */
-	pg_atomic_uint32 databases_changed; /* the launcher has to look at the catalog */
+	pg_atomic_uint32 databases_changed; /* the launcher has to look at the
+										 * catalog */
 } SharedState;
 
 /* The lock protects the hash tables; NULL if there is no shared memory. */
