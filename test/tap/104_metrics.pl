@@ -7,7 +7,7 @@ use warnings;
 use PigeonTest;
 use Test::More;
 
-my $node = new_server('main', 'autovacuum = off');
+my $node = new_server('main', 'autovacuum = off', 'restart_after_crash = on');
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 
@@ -92,8 +92,10 @@ $node->restart;
 is(sql(q{SELECT queue, sent, sent_bytes, received, deleted, purged, dead_lettered, deduplicated
 	FROM pigeon.queue_metrics ORDER BY queue}), $before, 'counters survive a clean restart');
 ok(!-e $node->data_dir . '/pg_stat/pigeon.stat', 'the file is gone when the server runs');
-$node->kill9;
-$node->start;
+my $victim = $node->background_psql('postgres', on_error_stop => 0);
+kill 'KILL', $victim->query(q{SELECT pg_backend_pid()});
+ok($node->wait_for_log(qr/all server processes terminated; reinitializing/), 'the server crashes');
+ok($node->poll_query_until('postgres', 'SELECT true'), 'and comes back');
 is(sql(q{SELECT sum(sent) FROM pigeon.queue_metrics}), '0', 'they start again after a crash');
 is(metrics($counts, 'q'), '1|1|1', 'what is counted from the queue does not');
 

@@ -18,7 +18,7 @@ sqlstate_is($node, 'postgres', q{SELECT pigeon.schedule_send('s', '* * * * *', '
 	'no pg_cron');
 is(sql(q{SELECT pigeon.unschedule('s')}), 'f', 'nothing is scheduled');
 
-my $sharedir = PostgreSQL::Test::Utils::run_command([ 'pg_config', '--sharedir' ]);
+my ($sharedir) = PostgreSQL::Test::Utils::run_command([ 'pg_config', '--sharedir' ]);
 if (!-e "$sharedir/extension/pg_cron.control")
 {
 	note 'pg_cron is not there';
