@@ -781,7 +781,8 @@ COMMENT ON FUNCTION pigeon.queue_figures(integer)
 CREATE VIEW pigeon.queue_metrics WITH (security_barrier) AS
 	SELECT q.name AS queue,
 		   f.visible, f.in_flight, f.delayed,
-		   greatest(pg_catalog.clock_timestamp() - f.oldest_sent_at, '0') AS oldest_message_age,
+		   CASE WHEN f.oldest_sent_at IS NOT NULL
+				THEN greatest(pg_catalog.clock_timestamp() - f.oldest_sent_at, '0') END AS oldest_message_age,
 		   f.groups_in_flight, f.approximate,
 		   f.sent, f.sent_bytes, f.deduplicated, f.received, f.empty_receives, f.deleted,
 		   f.expired, f.purged, f.dead_lettered, f.redriven
@@ -866,6 +867,99 @@ COMMENT ON PROCEDURE pigeon.maintain()
 	IS 'one pass of maintenance: dead letters, retention, archives, redrive and replay tasks, message log';
 
 ------------------------------------------------------------------------------
+-- Schedules, on top of pg_cron.  The job belongs to and runs as the caller, so
+-- its rights are checked each time it runs; pg_cron keeps and shows it.  A name
+-- that is taken by another job of the same role is refused.
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.schedule_command(name text, cron text, command text) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id bigint;
+	taken boolean;
+BEGIN
+	IF name IS NULL OR cron IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'name and cron must not be null';
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron') THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = 'extension "pg_cron" is not installed in this database',
+			HINT = 'Install pg_cron in the database that its setting cron.database_name names.';
+	END IF;
+	EXECUTE 'SELECT EXISTS (SELECT FROM cron.job WHERE jobname = $1 AND username = current_user)'
+		INTO taken USING name;
+	IF taken THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'duplicate_object',
+			MESSAGE = format('schedule "%s" already exists', name),
+			HINT = 'Remove it with pigeon.unschedule().';
+	END IF;
+	EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO id USING name, cron, command;
+	RETURN id;
+END
+$$;
+COMMENT ON FUNCTION pigeon.schedule_command(text, text, text)
+	IS 'have pg_cron run a command of the caller, return the job''s id';
+
+CREATE FUNCTION pigeon.schedule_send(
+	name text, cron text, queue text, body text, attributes jsonb DEFAULT NULL,
+	delay interval DEFAULT NULL, group_id text DEFAULT NULL, deduplication_id text DEFAULT NULL
+) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF queue IS NULL OR body IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'queue and body must not be null';
+	END IF;
+	RETURN pigeon.schedule_command(name, cron,
+		format('SELECT pigeon.send(%L::text, %L::text, %L::jsonb, %L::interval, %L::text, %L::text)',
+			queue, body, attributes, delay, group_id, deduplication_id));
+END
+$$;
+COMMENT ON FUNCTION pigeon.schedule_send(text, text, text, text, jsonb, interval, text, text)
+	IS 'send the same message again and again at the times of a cron schedule; needs pg_cron';
+
+CREATE FUNCTION pigeon.schedule_publish(
+	name text, cron text, topic text, body text, subject text DEFAULT NULL, attributes jsonb DEFAULT NULL,
+	group_id text DEFAULT NULL, deduplication_id text DEFAULT NULL
+) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF topic IS NULL OR body IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'topic and body must not be null';
+	END IF;
+	RETURN pigeon.schedule_command(name, cron,
+		format('SELECT pigeon.publish(%L::text, %L::text, %L::text, %L::jsonb, %L::text, %L::text)',
+			topic, body, subject, attributes, group_id, deduplication_id));
+END
+$$;
+COMMENT ON FUNCTION pigeon.schedule_publish(text, text, text, text, text, jsonb, text, text)
+	IS 'publish the same message again and again at the times of a cron schedule; needs pg_cron';
+
+CREATE FUNCTION pigeon.unschedule(name text) RETURNS boolean
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	removed boolean := false;
+BEGIN
+	IF EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron') THEN
+		EXECUTE 'SELECT coalesce(bool_or(cron.unschedule(jobid)), false) FROM cron.job
+			WHERE jobname = $1 AND username = current_user' INTO removed USING name;
+	END IF;
+	RETURN removed;
+END
+$$;
+COMMENT ON FUNCTION pigeon.unschedule(text)
+	IS 'remove a schedule of the current role; false when there is none of this name';
+
+------------------------------------------------------------------------------
 -- Who may call what.  Anybody may call what stands here, since each of these
 -- functions checks the rights on the queue or topic; the rest is for the owner of the
 -- extension.
@@ -888,6 +982,8 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.mark_processed,
 	pigeon.redrive, pigeon.cancel_redrive,
 	pigeon.replay, pigeon.cancel_replay, pigeon.topic_counters,
+	pigeon.queue_figures, pigeon.exact_queue_metrics,
+	pigeon.schedule_command, pigeon.schedule_send, pigeon.schedule_publish, pigeon.unschedule,
 	pigeon.filter_matches, pigeon.filter_result,
 	pigeon.create_topic, pigeon.alter_topic, pigeon.drop_topic, pigeon.topic_view,
 	pigeon.publish_rows, pigeon.publish_change,
