@@ -176,6 +176,45 @@ CREATE TABLE pigeon.receive_attempt (
 );
 COMMENT ON TABLE pigeon.receive_attempt IS 'what receives from FIFO queues with a receive_attempt_id returned';
 
+-- See src/processed.c.
+CREATE TABLE pigeon.processed (
+	queue_id     integer NOT NULL,
+	message_id   bigint NOT NULL,
+	processed_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	PRIMARY KEY (queue_id, message_id)
+);
+CREATE INDEX processed_at ON pigeon.processed (queue_id, processed_at);
+COMMENT ON TABLE pigeon.processed IS 'messages that were marked with mark_processed()';
+SELECT pg_catalog.pg_extension_config_dump('pigeon.processed', '');
+
+------------------------------------------------------------------------------
+-- Replay tasks
+------------------------------------------------------------------------------
+
+CREATE SEQUENCE pigeon.replay_task_id_seq;
+
+CREATE TABLE pigeon.replay_task (
+	id              bigint PRIMARY KEY,
+	subscription_id integer NOT NULL,
+	topic_id        integer NOT NULL,
+	from_time       timestamptz NOT NULL,
+	to_time         timestamptz NOT NULL,
+	max_per_second  integer,
+	status          text NOT NULL CHECK (status IN ('RUNNING', 'COMPLETED', 'CANCELLED', 'FAILED')),
+	position_time   timestamptz NOT NULL,
+	position_id     bigint NOT NULL,
+	replayed        bigint NOT NULL DEFAULT 0,
+	filtered_out    bigint NOT NULL DEFAULT 0,
+	failure_reason  text,
+	started_by      name NOT NULL,
+	started_at      timestamptz NOT NULL,
+	finished_at     timestamptz
+);
+CREATE UNIQUE INDEX replay_task_running ON pigeon.replay_task (subscription_id) WHERE status = 'RUNNING';
+COMMENT ON TABLE pigeon.replay_task IS 'replay tasks, running and past; read them through the view pigeon.replay_tasks';
+SELECT pg_catalog.pg_extension_config_dump('pigeon.replay_task', '');
+SELECT pg_catalog.pg_extension_config_dump('pigeon.replay_task_id_seq', '');
+
 ------------------------------------------------------------------------------
 -- Types
 ------------------------------------------------------------------------------
@@ -607,6 +646,76 @@ CREATE FUNCTION pigeon.publish_batch(
 COMMENT ON FUNCTION pigeon.publish_batch(text, jsonb[], text[], jsonb[], text[], text[], text)
 	IS 'publish many JSON documents at once, return their message_ids in order (SNS PublishBatch)';
 
+CREATE FUNCTION pigeon.topic_counters(
+	topic_id integer,
+	OUT published bigint,
+	OUT published_bytes bigint,
+	OUT deduplicated bigint,
+	OUT delivered bigint,
+	OUT filtered_out bigint,
+	OUT filtered_out_message_attributes bigint,
+	OUT filtered_out_message_body bigint,
+	OUT filtered_out_no_message_attributes bigint,
+	OUT filtered_out_invalid_attributes bigint,
+	OUT filtered_out_invalid_message_body bigint,
+	OUT failed bigint,
+	OUT dead_lettered bigint,
+	OUT failed_to_dead_letter bigint
+) RETURNS record
+	AS 'MODULE_PATHNAME', 'pgn_topic_counters' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.topic_counters(integer)
+	IS 'internal: what was counted of a topic since the server started, NULLs without shared memory';
+
+CREATE VIEW pigeon.topic_metrics WITH (security_barrier) AS
+	SELECT t.name AS topic,
+		   (SELECT count(*) FROM pigeon.subscription s WHERE s.topic_id = t.id) AS subscriptions,
+		   counters.*,
+		   archive.bytes AS archived_bytes
+	FROM pigeon.topic t
+	JOIN pg_catalog.pg_class c ON c.oid = pigeon.topic_view(t.id)
+	CROSS JOIN LATERAL pigeon.topic_counters(t.id) AS counters
+	CROSS JOIN LATERAL (
+		SELECT coalesce(sum(pg_catalog.pg_table_size(pg_catalog.to_regclass('pigeon.t_' || t.id || '_' || segment))), 0)::bigint
+		FROM pg_catalog.generate_series(0, 7) AS segment WHERE t.archive_retention IS NOT NULL
+	) AS archive (bytes)
+	WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, REFERENCES');
+COMMENT ON VIEW pigeon.topic_metrics IS 'what happened to the messages of each topic (the CloudWatch metrics of SNS)';
+GRANT SELECT ON pigeon.topic_metrics TO PUBLIC;
+
+------------------------------------------------------------------------------
+-- Replay
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.replay(
+	subscription_id bigint, from_time timestamptz,
+	to_time timestamptz DEFAULT NULL, max_per_second integer DEFAULT NULL
+) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'pgn_replay' LANGUAGE C VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.replay(bigint, timestamptz, timestamptz, integer)
+	IS 'start delivering archived messages to a subscription again, return the task''s id (SNS ReplayPolicy)';
+
+CREATE FUNCTION pigeon.cancel_replay(task_id bigint) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'pgn_cancel_replay' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.cancel_replay(bigint)
+	IS 'stop a replay task, return how many messages it delivered (no SNS equivalent)';
+
+CREATE VIEW pigeon.replay_tasks WITH (security_barrier) AS
+	SELECT r.id AS task_id, r.subscription_id::bigint, t.name AS topic, s.queue, r.from_time, r.to_time,
+		   r.max_per_second, r.status, r.replayed, r.filtered_out,
+		   CASE WHEN r.status = 'COMPLETED' THEN r.to_time ELSE r.position_time END AS replayed_to,
+		   r.failure_reason, r.started_by, r.started_at, r.finished_at
+	FROM pigeon.replay_task r
+	LEFT JOIN pigeon.subscription s ON s.id = r.subscription_id
+	LEFT JOIN pigeon.topic t ON t.id = r.topic_id
+	LEFT JOIN pg_catalog.pg_roles o ON o.rolname IN (r.started_by, s.owner)
+	WHERE pg_catalog.pg_has_role(o.oid, 'USAGE')
+	GROUP BY r.id, t.name, s.queue;
+COMMENT ON VIEW pigeon.replay_tasks IS 'replay tasks of the current role and its subscriptions, running and past (SNS ReplayStatus)';
+GRANT SELECT ON pigeon.replay_tasks TO PUBLIC;
+
 ------------------------------------------------------------------------------
 -- Outbox: publishing the changes of tables
 ------------------------------------------------------------------------------
@@ -634,6 +743,97 @@ CREATE FUNCTION pigeon.stop_publishing_changes(source regclass, topic text) RETU
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION pigeon.stop_publishing_changes(regclass, text)
 	IS 'stop what publish_changes began; false when it had not (no SNS equivalent)';
+
+CREATE FUNCTION pigeon.mark_processed(queue text, message_id bigint) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'pgn_mark_processed' LANGUAGE C VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.mark_processed(text, bigint)
+	IS 'note that a message was processed; false if it was noted before (no SQS equivalent)';
+
+------------------------------------------------------------------------------
+-- Metrics of queues
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.queue_figures(
+	queue_id integer,
+	OUT visible bigint,
+	OUT in_flight bigint,
+	OUT delayed bigint,
+	OUT oldest_sent_at timestamptz,
+	OUT groups_in_flight bigint,
+	OUT approximate boolean,
+	OUT sent bigint,
+	OUT sent_bytes bigint,
+	OUT deduplicated bigint,
+	OUT received bigint,
+	OUT empty_receives bigint,
+	OUT deleted bigint,
+	OUT expired bigint,
+	OUT purged bigint,
+	OUT dead_lettered bigint,
+	OUT redriven bigint
+) RETURNS record
+	AS 'MODULE_PATHNAME', 'pgn_queue_figures' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.queue_figures(integer)
+	IS 'the figures of one queue for the view queue_metrics; needs the right to peek';
+
+CREATE VIEW pigeon.queue_metrics WITH (security_barrier) AS
+	SELECT q.name AS queue,
+		   f.visible, f.in_flight, f.delayed,
+		   CASE WHEN f.oldest_sent_at IS NOT NULL
+				THEN greatest(pg_catalog.clock_timestamp() - f.oldest_sent_at, '0') END AS oldest_message_age,
+		   f.groups_in_flight, f.approximate,
+		   f.sent, f.sent_bytes, f.deduplicated, f.received, f.empty_receives, f.deleted,
+		   f.expired, f.purged, f.dead_lettered, f.redriven
+	FROM pigeon.queue q
+	JOIN pg_catalog.pg_class c ON c.oid = pigeon.queue_table(q.id)
+	CROSS JOIN LATERAL pigeon.queue_figures(
+		CASE WHEN pg_catalog.has_table_privilege(c.oid, 'SELECT') THEN q.id END) AS f
+	WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT');
+COMMENT ON VIEW pigeon.queue_metrics IS 'how many messages each queue has, and what happened to them (the CloudWatch metrics of SQS)';
+GRANT SELECT ON pigeon.queue_metrics TO PUBLIC;
+
+CREATE FUNCTION pigeon.exact_queue_metrics(
+	queue text,
+	OUT visible bigint,
+	OUT in_flight bigint,
+	OUT delayed bigint,
+	OUT oldest_sent_at timestamptz,
+	OUT groups_in_flight bigint
+) RETURNS record
+	AS 'MODULE_PATHNAME', 'pgn_exact_queue_metrics' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.exact_queue_metrics(text)
+	IS 'how many messages a queue has, counted one by one';
+
+CREATE VIEW pigeon.log_metrics AS
+	SELECT segment,
+		   segment = coalesce((SELECT s.current_segment::integer FROM pigeon.log_state s), 0) AS current,
+		   pg_catalog.pg_table_size(pg_catalog.to_regclass('pigeon.' || relname)) AS bytes,
+		   pg_catalog.pg_indexes_size(pg_catalog.to_regclass('pigeon.' || relname)) AS index_bytes
+	FROM (SELECT n AS segment, 'log_' || n AS relname FROM pg_catalog.generate_series(0, 7) AS n
+		  UNION ALL SELECT NULL, 'log_old') AS log;
+COMMENT ON VIEW pigeon.log_metrics IS 'size of the message log, by segment; segment NULL is the old generation';
+GRANT SELECT ON pigeon.log_metrics TO pg_monitor;
+
+-- What keeps VACUUM, and with it the queues' tables, from forgetting rows.
+CREATE VIEW pigeon.xmin_horizon AS
+	SELECT kind, holder, since, pg_catalog.age(xmin) AS age
+	FROM (SELECT 'session', 'pid ' || pid || coalesce(' (' || usename || ')', ''), xact_start, backend_xmin
+		  FROM pg_catalog.pg_stat_activity
+		  WHERE backend_type <> 'walsender' AND pid <> pg_catalog.pg_backend_pid()
+		  UNION ALL
+		  SELECT 'prepared transaction', gid, prepared, transaction FROM pg_catalog.pg_prepared_xacts
+		  UNION ALL
+		  SELECT 'replication slot', slot_name::text, NULL, xmin FROM pg_catalog.pg_replication_slots
+		  UNION ALL
+		  SELECT 'standby', application_name, backend_start, backend_xmin FROM pg_catalog.pg_stat_replication
+		 ) AS holders (kind, holder, since, xmin)
+	WHERE xmin IS NOT NULL
+	ORDER BY age DESC;
+COMMENT ON VIEW pigeon.xmin_horizon IS 'who keeps VACUUM from removing dead rows, and since when; who holds it back most comes first';
+GRANT SELECT ON pigeon.xmin_horizon TO pg_monitor;
 
 ------------------------------------------------------------------------------
 -- Dead letters and maintenance
@@ -664,7 +864,100 @@ GRANT SELECT ON pigeon.redrive_tasks TO PUBLIC;
 CREATE PROCEDURE pigeon.maintain()
 	AS 'MODULE_PATHNAME', 'pgn_maintain' LANGUAGE C;
 COMMENT ON PROCEDURE pigeon.maintain()
-	IS 'one pass of maintenance: dead letters, retention, redrive tasks, message log';
+	IS 'one pass of maintenance: dead letters, retention, archives, redrive and replay tasks, message log';
+
+------------------------------------------------------------------------------
+-- Schedules, on top of pg_cron.  The job belongs to and runs as the caller, so
+-- its rights are checked each time it runs; pg_cron keeps and shows it.  A name
+-- that is taken by another job of the same role is refused.
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.schedule_command(name text, cron text, command text) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id bigint;
+	taken boolean;
+BEGIN
+	IF name IS NULL OR cron IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'name and cron must not be null';
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron') THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = 'extension "pg_cron" is not installed in this database',
+			HINT = 'Install pg_cron in the database that its setting cron.database_name names.';
+	END IF;
+	EXECUTE 'SELECT EXISTS (SELECT FROM cron.job WHERE jobname = $1 AND username = current_user)'
+		INTO taken USING name;
+	IF taken THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'duplicate_object',
+			MESSAGE = format('schedule "%s" already exists', name),
+			HINT = 'Remove it with pigeon.unschedule().';
+	END IF;
+	EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO id USING name, cron, command;
+	RETURN id;
+END
+$$;
+COMMENT ON FUNCTION pigeon.schedule_command(text, text, text)
+	IS 'have pg_cron run a command of the caller, return the job''s id';
+
+CREATE FUNCTION pigeon.schedule_send(
+	name text, cron text, queue text, body text, attributes jsonb DEFAULT NULL,
+	delay interval DEFAULT NULL, group_id text DEFAULT NULL, deduplication_id text DEFAULT NULL
+) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF queue IS NULL OR body IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'queue and body must not be null';
+	END IF;
+	RETURN pigeon.schedule_command(name, cron,
+		format('SELECT pigeon.send(%L::text, %L::text, %L::jsonb, %L::interval, %L::text, %L::text)',
+			queue, body, attributes, delay, group_id, deduplication_id));
+END
+$$;
+COMMENT ON FUNCTION pigeon.schedule_send(text, text, text, text, jsonb, interval, text, text)
+	IS 'send the same message again and again at the times of a cron schedule; needs pg_cron';
+
+CREATE FUNCTION pigeon.schedule_publish(
+	name text, cron text, topic text, body text, subject text DEFAULT NULL, attributes jsonb DEFAULT NULL,
+	group_id text DEFAULT NULL, deduplication_id text DEFAULT NULL
+) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF topic IS NULL OR body IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'topic and body must not be null';
+	END IF;
+	RETURN pigeon.schedule_command(name, cron,
+		format('SELECT pigeon.publish(%L::text, %L::text, %L::text, %L::jsonb, %L::text, %L::text)',
+			topic, body, subject, attributes, group_id, deduplication_id));
+END
+$$;
+COMMENT ON FUNCTION pigeon.schedule_publish(text, text, text, text, text, jsonb, text, text)
+	IS 'publish the same message again and again at the times of a cron schedule; needs pg_cron';
+
+CREATE FUNCTION pigeon.unschedule(name text) RETURNS boolean
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	removed boolean := false;
+BEGIN
+	IF EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron') THEN
+		EXECUTE 'SELECT coalesce(bool_or(cron.unschedule(jobid)), false) FROM cron.job
+			WHERE jobname = $1 AND username = current_user' INTO removed USING name;
+	END IF;
+	RETURN removed;
+END
+$$;
+COMMENT ON FUNCTION pigeon.unschedule(text)
+	IS 'remove a schedule of the current role; false when there is none of this name';
 
 ------------------------------------------------------------------------------
 -- Who may call what.  Anybody may call what stands here, since each of these
@@ -686,7 +979,11 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.delete(text, pigeon.receipt), pigeon.delete(text, pigeon.receipt[]),
 	pigeon.change_visibility(text, pigeon.receipt, interval),
 	pigeon.change_visibility(text, pigeon.receipt[], interval),
+	pigeon.mark_processed,
 	pigeon.redrive, pigeon.cancel_redrive,
+	pigeon.replay, pigeon.cancel_replay, pigeon.topic_counters,
+	pigeon.queue_figures, pigeon.exact_queue_metrics,
+	pigeon.schedule_command, pigeon.schedule_send, pigeon.schedule_publish, pigeon.unschedule,
 	pigeon.filter_matches, pigeon.filter_result,
 	pigeon.create_topic, pigeon.alter_topic, pigeon.drop_topic, pigeon.topic_view,
 	pigeon.publish_rows, pigeon.publish_change,

@@ -64,13 +64,12 @@ def main() -> int:
                                  check=True).stdout.strip())
     libraries = "pigeon" if (pkglibdir(bindir) / "pigeon.so").exists() else ""
     results = Results(environment(bindir))
+    chosen = [workloads.ALL[name] for name in options.workload or workloads.ALL]
+    wanted = checks.quick_cells() if options.quick else None
     with Cluster(bindir, libraries) as server:
-        peers = prepare_peers(server, options.peers.split(",") if options.peers else list(PEERS), results)
-        context = Context(server, peers, bodies.load(), results,
-                          rounds=options.rounds or (QUICK_ROUNDS if options.quick else 5),
-                          seconds=options.seconds or (QUICK_SECONDS if options.quick else None),
-                          wanted=checks.quick_cells() if options.quick else None)
-        chosen = [workloads.ALL[name] for name in options.workload or workloads.ALL]
+        peers = prepare_peers(server, needed_peers(chosen, wanted, options.peers), results)
+        context = Context(server, peers, bodies.load(), results, rounds=options.rounds or (QUICK_ROUNDS if options.quick else 5),
+                          seconds=options.seconds or (QUICK_SECONDS if options.quick else None), wanted=wanted)
         for workload in chosen:
             if not context.participants(workload.name, None, workload.peers):
                 continue
@@ -91,6 +90,13 @@ def main() -> int:
 def pkglibdir(bindir: Path) -> Path:
     return Path(subprocess.run([bindir / "pg_config", "--pkglibdir"], capture_output=True, text=True,
                                check=True).stdout.strip())
+
+
+def needed_peers(chosen: list, wanted: frozenset | None, selection: str | None) -> list[str]:
+    """The peers that the chosen workloads, or the ratios to be checked, are about."""
+    names = [name for name in (selection.split(",") if selection else PEERS)
+             if any(name in workload.peers for workload in chosen)]
+    return [name for name in names if wanted is None or any(cell.peer == name for cell in wanted)]
 
 
 def prepare_peers(server: Cluster, names: list[str], results: Results) -> dict:

@@ -85,6 +85,19 @@ ALL = (
     Check("bytes on disk at minute 10 of a held horizon / PGMQ",
           (Cell("horizon-snapshot", "600", "pigeon", "disk_bytes"),),
           (Cell("horizon-snapshot", "600", "pgmq", "disk_bytes"),), at_most=1 / 3, quick=False),
+    Check("single send / publish to 10 subscribers, rates", **_own("fan-out", "single send", "10", "rate"), at_most=4,
+          quick=False),
+    Check("single send / publish to 100 subscribers, rates", **_own("fan-out", "single send", "100", "rate"), at_most=25,
+          quick=False),
+    *(Check(f"FIFO receive + delete, groups: {circumstances} / 10, CPU time",
+            **_own("fifo-groups", circumstances, "10", "cpu_us"), at_most=1.5, quick=False)
+      for circumstances in ("100,000", "100,000 messages behind one", "100,000 blocked")),
+    Check("FIFO messages/s, 16 senders and receivers, batches of 10", (Cell("fifo-throughput", "30", "pigeon"),),
+          at_least=30_000, quick=False),
+    Check("wake-up after commit, median, microseconds", (Cell("wakeup", "one", "pigeon", "p50_us"),), at_most=1000,
+          quick=False),
+    Check("wake-up after commit, p99, microseconds", (Cell("wakeup", "one", "pigeon", "p99_us"),), at_most=5000,
+          quick=False),
     Check("disk size after 30 minutes in peace / after 5", **_own("soak", "1800", "300", "disk_bytes"), at_most=1.2,
           quick=False),
 )
@@ -95,12 +108,12 @@ def quick_cells() -> frozenset[Cell]:
     return frozenset(cell for check in ALL if check.quick for cell in check.cells)
 
 
-def table(results: Results) -> list[tuple[str, str, str, str]]:
-    """Rows of (ratio, required, measured, verdict) for every check of which anything was measured."""
+def table(results: Results, workload: str | None = None) -> list[tuple[str, str, str, str]]:
+    """Rows of (ratio, required, measured, verdict) of what was measured: all, or those about one workload."""
     rows = []
     for check in ALL:
         measured = check.measured(results)
-        if measured is not None:
+        if measured is not None and workload in (None, check.above[0].workload):
             rows.append((check.what, check.required, f"{measured:.2f}" if measured < 100 else f"{measured:.0f}",
                          "ok" if check.holds(measured) else "MISSED"))
     return rows

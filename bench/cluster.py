@@ -128,10 +128,13 @@ class Cluster:
                                                f" FROM pg_get_wal_stats('{before.lsn}', '{after.lsn}')"))
         return Usage(records, total, after.cpu_seconds - before.cpu_seconds)
 
-    def quiesce(self, database: str) -> None:
-        """Put a database into its best state: vacuumed, analysed, with everything written out."""
+    def vacuum(self, database: str) -> None:
+        """Clean a database up and gather the planner's statistics."""
         self.sql(database, "VACUUM ANALYZE")
-        self.sql(database, "CHECKPOINT")
+
+    def checkpoint(self) -> None:
+        """Write everything out; pages changed afterwards are logged whole, once."""
+        self.sql("postgres", "CHECKPOINT")
 
     def disk_bytes(self, database: str) -> int:
         return int(self.sql("postgres", f"SELECT pg_database_size('{database}')"))

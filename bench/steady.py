@@ -11,18 +11,15 @@ from .context import Context
 from .load import Load, Pgbench, percentile
 from .peers.peer import CHUNK, Peer
 
-SENDERS = 4
-RECEIVERS = 8
-ABANDONED_PERCENT = 2           # receives whose worker dies: the message comes back
 ABANDONED_TIMEOUT = 2           # seconds
 
 
 @dataclass(frozen=True)
 class Steady:
-    """A workload at `rate` messages a second for `seconds`, reported every `interval` seconds.
+    """A workload at `rate` messages a second (None: as fast as it goes) for `seconds`, reported every `interval` seconds.
 
-    Receivers may be a tenth faster than senders.  Two receives in a hundred are never answered and come back after
-    two seconds; these are also the receives whose time is reported, since nothing else is in their transaction.
+    Receivers may be a tenth faster than senders.  `abandoned` receives in a hundred are never answered and come back
+    after two seconds; these are also the receives whose time is reported, since nothing else is in their transaction.
     """
 
     name: str
@@ -30,7 +27,12 @@ class Steady:
     hold: Callable[[Cluster, str], AbstractContextManager]
     seconds: int = 600
     interval: int = 60
-    rate: int = 2000
+    rate: int | None = 2000
+    senders: int = 4
+    receivers: int = 8
+    abandoned: int = 2
+    batch: int = 1
+    groups: int = 0
     body: str = "1 kB"
     peers: tuple[str, ...] = ("pigeon", "plain", "pgmq")
     axis: str = "seconds"
@@ -45,20 +47,28 @@ class Steady:
     def _run_peer(self, context: Context, peer: Peer) -> None:
         cluster, body = context.cluster, context.bodies[self.body]
         seconds = context.seconds or self.seconds
-        interval = min(self.interval, max(1, seconds // 10))
+        interval = max(1, seconds // 10) if context.seconds else self.interval
+        if self.groups:
+            peer = peer.grouped(self.groups)
         for statement in (peer.drop(), peer.create()):
             cluster.sql(peer.database, statement)
         peer.fill(cluster, CHUNK, body)         # so that the planner's statistics are not those of an empty table
-        cluster.quiesce(peer.database)
+        cluster.vacuum(peer.database)
+        cluster.checkpoint()
+        if self.batch == 1:
+            send = body.preamble() + peer.send(body.one())
+        else:
+            send = body.preamble(self.batch) + peer.send_batch(body.many(self.batch))
         common = {"variables": body.variables(), "seconds": seconds}
         with self.hold(cluster, peer.database):
             start = time.time()
             cpu = cluster.read().cpu_seconds
-            senders = Pgbench(cluster, peer.database, [body.preamble() + peer.send(body.one())], clients=SENDERS,
-                              rate=self.rate, **common)
-            receivers = Pgbench(cluster, peer.database, [peer.receive_delete(1), peer.receive(1, ABANDONED_TIMEOUT)],
-                                clients=RECEIVERS, rate=self.rate * 1.1,
-                                weights=[100 - ABANDONED_PERCENT, ABANDONED_PERCENT], **common)
+            senders = Pgbench(cluster, peer.database, [send], clients=self.senders,
+                              rate=self.rate and self.rate / self.batch, **common)
+            receivers = Pgbench(cluster, peer.database,
+                                [peer.receive_delete(self.batch), peer.receive(1, ABANDONED_TIMEOUT)],
+                                clients=self.receivers, rate=self.rate and 1.1 * self.rate / self.batch,
+                                weights=[100 - self.abandoned, self.abandoned], **common)
             states = list(self._watch(cluster, peer, start, seconds, interval))
             senders.finish()
             times = _receive_times(receivers.finish(), start, interval)

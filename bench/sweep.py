@@ -13,7 +13,7 @@ FAR_FUTURE = 7200               # seconds; what is in flight or delayed stays so
 SECONDS = 5
 PEERS = ("pigeon", "plain", "pgmq")
 SENDING_PEERS = (*PEERS, "pgq")
-CLIENTS_PER_SECOND = 16         # at least so long a sample, or starting the connections would weigh in it
+CLIENTS_PER_SECOND = 32         # at least so long a sample, or starting the connections would weigh in it
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,10 @@ class Point:
     in_flight     messages received before by somebody who has not answered yet
     delayed       messages whose delay has not ended
     deleted       messages sent and deleted under a snapshot that is still held
+    groups        a FIFO queue with so many message groups
+    blocked       messages in groups of their own, each of which is blocked: its first message is in flight
+    blocked_groups  how many groups those are
+    subscribers   a topic with so many queues subscribed
     transactions  a fixed number per client, instead of a time
     """
 
@@ -39,6 +43,10 @@ class Point:
     in_flight: int = 0
     delayed: int = 0
     deleted: int = 0
+    groups: int = 0
+    blocked: int = 0
+    blocked_groups: int = 0
+    subscribers: int = 0
     transactions: int | None = None
 
 
@@ -84,8 +92,12 @@ class Queue:
     expected_rate: float = field(default=0)
 
     def __post_init__(self) -> None:
-        self._recreate()
         point, cluster = self.point, self.context.cluster
+        if point.groups:
+            self.peer = self.peer.grouped(point.groups)
+        if point.subscribers:
+            self.peer = self.peer.fanned_out(point.subscribers)
+        self._recreate()
         if point.deleted:
             self.stack.enter_context(hold.idle_snapshot(cluster, self.peer.database))
             self._fill(point.deleted)
@@ -95,7 +107,10 @@ class Queue:
             self._pgbench(self.peer.receive(CHUNK, FAR_FUTURE), clients=1, transactions=-(-point.in_flight // CHUNK))
         if point.delayed:
             self._fill(point.delayed, delay=FAR_FUTURE)
+        if point.blocked:
+            self._block()
         self.visible = 0
+        cluster.checkpoint()
         self._warm_up()
 
     def sample(self) -> dict[str, float | None]:
@@ -160,6 +175,13 @@ class Queue:
         self.peer.fill(self.context.cluster, count, self.context.bodies[self.point.body], delay)
         self.visible += -(-count // CHUNK) * CHUNK
 
+    def _block(self) -> None:
+        point = self.point
+        blocked = self.peer.grouped(point.blocked_groups, "blocked")
+        blocked.fill(self.context.cluster, point.blocked, self.context.bodies[point.body])
+        count = min(CHUNK, point.blocked_groups)
+        self._pgbench(self.peer.receive(count, FAR_FUTURE), clients=1, transactions=-(-point.blocked_groups // count))
+
     def _needed(self) -> int:
         """How many visible messages the next sample must find."""
         point = self.point
@@ -178,7 +200,7 @@ class Queue:
             self._fill(self._needed() - self.visible)
         if self.peer.maintain():
             self.context.cluster.sql(self.peer.database, self.peer.maintain())
-        self.context.cluster.quiesce(self.peer.database)
+        self.context.cluster.vacuum(self.peer.database)
 
     def _warm_up(self) -> None:
         """A short run that is thrown away: it fills caches and tells how fast this peer about is."""

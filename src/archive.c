@@ -326,6 +326,14 @@ find_next(ArchiveScan *scan)
 	}
 }
 
+/* Fetch the next row of a segment; its slot is empty at the end. */
+static void
+fetch(ArchiveScan *scan, int segment)
+{
+	if (!index_getnext_slot(scan->segments[segment].scan, ForwardScanDirection, scan->segments[segment].slot))
+		ExecClearTuple(scan->segments[segment].slot);
+}
+
 /* Walk over what was published from that time on. */
 void
 pgn_archive_scan_begin(ArchiveScan *scan, const Topic *topic, TimestampTz from, Snapshot snapshot)
@@ -342,7 +350,7 @@ pgn_archive_scan_begin(ArchiveScan *scan, const Topic *topic, TimestampTz from, 
 		scan->segments[i].scan = pgn_index_beginscan(table->rel, pgn_table_index(table, archive_key, 2),
 													 snapshot, 1);
 		index_rescan(scan->segments[i].scan, &key, 1, NULL, 0);
-		(void) index_getnext_slot(scan->segments[i].scan, ForwardScanDirection, scan->segments[i].slot);
+		fetch(scan, i);
 	}
 	scan->next = -1;
 }
@@ -352,8 +360,7 @@ TupleTableSlot *
 pgn_archive_scan_next(ArchiveScan *scan)
 {
 	if (scan->next >= 0)
-		(void) index_getnext_slot(scan->segments[scan->next].scan, ForwardScanDirection,
-								  scan->segments[scan->next].slot);
+		fetch(scan, scan->next);
 	find_next(scan);
 	return scan->next < 0 ? NULL : scan->segments[scan->next].slot;
 }

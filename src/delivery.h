@@ -51,13 +51,14 @@ typedef struct Delivery
 /*
  * Where a delivery is served when it is due.  What was received once or twice
  * and comes back goes first; what comes back from its last allowed receive
- * is a dead letter.  Leases are the highest in the index, since appending to
+ * is a dead letter; what a noisy tenant sends (see fair.c) goes last.  Leases are the highest in the index, since appending to
  * its end is cheapest.
  */
 #define PGN_LANE_NORMAL 0
 #define PGN_LANE_FINAL 1
 #define PGN_LANE_RETRY 2
-#define PGN_LANES 3
+#define PGN_LANE_NOISY 3
+#define PGN_LANES 4
 #define PGN_FRONT_RECEIVES 2
 
 /* Columns of a queue's table, in order. */
@@ -112,7 +113,7 @@ extern void pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMOD
 extern bool pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
 extern void pgn_deliveries_close(DeliveryTable *deliveries, LOCKMODE lockmode);
 extern void pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n);
-extern Delivery pgn_delivery_make(const Queue *queue, const Message *message,
+extern Delivery pgn_delivery_make(Queue *queue, const Message *message,
 								  TimestampTz now, int64 delay);
 extern void pgn_delivery_lease(Delivery *row, TimestampTz now, int64 visibility_timeout);
 extern bool pgn_delivery_expired(const Queue *queue, const Delivery *row, TimestampTz now);
@@ -127,6 +128,9 @@ extern void pgn_group_scan_back_begin(DeliveryScan *scan, DeliveryTable *deliver
 									  int64 to_message_id);
 extern void pgn_message_scan_restart(DeliveryScan *scan, int64 message_id, int32 home);
 extern bool pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version);
+extern bool pgn_scan_next_within(DeliveryScan *scan, DeliveryVersion *version, int64 *limit);
+extern bool pgn_scan_count(DeliveryScan *scan, int64 limit, int64 *count);
+extern TimestampTz pgn_last_due(DeliveryTable *deliveries, int16 lane);
 extern void pgn_bad_row(Relation rel) __attribute__((noreturn));
 extern void pgn_scan_end(DeliveryScan *scan);
 extern TM_Result pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid,

@@ -4,8 +4,9 @@
  *
  * It is the JSON document that SNS puts around a message: Type, MessageId,
  * TopicArn (the topic's name), Subject, Message, Timestamp, MessageAttributes,
- * and SequenceNumber for a FIFO queue.  There are no signature fields; what
- * comes out of the database needs none.
+ * and SequenceNumber for a FIFO queue.  A replayed message has the MessageId
+ * of the original, and says that it was Replayed.  There are no signature
+ * fields; what comes out of the database needs none.
  *
  * It is rendered at receive from the log row, which all subscribers share, so
  * it costs nothing to store.
@@ -100,10 +101,12 @@ text *
 pgn_envelope(const LogEntry *entry, bool fifo)
 {
 	int64		message_id = DatumGetInt64(entry->values[Anum_log_message_id - 1]);
+	bool		replayed = !entry->isnull[Anum_log_replayed_message_id - 1];
 	StringInfoData json;
 
 	initStringInfo(&json);
-	appendStringInfo(&json, "{\"Type\": \"Notification\", \"MessageId\": \"" INT64_FORMAT "\"", message_id);
+	appendStringInfo(&json, "{\"Type\": \"Notification\", \"MessageId\": \"" INT64_FORMAT "\"",
+					 replayed ? DatumGetInt64(entry->values[Anum_log_replayed_message_id - 1]) : message_id);
 	if (fifo)
 		appendStringInfo(&json, ", \"SequenceNumber\": \"%020lld\"", (long long) message_id);
 	append_column(&json, "TopicArn", entry, Anum_log_topic);
@@ -113,6 +116,8 @@ pgn_envelope(const LogEntry *entry, bool fifo)
 	pgn_json_time(&json, DatumGetTimestampTz(entry->values[Anum_log_sent_at - 1]), 3);
 	if (!entry->isnull[Anum_log_attributes - 1])
 		append_attributes(&json, DatumGetJsonbP(entry->values[Anum_log_attributes - 1]));
+	if (replayed)
+		appendStringInfoString(&json, ", \"Replayed\": true");
 	appendStringInfoChar(&json, '}');
 	return cstring_to_text_with_len(json.data, json.len);
 }

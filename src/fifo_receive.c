@@ -47,7 +47,8 @@ claim(FifoReceive *receive, DeliveryVersion *version)
 	Delivery   *row = &version->row;
 
 	pgn_delivery_lease(row, receive->now, receive->visibility_timeout);
-	row->lane = pgn_received_too_often(receive->deliveries->queue, row) ? PGN_LANE_FINAL : PGN_LANE_NORMAL;
+	row->lane = row->queue_receive_count == receive->deliveries->queue->attributes.max_receive_count ?
+		PGN_LANE_FINAL : PGN_LANE_NORMAL;
 	if (receive->pop ?
 		pgn_delivery_delete(receive->deliveries, &version->tid, false) != TM_Ok :
 		pgn_delivery_update(receive->deliveries, &version->tid, row, false) != TM_Ok)

@@ -60,8 +60,11 @@ pgn_database_job_request(DatabaseJob job, TimestampTz at)
 {
 	SharedDatabase *database = my_database();
 
-	if (database && pgn_lower(&database->job_at[job], at))
+	if (database)
+	{
+		(void) pgn_lower(&database->job_at[job], at);
 		pgn_run_at(database, at);
+	}
 }
 
 /* Ask for a job of a queue of this database. */
@@ -70,6 +73,9 @@ pgn_queue_job_request(pg_atomic_uint64 *job_at, TimestampTz at)
 {
 	SharedDatabase *database = my_database();
 
-	if (database && pgn_lower(job_at, at))
+	if (database)
+	{
+		(void) pgn_lower(job_at, at);
 		pgn_run_at(database, at);
+	}
 }

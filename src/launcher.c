@@ -106,18 +106,34 @@ pgn_hold_database(Oid oid)
 		(void) kill(pid, SIGTERM);
 }
 
+/* Make the launcher look at everything. */
+static void
+wake_launcher(void)
+{
+	int32		launcher = (int32) pg_atomic_read_u32(&pgn_shared_state->launcher);
+
+	if (launcher != NO_WAITER)
+		SetLatch(&GetPGProcByNumber(launcher)->procLatch);
+}
+
 /* Undo pgn_hold_database; the database may be gone. */
 void
 pgn_release_database(Oid oid)
 {
 	SharedDatabase *database = pgn_shared_database(oid, false);
-	int32		launcher = (int32) pg_atomic_read_u32(&pgn_shared_state->launcher);
 
 	if (database == NULL)
 		return;
 	pg_atomic_fetch_sub_u32(&database->holds, 1);
-	if (launcher != NO_WAITER)
-		SetLatch(&GetPGProcByNumber(launcher)->procLatch);
+	wake_launcher();
+}
+
+/* A database has come or gone. */
+void
+pgn_databases_changed(void)
+{
+	pg_atomic_write_u32(&pgn_shared_state->databases_changed, 1);
+	wake_launcher();
 }
 
 /* All databases, and of them those that may have a worker. */
@@ -202,15 +218,18 @@ scan_databases(void)
 			continue;
 		database = pgn_shared_database(lfirst_oid(lc), true);
 		if (database)
+		{
 			database->visit = database->checked = true;
+			(void) pgn_lower(&database->run_at, PG_INT64_MIN);
+		}
 	}
 }
 
-/* Is there a database in shared memory that has not been looked up yet? */
+/* Has a database come or gone? */
 static bool
-any_unchecked(void)
+databases_changed(void)
 {
-	bool		found = false;
+	bool		found = pg_atomic_exchange_u32(&pgn_shared_state->databases_changed, 0) != 0;
 	HASH_SEQ_STATUS status;
 	SharedDatabase *database;
 
@@ -395,7 +414,7 @@ pgn_launcher_main(Datum unused)
 		TimestampTz next;
 
 		MemoryContextSwitchTo(context);
-		if (now >= next_scan || any_unchecked())
+		if (now >= next_scan || databases_changed())
 		{
 			scan_databases();
 			next_scan = now + SCAN_INTERVAL;
@@ -415,5 +434,6 @@ pgn_launcher_main(Datum unused)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 	}
-	proc_exit(0);
+	/* Not zero, so that the postmaster starts another. */
+	proc_exit(1);
 }

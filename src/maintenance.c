@@ -39,6 +39,7 @@
 #include "notify.h"
 #include "receive_attempt.h"
 #include "redrive.h"
+#include "replay.h"
 #include "topic.h"
 
 PG_FUNCTION_INFO_V1(pgn_maintain);
@@ -65,7 +66,7 @@ PG_FUNCTION_INFO_V1(pgn_maintain);
 /* When to come back at the latest, for what was written by other means. */
 #define LONGEST_INTERVAL USECS_PER_HOUR
 
-/* How often a redrive task with a rate takes a step. */
+/* How often a redrive or replay task with a rate takes a step. */
 #define REDRIVE_INTERVAL (USECS_PER_SEC / 4)
 
 /* Delete what has outlived the queue's retention. */
@@ -214,6 +215,13 @@ pgn_job_redrive(int64 task_id)
 	return pgn_redrive_step(task_id) ? PGN_AGAIN : GetCurrentTimestamp() + REDRIVE_INTERVAL;
 }
 
+/* A step of a replay task. */
+TimestampTz
+pgn_job_replay(int64 task_id)
+{
+	return pgn_replay_step(task_id) ? PGN_AGAIN : GetCurrentTimestamp() + REDRIVE_INTERVAL;
+}
+
 /* Rotate the log if it is time. */
 TimestampTz
 pgn_job_rotate_log(int64 unused)
@@ -350,6 +358,11 @@ pgn_maintain(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 		run_all_steps(pgn_job_redrive, tasks[i],
 					  psprintf("redrive task " INT64_FORMAT, tasks[i]), may_commit);
+
+	tasks = pgn_replay_running(&n);
+	for (int i = 0; i < n; i++)
+		run_all_steps(pgn_job_replay, tasks[i],
+					  psprintf("replay task " INT64_FORMAT, tasks[i]), may_commit);
 
 	if (may_commit)
 	{

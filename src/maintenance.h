@@ -18,6 +18,7 @@ typedef TimestampTz (*PgnJob) (int64 argument);
 
 extern TimestampTz pgn_job_queue(int64 queue_id);
 extern TimestampTz pgn_job_redrive(int64 task_id);
+extern TimestampTz pgn_job_replay(int64 task_id);
 extern TimestampTz pgn_job_rotate_log(int64 unused);
 extern TimestampTz pgn_job_free_segment(int64 segment);
 extern TimestampTz pgn_job_clean_log(int64 unused);

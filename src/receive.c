@@ -3,12 +3,12 @@
  *		receive, pop and peek.
  *
  * A receive serves what is due in the retry lane first (messages that were
- * received once or twice and came back), then the normal lane, each the
- * longest due first.  On its way it deletes what has outlived the queue's
- * retention and moves what was received too often to the dead-letter queue.
- * Once it has found something it clears only so many away, so that it returns
- * soon; but "nothing" it answers only when there is nothing, since a consumer
- * may stop at that.
+ * received once or twice and came back), then the normal lane, then that of
+ * noisy tenants (see fair.c), each the longest due first.  On its way it
+ * deletes what has outlived the queue's retention and moves what was received
+ * too often to the dead-letter queue.  Once it has found something it clears
+ * only so many away, so that it returns soon; but "nothing" it answers only
+ * when there is nothing, since a consumer may stop at that.
  *
  * It never waits: neither for another receiver nor for a sender, nor, when it
  * finds nothing, with any lock on the queue.
@@ -251,6 +251,7 @@ claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, Tim
 	 * its dead-letter queue cannot take it.
 	 */
 	row->lane = row->queue_receive_count == deliveries->queue->attributes.max_receive_count ? PGN_LANE_FINAL :
+		row->lane == PGN_LANE_NOISY ? PGN_LANE_NOISY :
 		row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
 	return pgn_delivery_update(deliveries, &version->tid, row, false) == TM_Ok;
 }
@@ -472,9 +473,11 @@ receive_due(Receive *receive, Queue *queue)
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_FINAL, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_RETRY, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
+		receive_lane(receive, &deliveries, &letters, PGN_LANE_NOISY, now);
 		if (receive->found > 0 || !pgn_frontier_doubt(queue, now))
 			break;
-		receive->advance = may_advance;
+		/* What was cleared away in this call may come back. */
+		receive->advance = may_advance && receive->cleared == 0;
 	} while (true);
 	pgn_dead_letters_end(&letters);
 	/* Who found nothing keeps no lock, least of all while waiting for more. */

@@ -12,6 +12,7 @@
 #include "utils/hsearch.h"
 
 #include "delivery.h"
+#include "fair.h"
 #include "filter_policy.h"
 #include "frontier.h"
 #include "queue.h"
@@ -61,6 +62,11 @@ typedef struct SharedQueue
 	SharedLane	lanes[PGN_LANES];
 	pg_atomic_uint64 doubted_at;	/* when the frontiers were last checked */
 
+	/* fair.c */
+	slock_t		tenants_lock;
+	Tenant		tenants[PGN_TENANTS];
+	Tenant		all_tenants;
+
 	/* wakeup.c */
 	slock_t		mutex;			/* protects the list of waiters */
 	int32		first_waiter;	/* index into pgn_waiters, NO_WAITER if none */
@@ -83,6 +89,7 @@ typedef enum DatabaseJob
 {
 	JOB_REGISTRY,				/* look at every queue */
 	JOB_REDRIVE,
+	JOB_REPLAY,
 	JOB_LOG,					/* rotate the log and free its segments */
 	JOB_LOG_OLD,				/* clean the old generation of the log */
 	PGN_DATABASE_JOBS
@@ -117,6 +124,8 @@ typedef struct SharedState
 {
 	pg_atomic_uint32 launcher;	/* its process's number, NO_WAITER if none */
 	pg_atomic_uint32 crowded;	/* databases wait for a worker */
+	pg_atomic_uint32 databases_changed; /* the launcher has to look at the
+										 * catalog */
 } SharedState;
 
 /* The lock protects the hash tables; NULL if there is no shared memory. */
@@ -128,6 +137,7 @@ extern Waiter *pgn_waiters;
 extern int	pgn_nwaiters;
 
 extern void pgn_shared_init(void);
+extern SharedQueue *pgn_shared_queue_entry(const SharedQueueKey *key, int32 id);
 extern SharedQueue *pgn_shared_queue(Queue *queue);
 extern SharedDatabase *pgn_shared_database(Oid oid, bool create);
 extern bool pgn_lower(pg_atomic_uint64 *time, TimestampTz to);

@@ -30,6 +30,7 @@
 #include "arguments.h"
 #include "owner.h"
 #include "registry.h"
+#include "subscription.h"
 #include "table.h"
 #include "topic.h"
 
@@ -290,9 +291,9 @@ pgn_subscribe(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(existing.id);
 }
 
-/* The number argument, which must be one that a subscription can have. */
-static int32
-subscription_argument(FunctionCallInfo fcinfo)
+/* The first argument as the number of a subscription; an error if none can have it. */
+int32
+pgn_subscription_argument(FunctionCallInfo fcinfo)
 {
 	if (PG_ARGISNULL(0))
 		pgn_null_argument("subscription_id");
@@ -321,11 +322,22 @@ not_owner(const Row *row)
 			 errmsg("must be owner of subscription %d", row->id)));
 }
 
+/* Fail unless the current user owns the subscription; return its topic's number. */
+int32
+pgn_check_subscription_owner(int32 subscription_id)
+{
+	Row			row = read_subscription(subscription_id);
+
+	if (!owns_subscription(&row))
+		not_owner(&row);
+	return row.topic_id;
+}
+
 /* alter_subscription(subscription_id, filter_policy, filter_scope, raw_delivery, dead_letter_queue) */
 Datum
 pgn_alter_subscription(PG_FUNCTION_ARGS)
 {
-	int32		id = subscription_argument(fcinfo);
+	int32		id = pgn_subscription_argument(fcinfo);
 	Row			row;
 	Topic	   *topic;
 

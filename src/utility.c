@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
@@ -33,6 +34,9 @@
 #include "wakeup.h"
 
 static ProcessUtility_hook_type previous_hook = NULL;
+
+/* This transaction creates, drops or changes a database. */
+static bool changes_databases = false;
 
 /* The value of an option of a command as a string, "otherwise" if it is not given. */
 static const char *
@@ -78,6 +82,34 @@ static void
 release(int code, Datum database)
 {
 	pgn_release_database(DatumGetObjectId(database));
+}
+
+/* Tell the launcher of it when it is visible. */
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	if (changes_databases && event == XACT_EVENT_COMMIT)
+		pgn_databases_changed();
+	changes_databases = false;
+}
+
+/* Execute a command that wants a database for itself. */
+static void
+execute_alone(Oid database, ProcessUtility_hook_type next, PlannedStmt *pstmt, const char *query,
+			  bool read_only_tree, ProcessUtilityContext context, ParamListInfo params,
+			  QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(at_transaction_end, NULL);
+	registered = true;
+	pgn_hold_database(database);
+	PG_ENSURE_ERROR_CLEANUP(release, ObjectIdGetDatum(database));
+	next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
+	PG_END_ENSURE_ERROR_CLEANUP(release, ObjectIdGetDatum(database));
+	release(0, ObjectIdGetDatum(database));
+	changes_databases = true;
 }
 
 /* Nobody knows what a prepared transaction has done: look at everything. */
@@ -134,13 +166,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	bool		extension = creates_extension(command);
 
 	if (OidIsValid(database))
-	{
-		pgn_hold_database(database);
-		PG_ENSURE_ERROR_CLEANUP(release, ObjectIdGetDatum(database));
-		next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
-		PG_END_ENSURE_ERROR_CLEANUP(release, ObjectIdGetDatum(database));
-		release(0, ObjectIdGetDatum(database));
-	}
+		execute_alone(database, next, pstmt, query, read_only_tree, context, params,
+					  environment, dest, completion);
 	else
 		next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
 	if (prepared)

@@ -54,6 +54,7 @@
 #include "pigeon.h"
 #include "queue.h"
 #include "redrive.h"
+#include "replay.h"
 #include "shared.h"
 #include "topic.h"
 #include "worker.h"
@@ -68,11 +69,10 @@
 #define NO_ROOM_INTERVAL USECS_PER_MINUTE
 
 #define CLEAN_LOG_INTERVAL USECS_PER_MINUTE
-#define REDRIVE_INTERVAL (USECS_PER_SEC / 4)
+#define TASK_INTERVAL (USECS_PER_SEC / 4)
 
-/* After how long a failed job is tried again: a second, doubled up to 17 minutes. */
-#define MAX_BACKOFF_SHIFT 10
-#define BACKOFF(failures) (USECS_PER_SEC << Min((failures), MAX_BACKOFF_SHIFT))
+/* A failed job is tried again after a second, and after twice the time each time, up to 4 minutes. */
+#define MAX_BACKOFF_SHIFT 8
 
 /* What is due at a queue. */
 typedef struct QueueTask
@@ -88,6 +88,15 @@ static bool may_leave = false;
 
 /* Lives for one round of jobs; every function here runs in it between transactions. */
 static MemoryContext round_context = NULL;
+
+/* When to try a job again that has just failed; counts its failures. */
+static TimestampTz
+retry_at(pg_atomic_uint32 *failures)
+{
+	uint32		before = pg_atomic_fetch_add_u32(failures, 1);
+
+	return GetCurrentTimestamp() + (USECS_PER_SEC << Min(before, MAX_BACKOFF_SHIFT));
+}
 
 /* The worker has ended; if it was ended early, another has to go on. */
 static void
@@ -211,24 +220,38 @@ care_for_old_log(TimestampTz *next)
 	return true;
 }
 
-/* A step of every redrive task. */
+/* A step of every task of a kind ("what"), of which "running" knows those that run. */
 static bool
-care_for_redrives(TimestampTz *next)
+care_for_tasks(PgnJob job, int64 *(*running) (int *n), const char *what, TimestampTz *next)
 {
 	bool		done = true;
 	int64	   *tasks;
 	int			n;
 	TimestampTz unused;
 
-	if (!begin("look for redrive tasks"))
+	if (!begin(psprintf("look for %s tasks", what)))
 		return false;
 	MemoryContextSwitchTo(round_context);
-	tasks = pgn_redrive_running(&n);
+	tasks = running(&n);
 	commit();
 	for (int i = 0; i < n; i++)
-		done &= run_job(pgn_job_redrive, tasks[i], psprintf("redrive task " INT64_FORMAT, tasks[i]), &unused);
-	*next = n > 0 ? GetCurrentTimestamp() + REDRIVE_INTERVAL : PGN_IDLE;
+		done &= run_job(job, tasks[i], psprintf("%s task " INT64_FORMAT, what, tasks[i]), &unused);
+	*next = n > 0 ? GetCurrentTimestamp() + TASK_INTERVAL : PGN_IDLE;
 	return done;
+}
+
+/* A step of every redrive task. */
+static bool
+care_for_redrives(TimestampTz *next)
+{
+	return care_for_tasks(pgn_job_redrive, pgn_redrive_running, "redrive", next);
+}
+
+/* A step of every replay task. */
+static bool
+care_for_replays(TimestampTz *next)
+{
+	return care_for_tasks(pgn_job_replay, pgn_replay_running, "replay", next);
 }
 
 /* The numbers of all queues and topics. */
@@ -298,6 +321,7 @@ care_for_registry(TimestampTz *next)
 		*next = now + NO_ROOM_INTERVAL;
 	/* What has been restored does not announce itself. */
 	pgn_database_job_request(JOB_REDRIVE, now);
+	pgn_database_job_request(JOB_REPLAY, now);
 	pgn_database_job_request(JOB_LOG, now);
 	return done;
 }
@@ -309,6 +333,7 @@ run_database_jobs(void)
 	static bool (*const jobs[PGN_DATABASE_JOBS]) (TimestampTz *next) = {
 		[JOB_REGISTRY] = care_for_registry,
 		[JOB_REDRIVE] = care_for_redrives,
+		[JOB_REPLAY] = care_for_replays,
 		[JOB_LOG] = care_for_log,
 		[JOB_LOG_OLD] = care_for_old_log
 	};
@@ -325,7 +350,7 @@ run_database_jobs(void)
 		if (jobs[job] (&next))
 			pg_atomic_write_u32(&database->failures[job], 0);
 		else
-			next = now + BACKOFF(pg_atomic_fetch_add_u32(&database->failures[job], 1));
+			next = retry_at(&database->failures[job]);
 		(void) pgn_lower(&database->job_at[job], next);
 	}
 }
@@ -356,10 +381,7 @@ take_queue_tasks(int *n)
 		if (task.maintain)
 			pg_atomic_write_u64(&shared->maintain_at, (uint64) PGN_IDLE);
 		if (task.notify)
-		{
 			pg_atomic_write_u64(&shared->notify_at, (uint64) PGN_IDLE);
-			pg_atomic_write_u64(&shared->notified_at, (uint64) now);
-		}
 		if (!task.maintain && !task.notify)
 			continue;
 		if (*n == size)
@@ -385,11 +407,9 @@ put_back(const QueueTask *task, bool done, TimestampTz maintain_at, TimestampTz 
 			pg_atomic_write_u32(&shared->failures, 0);
 		else
 		{
-			TimestampTz later = GetCurrentTimestamp() +
-			BACKOFF(pg_atomic_fetch_add_u32(&shared->failures, 1));
-
-			maintain_at = later;
-			notify_at = task->notify ? later : notify_at;
+			maintain_at = retry_at(&shared->failures);
+			if (task->notify)
+				notify_at = maintain_at;
 		}
 		(void) pgn_lower(&shared->maintain_at, maintain_at);
 		(void) pgn_lower(&shared->notify_at, notify_at);
@@ -466,24 +486,15 @@ has_extension(void)
 static TimestampTz
 run_jobs(void)
 {
-	TimestampTz next;
-
 	pg_atomic_write_u64(&database->run_at, (uint64) PGN_IDLE);
 	pg_memory_barrier();
+	/* Who creates the extension asks for a job, and so lowers run_at. */
 	if (has_extension())
 	{
 		run_queue_jobs();
 		run_database_jobs();
-		next = next_time();
+		(void) pgn_lower(&database->run_at, next_time());
 	}
-	else
-	{
-		/* Who creates it asks for this job. */
-		for (int job = 0; job < PGN_DATABASE_JOBS; job++)
-			pg_atomic_write_u64(&database->job_at[job], (uint64) PGN_IDLE);
-		next = PGN_IDLE;
-	}
-	(void) pgn_lower(&database->run_at, next);
 	return (TimestampTz) pg_atomic_read_u64(&database->run_at);
 }
 

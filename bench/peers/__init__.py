@@ -2,7 +2,7 @@
 
 from .pgmq import Pgmq
 from .pgq import Pgq
-from .pigeon import Pigeon
+from .pigeon import Pigeon, PigeonSends
 from .plain import Plain
 
-ALL = {peer.name: peer for peer in (Pigeon(), Plain(), Pgmq(), Pgq())}
+ALL = {peer.name: peer for peer in (Pigeon(), Plain(), Pgmq(), Pgq(), PigeonSends())}

@@ -58,6 +58,22 @@ class Peer:
     def receive_delete(self, count: int) -> str:
         raise NotImplementedError
 
+    def grouped(self, groups: int, prefix: str = "group") -> "Peer":
+        """The same peer with a FIFO queue, its messages spread evenly over so many groups."""
+        raise NotImplementedError
+
+    def fanned_out(self, subscribers: int) -> "Peer":
+        """The same peer where every message sent reaches so many queues."""
+        raise NotImplementedError
+
+    def wake_send(self) -> str:
+        """A script that sends the present time, with a commit that does not wait for the disk."""
+        raise NotImplementedError
+
+    def wake_receive(self) -> str:
+        """A query that waits for a message, up to a second, and returns its body as text in the column `sent`."""
+        raise NotImplementedError
+
     def table(self, cluster: Cluster) -> str:
         """The table that has one row for every message in the queue, and loses it when the message is deleted."""
         raise NotImplementedError

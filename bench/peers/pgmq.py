@@ -44,3 +44,10 @@ class Pgmq(Peer):
 
     def table(self, cluster: Cluster) -> str:
         return "pgmq.q_bench"
+
+    def wake_send(self) -> str:
+        return ("SELECT set_config('synchronous_commit', 'off', true),"
+                " pgmq.send('bench', to_jsonb(clock_timestamp()::text));\n")
+
+    def wake_receive(self) -> str:
+        return "SELECT message #>> '{}' AS sent FROM pgmq.read_with_poll('bench', 3600, 1, 1)"

@@ -42,3 +42,72 @@ class Pigeon(Peer):
 
     def table(self, cluster: Cluster) -> str:
         return cluster.sql(self.database, "SELECT pigeon.queue_table(id) FROM pigeon.queue WHERE name = 'bench'")
+
+    def grouped(self, groups: int, prefix: str = "group") -> Peer:
+        return Grouped(groups, prefix)
+
+    def fanned_out(self, subscribers: int) -> Peer:
+        return FannedOut(subscribers)
+
+    def wake_send(self) -> str:
+        return ("SELECT set_config('synchronous_commit', 'off', true),"
+                " pigeon.send('bench', clock_timestamp()::text);\n")
+
+    def wake_receive(self) -> str:
+        return "SELECT body AS sent FROM pigeon.receive('bench', 1, interval '1 h', wait_time => interval '1 s')"
+
+
+class Grouped(Pigeon):
+    """A FIFO queue."""
+
+    def __init__(self, groups: int, prefix: str):
+        self.group = f"'{prefix}-' || nextval('bench_group') % {groups}"
+
+    def create(self) -> str:
+        return ("SELECT pigeon.create_queue('bench', fifo => true);"
+                " CREATE SEQUENCE IF NOT EXISTS bench_group CACHE 1000;")
+
+    def send(self, body: str) -> str:
+        return (f"SELECT pigeon.send('bench', {body}, group_id => {self.group},"
+                " deduplication_id => gen_random_uuid()::text);\n")
+
+    def send_batch(self, bodies: str, delay: int = 0) -> str:
+        return (f"SELECT pigeon.send_batch('bench', array_agg(body), group_ids => array_agg({self.group}),"
+                f" deduplication_ids => array_agg(gen_random_uuid()::text)) FROM unnest({bodies}) AS body;\n")
+
+
+class FannedOut(Pigeon):
+    """A topic with subscribers."""
+
+    def __init__(self, subscribers: int):
+        self.subscribers = subscribers
+
+    def create(self) -> str:
+        return f"""SELECT pigeon.create_topic('bench');
+            SELECT pigeon.create_queue('bench-' || n) FROM generate_series(1, {self.subscribers}) n;
+            SELECT pigeon.subscribe('bench', 'bench-' || n) FROM generate_series(1, {self.subscribers}) n;"""
+
+    def drop(self) -> str:
+        return f"""SELECT pigeon.drop_topic('bench', if_exists => true);
+            SELECT pigeon.drop_queue('bench-' || n, if_exists => true) FROM generate_series(1, {self.subscribers}) n;"""
+
+    def send(self, body: str) -> str:
+        return f"SELECT pigeon.publish('bench', {body});\n"
+
+
+class PigeonSends(Pigeon):
+    """What a topic saves: one send to each queue, all in one statement."""
+
+    name = "sends"
+    title = "pigeon, a send to each queue"
+
+    def fanned_out(self, subscribers: int) -> Peer:
+        return SeparateSends(subscribers)
+
+
+class SeparateSends(FannedOut):
+    name = PigeonSends.name
+
+    def send(self, body: str) -> str:
+        sends = ", ".join(f"pigeon.send('bench-{number}', {body})" for number in range(1, self.subscribers + 1))
+        return f"SELECT {sends};\n"

@@ -1,0 +1,451 @@
+/*
+ * replay.c
+ *		Replay tasks: delivering archived messages again.
+ *
+ * A replay publishes what a topic's archive has of some time anew, for one
+ * subscription: a replayed message has a message_id of its own, and that of
+ * the original beside it.  It passes the subscription's filter as it is now,
+ * and goes the way of every other message, by the rights of the subscription's
+ * owner and to the dead-letter queue if need be.
+ *
+ * A task is a row in pigeon.replay_task.  Like a redrive task it advances in
+ * steps, each in a transaction of its own: the first within the call of
+ * replay(), which is all there is for a small archive; the others by
+ * maintenance.  The row says how far the task has come, so it goes on after a
+ * crash, a restart or a restore.
+ *
+ * A step delivers what is committed when it passes.  A message of a
+ * transaction that takes longer than that to commit is not replayed; it went
+ * to the subscription directly if that existed when it was published.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "activity.h"
+#include "archive.h"
+#include "arguments.h"
+#include "fan_out.h"
+#include "log.h"
+#include "owner.h"
+#include "replay.h"
+#include "subscription.h"
+
+PG_FUNCTION_INFO_V1(pgn_replay);
+PG_FUNCTION_INFO_V1(pgn_cancel_replay);
+
+/* Archived messages that one step looks at, at the most, and how large they may be together. */
+#define STEP_MESSAGES 1000
+#define STEP_BYTES (16 * 1024 * 1024)
+
+/* A running task. */
+typedef struct Task
+{
+	int64		id;
+	int32		subscription_id;
+	int32		topic_id;
+	TimestampTz to_time;
+	int32		max_per_second; /* 0: as fast as it goes */
+	TimestampTz position_time;	/* the last message that was looked at */
+	int64		position_id;
+	int64		replayed;
+	int64		filtered_out;
+	TimestampTz started_at;
+	char	   *failure;		/* why the task cannot go on */
+} Task;
+
+/* What one step has read. */
+typedef struct Batch
+{
+	Message    *messages;		/* those to deliver */
+	int			n;
+	int			looked_at;
+	int64		bytes;
+} Batch;
+
+/* Read a running task and lock it; false if it is not running or in work. */
+static bool
+read_task(int64 task_id, Task *task)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(task_id)};
+	bool		found;
+
+	pgn_owner_begin();
+	pgn_owner_execute("SELECT subscription_id, topic_id, to_time, coalesce(max_per_second, 0), position_time,"
+					  " position_id, replayed, filtered_out, started_at"
+					  " FROM pigeon.replay_task WHERE id = $1 AND status = 'RUNNING'"
+					  " FOR UPDATE SKIP LOCKED", 1, types, values, NULL);
+	found = SPI_processed == 1;
+	if (found)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+
+		memset(task, 0, sizeof(*task));
+		task->id = task_id;
+		task->subscription_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+		task->topic_id = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
+		task->to_time = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &isnull));
+		task->max_per_second = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
+		task->position_time = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull));
+		task->position_id = DatumGetInt64(SPI_getbinval(tuple, desc, 6, &isnull));
+		task->replayed = DatumGetInt64(SPI_getbinval(tuple, desc, 7, &isnull));
+		task->filtered_out = DatumGetInt64(SPI_getbinval(tuple, desc, 8, &isnull));
+		task->started_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 9, &isnull));
+	}
+	pgn_owner_end();
+	return found;
+}
+
+/* Write how far a task has come. */
+static void
+write_task(const Task *task, const char *status)
+{
+	Oid			types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, TEXTOID};
+	Datum		values[] = {
+		Int64GetDatum(task->id), CStringGetTextDatum(status), TimestampTzGetDatum(task->position_time),
+		Int64GetDatum(task->position_id), Int64GetDatum(task->replayed), Int64GetDatum(task->filtered_out),
+		task->failure ? CStringGetTextDatum(task->failure) : (Datum) 0
+	};
+
+	pgn_owner_begin();
+	pgn_owner_execute("UPDATE pigeon.replay_task SET status = $2, position_time = $3, position_id = $4,"
+					  " replayed = $5, filtered_out = $6, failure_reason = $7,"
+					  " finished_at = CASE WHEN $2 = 'RUNNING' THEN NULL ELSE clock_timestamp() END"
+					  " WHERE id = $1", lengthof(types), types, values, task->failure ? NULL : "      n");
+	pgn_owner_end();
+}
+
+/* How many messages the task may deliver now. */
+static int
+step_budget(const Task *task)
+{
+	double		seconds = (double) (GetCurrentTimestamp() - task->started_at) / USECS_PER_SEC;
+	double		budget;
+
+	if (task->max_per_second == 0)
+		return STEP_MESSAGES;
+	/* The first second's worth at once. */
+	budget = (seconds + 1) * task->max_per_second - task->replayed;
+	return budget < 0 ? 0 : Min(budget, STEP_MESSAGES);
+}
+
+/* A column of an archived row, copied; NULL if it is null. */
+static void *
+column(TupleTableSlot *slot, AttrNumber attnum)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, attnum, &isnull);
+
+	return isnull ? NULL : PG_DETOAST_DATUM_COPY(value);
+}
+
+/* The message to publish anew. */
+static Message
+message_of_slot(TupleTableSlot *slot)
+{
+	Message		message = {0};
+	bool		isnull;
+
+	message.body = column(slot, Anum_archive_body);
+	message.subject = column(slot, Anum_archive_subject);
+	message.attributes = column(slot, Anum_archive_attributes);
+	message.group_id = column(slot, Anum_archive_group_id);
+	message.deduplication_id = column(slot, Anum_archive_deduplication_id);
+	message.replayed_message_id = DatumGetInt64(slot_getattr(slot, Anum_archive_message_id, &isnull));
+	message.sender = palloc(sizeof(NameData));
+	namestrcpy(message.sender, NameStr(*DatumGetName(slot_getattr(slot, Anum_archive_publisher, &isnull))));
+	message.size = VARSIZE_ANY_EXHDR(message.body) + pgn_attributes_size(message.attributes);
+	return message;
+}
+
+/* Does the message pass the subscription's filter? */
+static bool
+passes(const Subscription *subscription, const Message *message, MemoryContext context)
+{
+	bool		passes;
+
+	if (subscription->filter_policy == NULL)
+		return true;
+	passes = pgn_filter_match(subscription->filter_policy,
+							  pgn_filter_input(message->attributes, VARDATA_ANY(message->body),
+											   VARSIZE_ANY_EXHDR(message->body), context)) == PGN_FILTER_MATCHED;
+	MemoryContextReset(context);
+	return passes;
+}
+
+/* Read the next messages; advances the task.  True if there may be more. */
+static bool
+read_batch(Task *task, const Topic *topic, const Subscription *subscription, Batch *batch)
+{
+	int			budget = step_budget(task);
+	MemoryContext match_context = AllocSetContextCreate(CurrentMemoryContext, "pigeon filter input",
+														ALLOCSET_DEFAULT_SIZES);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ArchiveScan scan;
+	TupleTableSlot *slot = NULL;
+
+	batch->messages = palloc(STEP_MESSAGES * sizeof(Message));
+	pgn_archive_scan_begin(&scan, topic, task->position_time, snapshot);
+	while (batch->n < budget && batch->looked_at < STEP_MESSAGES && batch->bytes < STEP_BYTES &&
+		   (slot = pgn_archive_scan_next(&scan)) != NULL)
+	{
+		bool		isnull;
+		TimestampTz time = DatumGetTimestampTz(slot_getattr(slot, Anum_archive_published_at, &isnull));
+		int64		id = DatumGetInt64(slot_getattr(slot, Anum_archive_message_id, &isnull));
+		Message		message;
+
+		CHECK_FOR_INTERRUPTS();
+		if (time == task->position_time && id <= task->position_id)
+			continue;
+		if (time > task->to_time)
+		{
+			slot = NULL;
+			break;
+		}
+		message = message_of_slot(slot);
+		if (passes(subscription, &message, match_context))
+		{
+			batch->messages[batch->n++] = message;
+			batch->bytes += message.size;
+		}
+		else
+			task->filtered_out++;
+		batch->looked_at++;
+		task->position_time = time;
+		task->position_id = id;
+	}
+	pgn_archive_scan_end(&scan);
+	UnregisterSnapshot(snapshot);
+	MemoryContextDelete(match_context);
+	task->replayed += batch->n;
+	return slot != NULL || budget == 0;
+}
+
+/* The task's subscription, in the topic's cache; NULL if it has ended. */
+static const Subscription *
+find_subscription(const Topic *topic, int32 id)
+{
+	for (int i = 0; i < topic->nsubscriptions; i++)
+		if (topic->subscriptions[i].id == id)
+			return &topic->subscriptions[i];
+	return NULL;
+}
+
+/* Deliver messages to the subscription; they have passed its filter. */
+static void
+deliver(Topic *topic, Subscription subscription, Batch *batch)
+{
+	FanOut	   *out;
+
+	subscription.filter_policy = NULL;
+	out = pgn_fan_out_begin(topic, &subscription, 1, batch->messages, batch->n);
+	for (int i = 0; i < batch->n; i++)
+		batch->messages[i].message_id = pgn_log_next_message_id();
+	pgn_fan_out(out, batch->messages, batch->n, GetCurrentTimestamp());
+	pgn_fan_out_end(out);
+}
+
+/*
+ * Advance a task by one step.  True if another step can follow right away;
+ * false if the task has ended, or has to wait for its rate.
+ */
+bool
+pgn_replay_step(int64 task_id)
+{
+	Task		task;
+	Batch		batch = {0};
+	Topic	   *topic;
+	const Subscription *subscription = NULL;
+	bool		more = false;
+
+	if (!read_task(task_id, &task))
+		return false;
+	topic = pgn_topic_find_by_id(task.topic_id);
+	if (topic == NULL || !pgn_topic_lock(topic, RowExclusiveLock))
+		task.failure = "topic does not exist any more";
+	else if ((subscription = find_subscription(topic, task.subscription_id)) == NULL)
+		task.failure = "subscription does not exist any more";
+	else if (topic->attributes.archive_retention == 0)
+		task.failure = "topic has no archive any more";
+	else
+	{
+		more = read_batch(&task, topic, subscription, &batch);
+		if (batch.n > 0)
+			deliver(topic, *subscription, &batch);
+	}
+	write_task(&task, task.failure ? "FAILED" : more ? "RUNNING" : "COMPLETED");
+	return more && (batch.looked_at == STEP_MESSAGES || batch.bytes >= STEP_BYTES);
+}
+
+/* The running tasks. */
+int64 *
+pgn_replay_running(int *n)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	int64	   *ids;
+
+	pgn_owner_begin();
+	pgn_owner_execute("SELECT id FROM pigeon.replay_task WHERE status = 'RUNNING' ORDER BY id",
+					  0, NULL, NULL, NULL);
+	*n = SPI_processed;
+	ids = MemoryContextAlloc(caller, (*n + 1) * sizeof(int64));
+	for (int i = 0; i < *n; i++)
+	{
+		bool		isnull;
+
+		ids[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	pgn_owner_end();
+	return ids;
+}
+
+/* Fail if a task of the subscription is running. */
+static void
+check_not_running(int32 subscription_id)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(subscription_id)};
+	bool		running;
+
+	pgn_owner_begin();
+	pgn_owner_execute("SELECT FROM pigeon.replay_task WHERE subscription_id = $1 AND status = 'RUNNING'",
+					  1, types, values, NULL);
+	running = SPI_processed > 0;
+	pgn_owner_end();
+	if (running)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a replay task of subscription %d is already running", subscription_id),
+				 errhint("Wait for it, or stop it with pigeon.cancel_replay().")));
+}
+
+/* The topic that has the archive, locked. */
+static Topic *
+open_archive(int32 topic_id)
+{
+	Topic	   *topic;
+
+	do
+		topic = pgn_topic_find_by_id(topic_id);
+	while (topic != NULL && !pgn_topic_lock(topic, RowExclusiveLock));
+	if (topic == NULL)
+		elog(ERROR, "topic %d does not exist", topic_id);
+	pgn_topic_check_rights(topic, PGN_ACL_SUBSCRIBE, GetUserId());
+	if (topic->attributes.archive_retention == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("topic \"%s\" has no archive", topic->name),
+				 errhint("Set archive_retention with pigeon.alter_topic().")));
+	return topic;
+}
+
+/* The arguments of replay that say what is to be replayed, checked. */
+static TimestampTz
+to_time_argument(FunctionCallInfo fcinfo)
+{
+	TimestampTz to_time = PG_ARGISNULL(2) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(2);
+
+	if (PG_ARGISNULL(1))
+		pgn_null_argument("from_time");
+	if (to_time < PG_GETARG_TIMESTAMPTZ(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("to_time must not be before from_time")));
+	return to_time;
+}
+
+/* replay(subscription_id, from_time, to_time, max_per_second) */
+Datum
+pgn_replay(PG_FUNCTION_ARGS)
+{
+	Oid			types[] = {INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, NAMEOID};
+	Datum		values[lengthof(types)];
+	NameData	role;
+	int32		subscription_id;
+	int64		task_id;
+
+	pgn_begin_write("pigeon.replay()");
+	subscription_id = pgn_subscription_argument(fcinfo);
+	values[1] = Int32GetDatum(subscription_id);
+	values[4] = TimestampTzGetDatum(to_time_argument(fcinfo));
+	values[3] = PG_GETARG_DATUM(1);
+	values[5] = PG_ARGISNULL(3) ? (Datum) 0 : PG_GETARG_DATUM(3);
+	if (!PG_ARGISNULL(3) && PG_GETARG_INT32(3) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_per_second must be at least 1")));
+	values[2] = Int32GetDatum(open_archive(pgn_check_subscription_owner(subscription_id))->id);
+	LockRelationOid(pgn_relation("replay_task"), ShareRowExclusiveLock);
+	check_not_running(subscription_id);
+
+	task_id = nextval_internal(pgn_relation("replay_task_id_seq"), false);
+	values[0] = Int64GetDatum(task_id);
+	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
+	values[6] = NameGetDatum(&role);
+	pgn_owner_begin();
+	pgn_owner_execute("INSERT INTO pigeon.replay_task (id, subscription_id, topic_id, from_time, to_time,"
+					  " max_per_second, started_by, position_time, position_id, status, started_at)"
+					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $4, 0, 'RUNNING', clock_timestamp())",
+					  lengthof(types), types, values, PG_ARGISNULL(3) ? "     n " : NULL);
+	pgn_owner_end();
+	CommandCounterIncrement();
+	(void) pgn_replay_step(task_id);
+	pgn_activity_job(JOB_REPLAY);
+	PG_RETURN_INT64(task_id);
+}
+
+/* cancel_replay(task_id) */
+Datum
+pgn_cancel_replay(PG_FUNCTION_ARGS)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {PG_GETARG_DATUM(0)};
+	bool		found,
+				running = false,
+				isnull;
+	int32		subscription_id = 0;
+	int64		replayed = 0;
+
+	pgn_begin_write("pigeon.cancel_replay()");
+	pgn_owner_begin();
+	pgn_owner_execute("SELECT subscription_id, status = 'RUNNING', replayed FROM pigeon.replay_task"
+					  " WHERE id = $1 FOR UPDATE", 1, types, values, NULL);
+	found = SPI_processed == 1;
+	if (found)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+
+		subscription_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+		running = DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull));
+		replayed = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
+	}
+	pgn_owner_end();
+	if (!found)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("replay task " INT64_FORMAT " does not exist", PG_GETARG_INT64(0))));
+	if (!running)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("replay task " INT64_FORMAT " is not running", PG_GETARG_INT64(0))));
+	(void) pgn_check_subscription_owner(subscription_id);
+	pgn_owner_begin();
+	pgn_owner_execute("UPDATE pigeon.replay_task SET status = 'CANCELLED', finished_at = clock_timestamp()"
+					  " WHERE id = $1", 1, types, values, NULL);
+	pgn_owner_end();
+	PG_RETURN_INT64(replayed);
+}

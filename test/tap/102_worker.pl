@@ -1,0 +1,173 @@
+# The worker: when it comes and goes, what it does, and that it is in nobody's
+# way.
+
+use strict;
+use warnings;
+
+use PigeonTest;
+use Test::More;
+
+my $node = new_server('main', q{pigeon.log_segment_size = '64kB'});
+
+sub sql
+{
+	my ($sql, $database) = @_;
+
+	return $node->safe_psql($database // 'postgres', $sql);
+}
+
+# Waits until a query is true.
+sub becomes_true
+{
+	my ($name, $sql, $database) = @_;
+
+	ok($node->poll_query_until($database // 'postgres', "SELECT $sql"), $name);
+	return;
+}
+
+my $workers = q{(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pigeon worker')};
+
+# Without the extension there is a launcher, which is connected to no database.
+becomes_true('there is a launcher', q{count(*) = 1 FROM pg_stat_activity
+	WHERE backend_type = 'pigeon launcher' AND datname IS NULL});
+becomes_true('and no worker', "$workers = 0");
+
+# Dead letters and retention with nobody polling.
+sql(q{CREATE EXTENSION pigeon;
+	SELECT pigeon.create_queue('dead');
+	SELECT pigeon.create_queue('q', dead_letter_queue => 'dead', max_receive_count => 1);
+	SELECT pigeon.send('q', 'poison');
+	SELECT pigeon.receive('q', visibility_timeout => '1 s')});
+becomes_true('a dead letter is moved', q{count(*) = 1 FROM pigeon.peek('dead') WHERE body = 'poison'});
+sql(q{SELECT pigeon.send_batch('q', array_agg('old ' || n)) FROM generate_series(1, 20000) AS n;
+	UPDATE pigeon.q_2 SET enqueued_at = now() - interval '5 days';
+	SELECT pigeon.send('q', 'new');
+	SELECT pigeon.alter_queue('q', delay => '0')});
+becomes_true('what has expired is deleted', q{count(*) = 1 FROM pigeon.q_2});
+is(sql(q{SELECT body FROM pigeon.peek('q')}), 'new', 'and nothing else');
+
+# Redrive at its rate.
+sql(q{SELECT pigeon.alter_queue('q', max_receive_count => 1000);
+	SELECT pigeon.purge_queue('q'); SELECT pigeon.purge_queue('dead');
+	SELECT pigeon.send_batch('dead', array_agg('letter ' || n)) FROM generate_series(1, 50) AS n});
+my $begun = sql(q{SELECT now()});
+sql(q{SELECT pigeon.redrive('dead', 'q', max_per_second => 20)});
+becomes_true('a redrive task is completed', q{status = 'COMPLETED' FROM pigeon.redrive_tasks});
+is(sql(q{SELECT moved FROM pigeon.redrive_tasks}), '50', 'it moved all');
+is(sql(qq{SELECT finished_at - started_at >= interval '1 s' FROM pigeon.redrive_tasks}), 't', 'at its rate');
+
+# The log is rotated and freed.
+sql(q{SELECT pigeon.purge_queue('q');
+	SELECT pigeon.send_batch('q', array_agg(repeat('x', 1000))) FROM generate_series(1, 1000)});
+sql(q{SELECT pigeon.purge_queue('q')});
+becomes_true('the log is freed',
+	q{pg_relation_size('pigeon.log_0') = 0 AND (SELECT current_segment <> 0 FROM pigeon.log_state)});
+
+# One queue that cannot be maintained.
+sql(q{SELECT pigeon.create_queue('broken', dead_letter_queue => 'dead', max_receive_count => 1);
+	CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+	SELECT queue_table AS t FROM pigeon.queues WHERE queue = 'broken' \gset
+	BEGIN;
+	SELECT pigeon.send('broken', 'x'); SELECT pigeon.receive('broken', visibility_timeout => '0');
+	CREATE TRIGGER t BEFORE INSERT ON :t FOR EACH ROW EXECUTE FUNCTION f();
+	COMMIT;
+	SELECT pigeon.create_queue('sound', dead_letter_queue => 'dead', max_receive_count => 1);
+	SELECT pigeon.send('sound', 'sound'); SELECT pigeon.receive('sound', visibility_timeout => '0')});
+becomes_true('a broken queue does not stop the others',
+	q{count(*) = 1 FROM pigeon.peek('dead') WHERE body = 'sound'});
+ok($node->wait_for_log(qr/LOG:  maintenance of queue number \d+ failed: table "q_\d+" cannot be used/),
+	'what failed is logged');
+sql(q{SELECT queue_table AS t FROM pigeon.queues WHERE queue = 'broken' \gset
+	DROP TRIGGER t ON :t});
+becomes_true('and tried again', q{count(*) = 1 FROM pigeon.peek('dead') WHERE body = 'x'});
+my ($stdout, $stderr);
+sql(q{SELECT queue_table AS t FROM pigeon.queues WHERE queue = 'broken' \gset
+	CREATE TRIGGER t BEFORE INSERT ON :t FOR EACH ROW EXECUTE FUNCTION f()});
+is($node->psql('postgres', q{CALL pigeon.maintain()}, stderr => \$stderr), 0, 'maintain() goes on as well');
+like($stderr, qr/WARNING:  maintenance of queue number \d+ failed/, 'and warns');
+
+# A database that was restored by half: a row without a table, a table without a row.
+sql(q{ALTER EVENT TRIGGER pigeon_forget_dropped_tables DISABLE;
+	SELECT queue_table AS t FROM pigeon.queues WHERE queue = 'broken' \gset
+	DROP TABLE :t;
+	ALTER EVENT TRIGGER pigeon_forget_dropped_tables ENABLE;
+	DELETE FROM pigeon.queue WHERE name = 'sound';
+	SELECT pigeon.send('q', 'poison'); SELECT pigeon.alter_queue('q', max_receive_count => 1);
+	SELECT pigeon.receive('q', visibility_timeout => '0')});
+becomes_true('half a queue does no harm', q{count(*) = 1 FROM pigeon.peek('dead', 100) WHERE body = 'poison'});
+
+# An idle database has no worker.
+becomes_true('the worker leaves', "$workers = 0");
+
+# Other databases: a new one, a copy, one that is dropped while its worker is
+# in the middle of a job.
+my $busy = q{
+	SELECT pigeon.create_queue('d');
+	SELECT pigeon.create_queue('q', dead_letter_queue => 'd', max_receive_count => 1);
+	SELECT pigeon.send_batch('q', array_agg('m' || n)) FROM generate_series(1, 200000) AS n \g /dev/null
+	SELECT count(*) FROM pigeon.receive('q', 100000, visibility_timeout => '1 s');
+	SELECT count(*) FROM pigeon.receive('q', 100000, visibility_timeout => '1 s')};
+sql(q{CREATE DATABASE other});
+sql("CREATE EXTENSION pigeon; $busy", 'other');
+becomes_true('a new database gets a worker',
+	q{count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pigeon worker' AND datname = 'other'});
+sql(q{CREATE DATABASE copy TEMPLATE other});
+pass('a database can be copied while its worker is busy');
+becomes_true('the worker comes back', q{count(*) = 1 FROM pg_stat_activity
+	WHERE backend_type = 'pigeon worker' AND datname = 'other'});
+becomes_true('a copied database is noticed', q{count(*) = 0 FROM pigeon.q_2}, 'copy');
+sql(q{ALTER DATABASE other RENAME TO renamed});
+pass('a database can be renamed while its worker is busy');
+becomes_true('its jobs are done after that', q{count(*) = 0 FROM pigeon.q_2}, 'renamed');
+sql($busy =~ s/create_queue\('/create_queue('2/gr =~ s/'q'/'2q'/gr =~ s/=> 'd'/=> '2d'/r, 'renamed');
+becomes_true('busy again', q{count(*) = 1 FROM pg_stat_activity
+	WHERE backend_type = 'pigeon worker' AND datname = 'renamed'});
+sql(q{DROP DATABASE renamed});
+pass('a database can be dropped while its worker is busy');
+
+# DROP EXTENSION under a busy worker.
+sql($busy =~ s/create_queue\('/create_queue('2/gr =~ s/'q'/'2q'/gr =~ s/=> 'd'/=> '2d'/r, 'copy');
+becomes_true('busy', q{count(*) = 1 FROM pg_stat_activity
+	WHERE backend_type = 'pigeon worker' AND datname = 'copy'});
+sql(q{DROP EXTENSION pigeon CASCADE}, 'copy');
+is(sql(q{SELECT count(*) FROM pg_class WHERE relname ~ '^q_'}, 'copy'), '0', 'the extension can be dropped');
+becomes_true('the worker leaves', q{count(*) = 0 FROM pg_stat_activity
+	WHERE backend_type = 'pigeon worker' AND datname = 'copy'});
+sql(q{CREATE EXTENSION pigeon; SELECT pigeon.create_queue('d');
+	SELECT pigeon.create_queue('q', dead_letter_queue => 'd', max_receive_count => 1);
+	SELECT pigeon.send('q', 'again'); SELECT pigeon.receive('q', visibility_timeout => '0')}, 'copy');
+becomes_true('and comes back', q{count(*) = 1 FROM pigeon.peek('d')}, 'copy');
+
+# Crashes.  The server starts again by itself, and so do the jobs.
+$node->append_conf('postgresql.conf', 'restart_after_crash = on');
+$node->reload;
+sql(q{SELECT pigeon.create_queue('slow'); SELECT pigeon.send_batch('dead', array_agg('letter ' || n))
+	FROM generate_series(1, 60) AS n; SELECT pigeon.redrive('dead', 'slow', max_per_second => 10)});
+becomes_true('the worker is at it', "$workers > 0");
+my $pid = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'pigeon worker' LIMIT 1});
+kill 'KILL', $pid;
+ok($node->wait_for_log(qr/all server processes terminated; reinitializing/), 'the server crashes');
+$node->poll_query_until('postgres', 'SELECT true');
+becomes_true('a redrive task goes on after a crash',
+	q{status = 'COMPLETED' FROM pigeon.redrive_tasks ORDER BY task_id DESC LIMIT 1});
+$pid = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'pigeon launcher'});
+sql("SELECT pg_terminate_backend($pid)");
+becomes_true('the launcher is started again', qq{count(*) = 1 FROM pg_stat_activity
+	WHERE backend_type = 'pigeon launcher' AND pid <> $pid});
+sql(q{SELECT pigeon.send('q', 'last'); SELECT pigeon.receive('q', visibility_timeout => '0')});
+becomes_true('and does its work', q{count(*) = 1 FROM pigeon.peek('dead', 100) WHERE body = 'last'});
+
+# More databases than workers.
+$node->append_conf('postgresql.conf', 'pigeon.max_workers = 1');
+$node->reload;
+foreach my $n (1 .. 4)
+{
+	sql("CREATE DATABASE db$n");
+	sql(q{CREATE EXTENSION pigeon; SELECT pigeon.create_queue('d');
+		SELECT pigeon.create_queue('q', dead_letter_queue => 'd', max_receive_count => 1, notify => true);
+		SELECT pigeon.send('q', 'again'); SELECT pigeon.receive('q', visibility_timeout => '0')}, "db$n");
+}
+becomes_true("database $_ has its turn", q{count(*) = 1 FROM pigeon.peek('d')}, "db$_") foreach 1 .. 4;
+
+$node->stop;
+done_testing();
