@@ -28,6 +28,10 @@ def main():
     guide = (ROOT / "docs/filter-policies.md").read_text()
     test = (ROOT / "sql/filter_policy.sql").read_text()
     expected = (ROOT / "expected/filter_policy.out").read_text()
+    # A result is indented, or stands in a block of its own.
+    guide = re.sub(r"```\n+```text\n(.*?)```\n",
+                   lambda m: "```\n\n" + re.sub(r"(?m)^", "    ", m[1].rstrip("\n")) + "\n",
+                   guide, flags=re.S)
     passed = failed = 0
     for block, shown in re.findall(r"```sql\n(.*?)```\n\n((?:    [^\n]*\n)+)",
                                    guide, re.S):
