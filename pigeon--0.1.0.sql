@@ -751,6 +751,91 @@ COMMENT ON FUNCTION pigeon.mark_processed(text, bigint)
 	IS 'note that a message was processed; false if it was noted before (no SQS equivalent)';
 
 ------------------------------------------------------------------------------
+-- Metrics of queues
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.queue_figures(
+	queue_id integer,
+	OUT visible bigint,
+	OUT in_flight bigint,
+	OUT delayed bigint,
+	OUT oldest_sent_at timestamptz,
+	OUT groups_in_flight bigint,
+	OUT approximate boolean,
+	OUT sent bigint,
+	OUT sent_bytes bigint,
+	OUT deduplicated bigint,
+	OUT received bigint,
+	OUT empty_receives bigint,
+	OUT deleted bigint,
+	OUT expired bigint,
+	OUT purged bigint,
+	OUT dead_lettered bigint,
+	OUT redriven bigint
+) RETURNS record
+	AS 'MODULE_PATHNAME', 'pgn_queue_figures' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.queue_figures(integer)
+	IS 'the figures of one queue for the view queue_metrics; needs the right to peek';
+
+CREATE VIEW pigeon.queue_metrics WITH (security_barrier) AS
+	SELECT q.name AS queue,
+		   f.visible, f.in_flight, f.delayed,
+		   CASE WHEN f.oldest_sent_at IS NOT NULL
+				THEN greatest(pg_catalog.clock_timestamp() - f.oldest_sent_at, '0') END AS oldest_message_age,
+		   f.groups_in_flight, f.approximate,
+		   f.sent, f.sent_bytes, f.deduplicated, f.received, f.empty_receives, f.deleted,
+		   f.expired, f.purged, f.dead_lettered, f.redriven
+	FROM pigeon.queue q
+	JOIN pg_catalog.pg_class c ON c.oid = pigeon.queue_table(q.id)
+	CROSS JOIN LATERAL pigeon.queue_figures(
+		CASE WHEN pg_catalog.has_table_privilege(c.oid, 'SELECT') THEN q.id END) AS f
+	WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT');
+COMMENT ON VIEW pigeon.queue_metrics IS 'how many messages each queue has, and what happened to them (the CloudWatch metrics of SQS)';
+GRANT SELECT ON pigeon.queue_metrics TO PUBLIC;
+
+CREATE FUNCTION pigeon.exact_queue_metrics(
+	queue text,
+	OUT visible bigint,
+	OUT in_flight bigint,
+	OUT delayed bigint,
+	OUT oldest_sent_at timestamptz,
+	OUT groups_in_flight bigint
+) RETURNS record
+	AS 'MODULE_PATHNAME', 'pgn_exact_queue_metrics' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.exact_queue_metrics(text)
+	IS 'how many messages a queue has, counted one by one';
+
+CREATE VIEW pigeon.log_metrics AS
+	SELECT segment,
+		   segment = coalesce((SELECT s.current_segment::integer FROM pigeon.log_state s), 0) AS current,
+		   pg_catalog.pg_table_size(pg_catalog.to_regclass('pigeon.' || relname)) AS bytes,
+		   pg_catalog.pg_indexes_size(pg_catalog.to_regclass('pigeon.' || relname)) AS index_bytes
+	FROM (SELECT n AS segment, 'log_' || n AS relname FROM pg_catalog.generate_series(0, 7) AS n
+		  UNION ALL SELECT NULL, 'log_old') AS log;
+COMMENT ON VIEW pigeon.log_metrics IS 'size of the message log, by segment; segment NULL is the old generation';
+GRANT SELECT ON pigeon.log_metrics TO pg_monitor;
+
+-- What keeps VACUUM, and with it the queues' tables, from forgetting rows.
+CREATE VIEW pigeon.xmin_horizon AS
+	SELECT kind, holder, since, pg_catalog.age(xmin) AS age
+	FROM (SELECT 'session', 'pid ' || pid || coalesce(' (' || usename || ')', ''), xact_start, backend_xmin
+		  FROM pg_catalog.pg_stat_activity
+		  WHERE backend_type <> 'walsender' AND pid <> pg_catalog.pg_backend_pid()
+		  UNION ALL
+		  SELECT 'prepared transaction', gid, prepared, transaction FROM pg_catalog.pg_prepared_xacts
+		  UNION ALL
+		  SELECT 'replication slot', slot_name::text, NULL, xmin FROM pg_catalog.pg_replication_slots
+		  UNION ALL
+		  SELECT 'standby', application_name, backend_start, backend_xmin FROM pg_catalog.pg_stat_replication
+		 ) AS holders (kind, holder, since, xmin)
+	WHERE xmin IS NOT NULL
+	ORDER BY age DESC;
+COMMENT ON VIEW pigeon.xmin_horizon IS 'who keeps VACUUM from removing dead rows, and since when; who holds it back most comes first';
+GRANT SELECT ON pigeon.xmin_horizon TO pg_monitor;
+
+------------------------------------------------------------------------------
 -- Dead letters and maintenance
 ------------------------------------------------------------------------------
 
@@ -782,6 +867,99 @@ COMMENT ON PROCEDURE pigeon.maintain()
 	IS 'one pass of maintenance: dead letters, retention, archives, redrive and replay tasks, message log';
 
 ------------------------------------------------------------------------------
+-- Schedules, on top of pg_cron.  The job belongs to and runs as the caller, so
+-- its rights are checked each time it runs; pg_cron keeps and shows it.  A name
+-- that is taken by another job of the same role is refused.
+------------------------------------------------------------------------------
+
+CREATE FUNCTION pigeon.schedule_command(name text, cron text, command text) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	id bigint;
+	taken boolean;
+BEGIN
+	IF name IS NULL OR cron IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'name and cron must not be null';
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron') THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'object_not_in_prerequisite_state',
+			MESSAGE = 'extension "pg_cron" is not installed in this database',
+			HINT = 'Install pg_cron in the database that its setting cron.database_name names.';
+	END IF;
+	EXECUTE 'SELECT EXISTS (SELECT FROM cron.job WHERE jobname = $1 AND username = current_user)'
+		INTO taken USING name;
+	IF taken THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'duplicate_object',
+			MESSAGE = format('schedule "%s" already exists', name),
+			HINT = 'Remove it with pigeon.unschedule().';
+	END IF;
+	EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO id USING name, cron, command;
+	RETURN id;
+END
+$$;
+COMMENT ON FUNCTION pigeon.schedule_command(text, text, text)
+	IS 'have pg_cron run a command of the caller, return the job''s id';
+
+CREATE FUNCTION pigeon.schedule_send(
+	name text, cron text, queue text, body text, attributes jsonb DEFAULT NULL,
+	delay interval DEFAULT NULL, group_id text DEFAULT NULL, deduplication_id text DEFAULT NULL
+) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF queue IS NULL OR body IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'queue and body must not be null';
+	END IF;
+	RETURN pigeon.schedule_command(name, cron,
+		format('SELECT pigeon.send(%L::text, %L::text, %L::jsonb, %L::interval, %L::text, %L::text)',
+			queue, body, attributes, delay, group_id, deduplication_id));
+END
+$$;
+COMMENT ON FUNCTION pigeon.schedule_send(text, text, text, text, jsonb, interval, text, text)
+	IS 'send the same message again and again at the times of a cron schedule; needs pg_cron';
+
+CREATE FUNCTION pigeon.schedule_publish(
+	name text, cron text, topic text, body text, subject text DEFAULT NULL, attributes jsonb DEFAULT NULL,
+	group_id text DEFAULT NULL, deduplication_id text DEFAULT NULL
+) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF topic IS NULL OR body IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'topic and body must not be null';
+	END IF;
+	RETURN pigeon.schedule_command(name, cron,
+		format('SELECT pigeon.publish(%L::text, %L::text, %L::text, %L::jsonb, %L::text, %L::text)',
+			topic, body, subject, attributes, group_id, deduplication_id));
+END
+$$;
+COMMENT ON FUNCTION pigeon.schedule_publish(text, text, text, text, text, jsonb, text, text)
+	IS 'publish the same message again and again at the times of a cron schedule; needs pg_cron';
+
+CREATE FUNCTION pigeon.unschedule(name text) RETURNS boolean
+	LANGUAGE plpgsql VOLATILE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	removed boolean := false;
+BEGIN
+	IF EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron') THEN
+		EXECUTE 'SELECT coalesce(bool_or(cron.unschedule(jobid)), false) FROM cron.job
+			WHERE jobname = $1 AND username = current_user' INTO removed USING name;
+	END IF;
+	RETURN removed;
+END
+$$;
+COMMENT ON FUNCTION pigeon.unschedule(text)
+	IS 'remove a schedule of the current role; false when there is none of this name';
+
+------------------------------------------------------------------------------
 -- Who may call what.  Anybody may call what stands here, since each of these
 -- functions checks the rights on the queue or topic; the rest is for the owner of the
 -- extension.
@@ -804,6 +982,8 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.mark_processed,
 	pigeon.redrive, pigeon.cancel_redrive,
 	pigeon.replay, pigeon.cancel_replay, pigeon.topic_counters,
+	pigeon.queue_figures, pigeon.exact_queue_metrics,
+	pigeon.schedule_command, pigeon.schedule_send, pigeon.schedule_publish, pigeon.unschedule,
 	pigeon.filter_matches, pigeon.filter_result,
 	pigeon.create_topic, pigeon.alter_topic, pigeon.drop_topic, pigeon.topic_view,
 	pigeon.publish_rows, pigeon.publish_change,

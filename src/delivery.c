@@ -24,6 +24,7 @@
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -321,16 +322,13 @@ pgn_bad_row(Relation rel)
 			 errhint("Do not write to the table other than by functions of pigeon.")));
 }
 
-/* The next row version, or false at the end. */
-bool
-pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version)
+/* Copy the row version that a scan has come to. */
+static void
+read_version(DeliveryScan *scan, DeliveryVersion *version)
 {
-	HeapTuple	tuple;
 	bool		should_free;
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(scan->slot, false, &should_free);
 
-	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
-		return false;
-	tuple = ExecFetchSlotHeapTuple(scan->slot, false, &should_free);
 	if (HeapTupleHasNulls(tuple) || HeapTupleHeaderGetNatts(tuple->t_data) != Natts_delivery ||
 		tuple->t_len < tuple->t_data->t_hoff + DELIVERY_DATA_SIZE)
 		pgn_bad_row(scan->deliveries->table.rel);
@@ -339,7 +337,72 @@ pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version)
 	version->uncommitted = TransactionIdIsValid(scan->dirty.xmin);
 	version->held = TransactionIdIsValid(scan->dirty.xmax);
 	version->holder = scan->dirty.xmax;
+}
+
+/* The next row version, or false at the end. */
+bool
+pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version)
+{
+	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+		return false;
+	read_version(scan, version);
 	return true;
+}
+
+/*
+ * The next row version, if it is among the next *limit index entries, dead
+ * ones included.  False at the end, and if the limit is reached, with *limit
+ * negative then.
+ */
+bool
+pgn_scan_next_within(DeliveryScan *scan, DeliveryVersion *version, int64 *limit)
+{
+	for (;;)
+	{
+		if (!scan->scan->xs_heap_continue &&
+			(--*limit < 0 || !index_getnext_tid(scan->scan, ForwardScanDirection)))
+			return false;
+		if (index_fetch_heap(scan->scan, scan->slot))
+		{
+			read_version(scan, version);
+			return true;
+		}
+	}
+}
+
+/*
+ * Count the index entries that are left of a scan, dead ones included, without
+ * looking at their rows.  False if there are more than "limit".
+ */
+bool
+pgn_scan_count(DeliveryScan *scan, int64 limit, int64 *count)
+{
+	for (*count = 0; *count < limit; (*count)++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!index_getnext_tid(scan->scan, ForwardScanDirection))
+			return true;
+	}
+	return false;
+}
+
+/* When the last delivery of a lane falls due, or has done so; DT_NOBEGIN if there is none. */
+TimestampTz
+pgn_last_due(DeliveryTable *deliveries, int16 lane)
+{
+	TimestampTz last = DT_NOBEGIN;
+	DeliveryScan scan;
+
+	pgn_due_scan_begin(&scan, deliveries, lane, PG_INT64_MIN, PG_INT64_MAX);
+	if (index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot))
+	{
+		DeliveryVersion version;
+
+		read_version(&scan, &version);
+		last = version.row.visible_at;
+	}
+	pgn_scan_end(&scan);
+	return last;
 }
 
 /* End a walk. */

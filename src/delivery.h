@@ -122,6 +122,9 @@ extern void pgn_group_scan_back_begin(DeliveryScan *scan, DeliveryTable *deliver
 									  int64 to_message_id);
 extern void pgn_message_scan_restart(DeliveryScan *scan, int64 message_id, int32 home);
 extern bool pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version);
+extern bool pgn_scan_next_within(DeliveryScan *scan, DeliveryVersion *version, int64 *limit);
+extern bool pgn_scan_count(DeliveryScan *scan, int64 limit, int64 *count);
+extern TimestampTz pgn_last_due(DeliveryTable *deliveries, int16 lane);
 extern void pgn_bad_row(Relation rel) __attribute__((noreturn));
 extern void pgn_scan_end(DeliveryScan *scan);
 extern TM_Result pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid,

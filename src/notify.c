@@ -41,7 +41,13 @@ pgn_job_notify(int64 queue_id)
 		return now + BUSY_INTERVAL;
 	pgn_deliveries_open(&deliveries, queue, AccessShareLock);
 	if (pgn_any_due(&deliveries, now))
+	{
+		SharedQueue *shared = pgn_shared_queue(queue);
+
 		Async_Notify(psprintf("pigeon.%s", queue->name), queue->name);
+		if (shared)
+			pg_atomic_write_u64(&shared->notified_at, (uint64) now);
+	}
 	next = pgn_next_due(&deliveries, now);
 	pgn_deliveries_close(&deliveries, NoLock);
 	return next;

@@ -24,6 +24,7 @@
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
 
+#include "counter_file.h"
 #include "pigeon.h"
 #include "shared.h"
 
@@ -82,6 +83,8 @@ startup(void)
 	}
 	pgn_shared_lock = &GetNamedLWLockTranche("pigeon")->lock;
 	LWLockRelease(AddinShmemInitLock);
+	if (!IsUnderPostmaster)
+		pgn_counter_file_init();
 }
 
 /* Install the hooks; called while shared libraries are preloaded. */
@@ -96,9 +99,9 @@ pgn_shared_init(void)
 
 /* A queue of which nothing is known: everything is to be looked at. */
 static void
-init_queue(SharedQueue *shared, const Queue *queue)
+init_queue(SharedQueue *shared, int32 id)
 {
-	shared->id = queue->id;
+	shared->id = id;
 	for (int lane = 0; lane < PGN_LANES; lane++)
 	{
 		pg_atomic_init_u64(&shared->lanes[lane].frontier, (uint64) PG_INT64_MIN);
@@ -115,11 +118,32 @@ init_queue(SharedQueue *shared, const Queue *queue)
 	pg_atomic_init_u32(&shared->nwaiters, 0);
 	pg_atomic_init_u64(&shared->due_at, (uint64) PG_INT64_MIN);
 	pg_atomic_init_u64(&shared->maintain_at, (uint64) PG_INT64_MIN);
-	pg_atomic_init_u64(&shared->notify_at, (uint64) (queue->attributes.notify ? PG_INT64_MIN : PG_INT64_MAX));
+	pg_atomic_init_u64(&shared->notify_at, (uint64) PG_INT64_MIN);
 	pg_atomic_init_u64(&shared->notified_at, (uint64) PG_INT64_MIN);
 	pg_atomic_init_u32(&shared->failures, 0);
 	for (int i = 0; i < PGN_QUEUE_COUNTERS; i++)
 		pg_atomic_init_u64(&shared->counters[i], 0);
+}
+
+/* The entry of a queue, made if there is none; NULL if there is no room for it. */
+SharedQueue *
+pgn_shared_queue_entry(const SharedQueueKey *key, int32 id)
+{
+	SharedQueue *shared;
+	bool		found;
+
+	LWLockAcquire(pgn_shared_lock, LW_SHARED);
+	shared = hash_search(pgn_shared_queues, key, HASH_FIND, NULL);
+	LWLockRelease(pgn_shared_lock);
+	if (shared == NULL)
+	{
+		LWLockAcquire(pgn_shared_lock, LW_EXCLUSIVE);
+		shared = hash_search(pgn_shared_queues, key, HASH_ENTER_NULL, &found);
+		if (shared && !found)
+			init_queue(shared, id);
+		LWLockRelease(pgn_shared_lock);
+	}
+	return shared;
 }
 
 /* What is shared of a queue; NULL if there is no shared memory, or no room in it. */
@@ -129,22 +153,10 @@ pgn_shared_queue(Queue *queue)
 	static bool complained = false;
 	SharedQueueKey key = {MyDatabaseId, queue->relid};
 	SharedQueue *shared;
-	bool		found;
 
 	if (queue->shared || pgn_shared_queues == NULL)
 		return queue->shared;
-
-	LWLockAcquire(pgn_shared_lock, LW_SHARED);
-	shared = hash_search(pgn_shared_queues, &key, HASH_FIND, NULL);
-	LWLockRelease(pgn_shared_lock);
-	if (shared == NULL)
-	{
-		LWLockAcquire(pgn_shared_lock, LW_EXCLUSIVE);
-		shared = hash_search(pgn_shared_queues, &key, HASH_ENTER_NULL, &found);
-		if (shared && !found)
-			init_queue(shared, queue);
-		LWLockRelease(pgn_shared_lock);
-	}
+	shared = pgn_shared_queue_entry(&key, queue->id);
 	if (shared == NULL && !complained)
 	{
 		complained = true;

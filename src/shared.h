@@ -137,6 +137,7 @@ extern Waiter *pgn_waiters;
 extern int	pgn_nwaiters;
 
 extern void pgn_shared_init(void);
+extern SharedQueue *pgn_shared_queue_entry(const SharedQueueKey *key, int32 id);
 extern SharedQueue *pgn_shared_queue(Queue *queue);
 extern SharedDatabase *pgn_shared_database(Oid oid, bool create);
 extern bool pgn_lower(pg_atomic_uint64 *time, TimestampTz to);

@@ -381,10 +381,7 @@ take_queue_tasks(int *n)
 		if (task.maintain)
 			pg_atomic_write_u64(&shared->maintain_at, (uint64) PGN_IDLE);
 		if (task.notify)
-		{
 			pg_atomic_write_u64(&shared->notify_at, (uint64) PGN_IDLE);
-			pg_atomic_write_u64(&shared->notified_at, (uint64) now);
-		}
 		if (!task.maintain && !task.notify)
 			continue;
 		if (*n == size)

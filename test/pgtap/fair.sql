@@ -1,6 +1,9 @@
 -- Fair queues: the group_id of a message in a standard queue is its tenant.
+-- Who is noisy is known from shared memory; without it all are served alike.
+SELECT current_setting('shared_preload_libraries') LIKE '%pigeon%' AS preloaded \gset
 BEGIN;
 SELECT plan(10);
+\if :preloaded
 
 SELECT pigeon.create_queue('fair', visibility_timeout => '1 h');
 CREATE FUNCTION send(tenant text, n integer) RETURNS bigint LANGUAGE sql AS $$
@@ -28,6 +31,8 @@ SELECT is(take(5), 'quiet 5', 'what came back of a noisy tenant does not overtak
 SELECT pigeon.purge_queue('fair');
 SELECT send('one', 30), send('two', 30), send('three', 30);
 SELECT is(take(1000), 'one 30, three 30, two 30', 'purge leaves nothing of the noisy tenant, and the others are served');
-
+\else
+SELECT skip('fair queues need shared memory', 10);
+\endif
 SELECT * FROM finish();
 ROLLBACK;

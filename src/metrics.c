@@ -1,0 +1,430 @@
+/*
+ * metrics.c
+ *		How many messages a queue has, and in which state.
+ *
+ * Reading this must cost the same for 10 messages and 10 million.  So a queue
+ * is counted by walks of bounded length over the index of due deliveries: for
+ * each lane one over what is due, from the frontier on, and one over what is
+ * not due yet.  A walk that comes to its end has counted exactly; for most
+ * queues all do.  If not:
+ *
+ *	- How many messages there are in all, PostgreSQL's cumulative statistics
+ *	  know: they count the live rows of each table as transactions commit, or
+ *	  fail, and survive a restart.
+ *
+ *	- If what is due could not be counted, it is what the others leave.
+ *
+ *	- Of what is not due yet, the entries beyond the walk are counted without
+ *	  looking at their rows, which is much cheaper, and taken to be alive in the
+ *	  same proportion; this reaches farther than SQS allows in flight.
+ *
+ *	- If there are still more, and everything else was counted, they are what
+ *	  the others leave.  Otherwise their number is extrapolated from the part
+ *	  that was walked to the last time at which something in the lane falls
+ *	  due.
+ *
+ * Then the numbers are said to be approximate.  A walk is bounded in the index
+ * entries it looks at, not in those that it finds alive.
+ *
+ * A FIFO queue has no index of due deliveries.  It is counted in the order of
+ * message_id; if it is too long for that, what is in flight or delayed is found
+ * by the schedule of its groups, and the rest is visible.
+ *
+ * Only what is committed counts.  What has expired does not count any more.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "delivery.h"
+#include "frontier.h"
+#include "schedule.h"
+#include "shared.h"
+
+PG_FUNCTION_INFO_V1(pgn_queue_figures);
+PG_FUNCTION_INFO_V1(pgn_exact_queue_metrics);
+
+/* Index entries that one walk looks at, and those that are just counted beyond. */
+#define WALK 10000
+#define COUNT 150000
+
+/* Columns of queue_figures, in order; those of exact_queue_metrics are the first. */
+enum
+{
+	FIGURE_VISIBLE,
+	FIGURE_IN_FLIGHT,
+	FIGURE_DELAYED,
+	FIGURE_OLDEST_SENT_AT,
+	FIGURE_GROUPS_IN_FLIGHT,
+	EXACT_FIGURES,
+	FIGURE_APPROXIMATE = EXACT_FIGURES,
+	FIGURE_FIRST_COUNTER,
+	FIGURES = FIGURE_FIRST_COUNTER + COUNT_REDRIVEN + 1
+};
+
+/* What was counted of a queue. */
+typedef struct Tally
+{
+	Queue	   *queue;
+	TimestampTz now;
+	int64		visible;
+	int64		in_flight;
+	int64		delayed;
+	TimestampTz oldest;			/* DT_NOEND: none */
+	int64	   *groups;			/* of what is in flight, with repetitions */
+	int64		ngroups;
+	int64		groups_size;
+} Tally;
+
+/* A walk over a part of a lane. */
+typedef struct Walk
+{
+	bool		complete;		/* came to the end */
+	bool		ended;			/* counting beyond it did */
+	int64		beyond;			/* entries that were counted */
+	int64		in_flight;
+	int64		delayed;
+	TimestampTz reached;
+} Walk;
+
+/* Note the group of a message in flight. */
+static void
+add_group(Tally *tally, int64 group_key)
+{
+	if (group_key == 0)
+		return;
+	if (tally->ngroups == tally->groups_size)
+	{
+		tally->groups_size = Max(64, tally->groups_size * 2);
+		tally->groups = tally->groups ?
+			repalloc_huge(tally->groups, tally->groups_size * sizeof(int64)) :
+			palloc(tally->groups_size * sizeof(int64));
+	}
+	tally->groups[tally->ngroups++] = group_key;
+}
+
+/* Order of group keys. */
+static int
+compare_keys(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* How many groups have messages in flight. */
+static int64
+count_groups(Tally *tally)
+{
+	int64		n = 0;
+
+	if (tally->ngroups > 0)
+		qsort(tally->groups, tally->ngroups, sizeof(int64), compare_keys);
+	for (int64 i = 0; i < tally->ngroups; i++)
+		n += i == 0 || tally->groups[i] != tally->groups[i - 1];
+	return n;
+}
+
+/* Count one delivery. */
+static void
+count_delivery(Tally *tally, const DeliveryVersion *version)
+{
+	const Delivery *row = &version->row;
+	TimestampTz since = row->enqueued_at;
+
+	if (version->uncommitted || pgn_delivery_expired(tally->queue, row, tally->now))
+		return;
+	if (row->visible_at <= tally->now)
+		tally->visible++;
+	else if (row->received_at == PGN_NEVER)
+		tally->delayed++;
+	else
+	{
+		tally->in_flight++;
+		add_group(tally, row->group_key);
+	}
+	/* In a dead-letter queue the age counts from the move, see dead_letter.c. */
+	if (row->source != 0 && row->queue_receive_count == 0)
+		since = row->visible_at;
+	tally->oldest = Min(tally->oldest, since);
+}
+
+/* Count what a scan finds, looking at "limit" index entries; true if it came to its end. */
+static bool
+count_scan(Tally *tally, DeliveryScan *scan, int64 limit, TimestampTz *reached)
+{
+	DeliveryVersion version;
+
+	while (pgn_scan_next_within(scan, &version, &limit))
+	{
+		CHECK_FOR_INTERRUPTS();
+		count_delivery(tally, &version);
+		*reached = version.row.visible_at;
+	}
+	return limit >= 0;
+}
+
+/* Walk over a part of a lane. */
+static Walk
+walk_lane(Tally *tally, DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz until)
+{
+	Walk		walk = {.in_flight = tally->in_flight,.delayed = tally->delayed,.reached = from};
+	DeliveryScan scan;
+
+	pgn_due_scan_begin(&scan, deliveries, lane, from, until);
+	walk.complete = walk.ended = count_scan(tally, &scan, WALK, &walk.reached);
+	if (!walk.complete && from > tally->now)
+		walk.ended = pgn_scan_count(&scan, COUNT, &walk.beyond);
+	pgn_scan_end(&scan);
+	walk.in_flight = tally->in_flight - walk.in_flight;
+	walk.delayed = tally->delayed - walk.delayed;
+	return walk;
+}
+
+/* Count what is due, as far as the walks go. */
+static bool
+count_due(Tally *tally, DeliveryTable *deliveries)
+{
+	bool		complete = true;
+
+	for (int16 lane = 0; lane < PGN_LANES; lane++)
+	{
+		Frontier	frontier;
+
+		pgn_frontier_read(tally->queue, lane, tally->now, &frontier);
+		for (int i = 0; i < frontier.nstragglers; i++)
+			(void) walk_lane(tally, deliveries, lane, frontier.stragglers[i], frontier.stragglers[i]);
+		complete &= walk_lane(tally, deliveries, lane, frontier.at, tally->now).complete;
+	}
+	return complete;
+}
+
+/* Add to a range that was walked in part what is in the rest of it. */
+static void
+enlarge(Tally *tally, const Walk *walk, double factor)
+{
+	tally->in_flight += (factor - 1) * walk->in_flight;
+	tally->delayed += (factor - 1) * walk->delayed;
+}
+
+/* How much larger a range probably is than the part that was walked. */
+static double
+extrapolate(Tally *tally, DeliveryTable *deliveries, int16 lane, const Walk *walk)
+{
+	TimestampTz last = pgn_last_due(deliveries, lane);
+
+	if (walk->reached <= tally->now || last <= walk->reached)
+		return 1;
+	return (double) (last - tally->now) / (walk->reached - tally->now);
+}
+
+/* How many messages there are in all, as far as statistics tell. */
+static int64
+live_messages(Relation rel)
+{
+	int64		live = DatumGetInt64(DirectFunctionCall1(pg_stat_get_live_tuples,
+														 ObjectIdGetDatum(RelationGetRelid(rel))));
+
+	/* After a crash there are none but those of the last VACUUM or ANALYZE. */
+	return live > 0 ? live : Max(0, (int64) rel->rd_rel->reltuples);
+}
+
+/* The sum of a tally. */
+static int64
+total(const Tally *tally)
+{
+	return tally->visible + tally->in_flight + tally->delayed;
+}
+
+/* Count a standard queue; false if the numbers are approximate. */
+static bool
+count_standard(Tally *tally, DeliveryTable *deliveries)
+{
+	int64		live = live_messages(deliveries->table.rel);
+	Walk		walks[PGN_LANES];
+	bool		due_complete = count_due(tally, deliveries);
+	int			incomplete = 0,
+				endless = 0;
+	int64		due_counted = tally->visible;
+
+	for (int16 lane = 0; lane < PGN_LANES; lane++)
+	{
+		walks[lane] = walk_lane(tally, deliveries, lane, tally->now + 1, PG_INT64_MAX);
+		incomplete += !walks[lane].complete;
+		endless += !walks[lane].ended;
+	}
+	for (int16 lane = 0; lane < PGN_LANES; lane++)
+	{
+		Walk	   *walk = &walks[lane];
+		int64		walked = walk->in_flight + walk->delayed;
+
+		if (walk->complete || walked == 0)
+			continue;
+		if (walk->ended)
+			enlarge(tally, walk, 1 + (double) walk->beyond / WALK);
+		else if (endless == 1 && due_complete)
+			enlarge(tally, walk, Max(1, (double) (live - (total(tally) - walked)) / walked));
+		else
+			enlarge(tally, walk, extrapolate(tally, deliveries, lane, walk));
+	}
+	if (!due_complete)
+		tally->visible = Max(due_counted, live - tally->in_flight - tally->delayed);
+	return due_complete && incomplete == 0;
+}
+
+/*
+ * Count the messages of a group that are not visible: those at its head, up
+ * to the first that is.  Looks at "limit" index entries.
+ */
+static void
+count_group(Tally *tally, DeliveryTable *deliveries, const ScheduleEntry *entry, int64 *limit)
+{
+	DeliveryScan scan;
+	DeliveryVersion version;
+
+	pgn_group_scan_begin(&scan, deliveries, entry->group_key, entry->first_message_id);
+	while (pgn_scan_next_within(&scan, &version, limit))
+	{
+		if (version.row.visible_at <= tally->now)
+			break;
+		count_delivery(tally, &version);
+	}
+	pgn_scan_end(&scan);
+}
+
+/* Count a FIFO queue; false if the numbers are approximate. */
+static bool
+count_fifo(Tally *tally, DeliveryTable *deliveries)
+{
+	Tally		empty = *tally;
+	int64		limit = WALK;
+	TimestampTz unused,
+				oldest;
+	DeliveryScan scan;
+	Schedule	schedule;
+	ScheduleScan groups;
+	ScheduleVersion version;
+	bool		complete;
+
+	pgn_message_scan_begin(&scan, deliveries, 0, PG_INT64_MAX, NULL);
+	complete = count_scan(tally, &scan, WALK, &unused);
+	pgn_scan_end(&scan);
+	if (complete)
+		return true;
+
+	oldest = tally->oldest;
+	*tally = empty;
+	pgn_schedule_open(&schedule, tally->queue, AccessShareLock);
+	pgn_schedule_scan_begin(&groups, &schedule, tally->now + 1, PG_INT64_MAX);
+	while (limit > 0 && pgn_schedule_scan_next(&groups, &version))
+		if (!version.superseded)
+			count_group(tally, deliveries, &version.row, &limit);
+	pgn_schedule_scan_end(&groups);
+	pgn_schedule_close(&schedule, AccessShareLock);
+	tally->visible = Max(0, live_messages(deliveries->table.rel) - tally->in_flight - tally->delayed);
+	tally->oldest = Min(tally->oldest, oldest);
+	return false;
+}
+
+/* Nothing counted yet. */
+static void
+begin_tally(Tally *tally, Queue *queue)
+{
+	memset(tally, 0, sizeof(*tally));
+	tally->queue = queue;
+	tally->now = GetCurrentTimestamp();
+	tally->oldest = DT_NOEND;
+}
+
+/* The first figures of a result. */
+static void
+tally_figures(Tally *tally, Datum *values, bool *isnull)
+{
+	values[FIGURE_VISIBLE] = Int64GetDatum(tally->visible);
+	values[FIGURE_IN_FLIGHT] = Int64GetDatum(tally->in_flight);
+	values[FIGURE_DELAYED] = Int64GetDatum(tally->delayed);
+	values[FIGURE_OLDEST_SENT_AT] = TimestampTzGetDatum(tally->oldest);
+	isnull[FIGURE_OLDEST_SENT_AT] = tally->oldest == DT_NOEND;
+	values[FIGURE_GROUPS_IN_FLIGHT] = Int64GetDatum(count_groups(tally));
+}
+
+/* A row of figures as a result. */
+static Datum
+figures_result(FunctionCallInfo fcinfo, Datum *values, bool *isnull)
+{
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull));
+}
+
+/* queue_figures(queue_id): NULLs for a queue that is gone */
+Datum
+pgn_queue_figures(PG_FUNCTION_ARGS)
+{
+	Queue	   *queue = pgn_queue_find_by_id(PG_GETARG_INT32(0));
+	SharedQueue *shared;
+	Datum		values[FIGURES] = {0};
+	bool		isnull[FIGURES] = {false};
+	bool		exact;
+	DeliveryTable deliveries;
+	Tally		tally;
+
+	if (queue == NULL || !pgn_queue_lock(queue, AccessShareLock))
+	{
+		memset(isnull, true, sizeof(isnull));
+		return figures_result(fcinfo, values, isnull);
+	}
+	pgn_queue_check_rights(queue, ACL_SELECT);
+	begin_tally(&tally, queue);
+	pgn_deliveries_open(&deliveries, queue, AccessShareLock);
+	exact = queue->attributes.fifo ? count_fifo(&tally, &deliveries) :
+		count_standard(&tally, &deliveries);
+	pgn_deliveries_close(&deliveries, AccessShareLock);
+
+	tally_figures(&tally, values, isnull);
+	values[FIGURE_APPROXIMATE] = BoolGetDatum(!exact);
+	shared = pgn_shared_queue(queue);
+	for (int i = 0; i <= COUNT_REDRIVEN; i++)
+	{
+		isnull[FIGURE_FIRST_COUNTER + i] = shared == NULL;
+		if (shared)
+			values[FIGURE_FIRST_COUNTER + i] = Int64GetDatum(pg_atomic_read_u64(&shared->counters[i]));
+	}
+	pgn_queue_unlock(queue, AccessShareLock);
+	return figures_result(fcinfo, values, isnull);
+}
+
+/* exact_queue_metrics(queue): as of one snapshot, at the cost of looking at every message */
+Datum
+pgn_exact_queue_metrics(PG_FUNCTION_ARGS)
+{
+	Queue	   *queue = pgn_queue_open(text_to_cstring(PG_GETARG_TEXT_PP(0)), ACL_SELECT, AccessShareLock);
+	Datum		values[EXACT_FIGURES] = {0};
+	bool		isnull[EXACT_FIGURES] = {false};
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	DeliveryTable deliveries;
+	DeliveryScan scan;
+	Tally		tally;
+	TimestampTz unused;
+
+	begin_tally(&tally, queue);
+	pgn_deliveries_open(&deliveries, queue, AccessShareLock);
+	pgn_message_scan_begin(&scan, &deliveries, 0, PG_INT64_MAX, snapshot);
+	(void) count_scan(&tally, &scan, PG_INT64_MAX, &unused);
+	pgn_scan_end(&scan);
+	pgn_deliveries_close(&deliveries, AccessShareLock);
+	UnregisterSnapshot(snapshot);
+	tally_figures(&tally, values, isnull);
+	return figures_result(fcinfo, values, isnull);
+}

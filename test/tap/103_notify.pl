@@ -1,0 +1,105 @@
+# NOTIFY for queues that want it: sent by the worker or by maintain(), never
+# by a sender, coalesced.
+
+use strict;
+use warnings;
+
+use PigeonTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time sleep);
+
+my $node = new_server('main', q{pigeon.notify_interval = '1s'});
+my $received = '';
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+# A session that listens; how many notifications it got until now.
+my $listener;
+
+sub listen_to
+{
+	my ($channel) = @_;
+
+	$listener = $node->background_psql('postgres');
+	$listener->query(qq{LISTEN "$channel"});
+	$received = '';
+	return;
+}
+
+sub count_notifications
+{
+	$received .= $listener->query(q{SELECT 'polled'}) // '';
+	my $n = () = $received =~ /Asynchronous notification/g;
+	return $n;
+}
+
+sub wait_for_notifications
+{
+	my ($n, $name) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	sleep 0.1 while count_notifications() < $n && time < $deadline;
+	cmp_ok(count_notifications(), '>=', $n, $name);
+	return;
+}
+
+sql(q{CREATE EXTENSION pigeon;
+	SELECT pigeon.create_queue('Orders', notify => true);
+	SELECT pigeon.create_queue('silent')});
+
+# The first at once, then one per second however many messages there are.
+listen_to('pigeon.Orders');
+my $begun = time;
+foreach (1 .. 40)
+{
+	sql(q{SELECT pigeon.send('Orders', 'x')});
+	sleep 0.05;
+}
+wait_for_notifications(2, 'sends are notified');
+like($received, qr/Asynchronous notification "pigeon.Orders" with payload "Orders"/, 'channel and payload');
+my $seconds = time - $begun;
+cmp_ok(count_notifications(), '<=', $seconds + 2, 'at most one per interval');
+$listener->quit;
+
+# Nothing for a rollback, or for what nobody can receive; one when it falls due.
+sql(q{SELECT pigeon.purge_queue('Orders')});
+sleep 2.5;
+listen_to('pigeon.Orders');
+sql(q{BEGIN; SELECT pigeon.send('Orders', 'x'); ROLLBACK});
+sql(q{SELECT pigeon.send('Orders', 'delayed', delay => '4 s')});
+sleep 1.5;
+is(count_notifications(), 0, 'a rollback and a delayed message are not notified');
+wait_for_notifications(1, 'the delayed one is when it falls due');
+sql(q{SELECT pigeon.purge_queue('Orders')});
+sleep 1.5;
+my $before = count_notifications();
+sql(q{SELECT pigeon.send('Orders', 'x'); SELECT pigeon.receive('Orders', visibility_timeout => '3 s')});
+wait_for_notifications($before + 1, 'so is a lease that ends');
+
+# A prepared transaction.
+sql(q{SELECT pigeon.purge_queue('Orders')});
+sleep 2;
+$before = count_notifications();
+sql(q{BEGIN; SELECT pigeon.send('Orders', 'x'); PREPARE TRANSACTION 'p'});
+sql(q{COMMIT PREPARED 'p'});
+wait_for_notifications($before + 1, 'COMMIT PREPARED is notified');
+
+# Without shared memory maintain() notifies; the sender never does.
+$listener->quit;
+$node->append_conf('postgresql.conf', q{shared_preload_libraries = ''});
+$node->restart;
+listen_to('pigeon.Orders');
+sql(q{SELECT pigeon.purge_queue('Orders')});
+sql(q{CALL pigeon.maintain()});
+is(count_notifications(), 0, 'maintain() does not notify without messages');
+sql(q{SELECT pigeon.send('Orders', 'x'); SELECT pigeon.send('silent', 'x')});
+is(count_notifications(), 0, 'a sender does not notify');
+sql(q{CALL pigeon.maintain()});
+wait_for_notifications(1, 'maintain() notifies');
+is(sql(q{SELECT sent IS NULL, visible FROM pigeon.queue_metrics WHERE queue = 'Orders'}), 't|1',
+	'without shared memory there are no counters, but the rest');
+$listener->quit;
+
+$node->stop;
+done_testing();

@@ -1,0 +1,119 @@
+# Metrics: right for small and large queues, kept over a clean restart, shown
+# to those who may peek.
+
+use strict;
+use warnings;
+
+use PigeonTest;
+use Test::More;
+
+my $node = new_server('main', 'autovacuum = off', 'restart_after_crash = on');
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+sub metrics
+{
+	my ($columns, $queue) = @_;
+
+	return sql("SELECT $columns FROM pigeon.queue_metrics WHERE queue = '$queue'");
+}
+
+my $counts = 'visible, in_flight, delayed';
+
+sql(q{CREATE EXTENSION pigeon;
+	SELECT pigeon.create_queue('dead');
+	SELECT pigeon.create_queue('q', dead_letter_queue => 'dead', max_receive_count => 1);
+	SELECT pigeon.create_queue('fifo', fifo => true, content_based_deduplication => true)});
+is(metrics("$counts, oldest_message_age, approximate", 'q'), '0|0|0||f', 'an empty queue');
+
+# Every counter.
+sql(q{SELECT pigeon.send_batch('q', '{one,two,three,four,five}'::text[]) \g /dev/null
+	SELECT pigeon.send('q', 'later', '{"a": "b"}', delay => '1 h');
+	BEGIN; SELECT pigeon.send('q', 'never'); SELECT pigeon.pop('q', 2); ROLLBACK;
+	BEGIN; SAVEPOINT s; SELECT pigeon.send('q', 'never'); ROLLBACK TO s; COMMIT;
+	SELECT receipt FROM pigeon.receive('q') \gset
+	SELECT pigeon.delete('q', :'receipt');
+	SELECT pigeon.pop('q');
+	SELECT pigeon.receive('q', visibility_timeout => '1 h');
+	SELECT pigeon.receive('q', visibility_timeout => '0');});
+$node->poll_query_until('postgres', q{SELECT dead_lettered = 1 FROM pigeon.queue_metrics WHERE queue = 'q'});
+is(metrics($counts, 'q'), '1|1|1', 'visible, in flight, delayed');
+is(metrics('sent, sent_bytes, received, deleted, dead_lettered, approximate', 'q'), '6|32|4|2|1|f',
+	'what was committed is counted');
+is(sql(q{SELECT pigeon.receive('dead', visibility_timeout => '0') \g /dev/null
+	SELECT pigeon.purge_queue('dead') \g /dev/null
+	SELECT count(*) FROM pigeon.receive('dead')}), '0', 'nothing left');
+is(metrics('purged, empty_receives >= 1, sent', 'dead'), '1|t|0', 'purges and empty receives; moves are not sends');
+is(metrics(q{oldest_message_age BETWEEN '0' AND '1 h'}, 'q'), 't', 'age of the oldest message');
+is(sql(q{SELECT visible, in_flight, delayed FROM pigeon.exact_queue_metrics('q')}), '1|1|1', 'exact metrics agree');
+
+# FIFO.
+sql(q{SELECT pigeon.send('fifo', g || n, group_id => g) FROM unnest('{a,b,c}'::text[]) AS g, generate_series(1, 3) AS n;
+	SELECT pigeon.send('fifo', 'a1', group_id => 'a');
+	SELECT pigeon.receive('fifo', 1); SELECT pigeon.receive('fifo', 2)});
+is(metrics("$counts, groups_in_flight, deduplicated, sent", 'fifo'), '6|3|0|2|1|9', 'a FIFO queue');
+is(sql(q{SELECT visible, in_flight, delayed, groups_in_flight FROM pigeon.exact_queue_metrics('fifo')}),
+	'6|3|0|2', 'exact metrics agree');
+
+# A queue too large to be counted each time.
+sql(q{SELECT pigeon.create_queue('large');
+	SELECT pigeon.send_batch('large', array_agg('m' || n)) FROM generate_series(1, 60000) AS n \g /dev/null
+	SELECT pigeon.send_batch('large', array_agg('d' || n), delay => '1 h') FROM generate_series(1, 100) AS n \g /dev/null
+	SELECT count(*) FROM pigeon.receive('large', 25000, visibility_timeout => '1 h')});
+$node->poll_query_until('postgres', q{SELECT visible = 35000 FROM pigeon.queue_metrics WHERE queue = 'large'});
+is(metrics("$counts, approximate", 'large'), '35000|25000|100|t', 'a large queue');
+is(sql(q{SELECT visible, in_flight, delayed FROM pigeon.exact_queue_metrics('large')}), '35000|25000|100',
+	'exact metrics agree');
+sql(q{CREATE FUNCTION buffers(queue text) RETURNS bigint LANGUAGE plpgsql AS $$
+	DECLARE plan json;
+	BEGIN
+		EXECUTE format('EXPLAIN (ANALYZE, BUFFERS, FORMAT json)
+			SELECT visible FROM pigeon.queue_metrics WHERE queue = %L', queue) INTO plan;
+		RETURN (plan->0->'Plan'->>'Shared Hit Blocks')::bigint + (plan->0->'Plan'->>'Shared Read Blocks')::bigint;
+	END $$});
+my $small = sql(q{SELECT buffers('large') \g /dev/null
+	SELECT buffers('large')});
+sql(q{SELECT pigeon.send_batch('large', array_agg('m' || n)) FROM generate_series(1, 200000) AS n \g /dev/null});
+my $large = sql(q{SELECT buffers('large') \g /dev/null
+	SELECT buffers('large')});
+cmp_ok($large, '<=', 2 * $small, "no more is read of four times the messages ($small, $large buffers)");
+
+# Many messages that nobody can remove the remains of.
+my $holder = $node->background_psql('postgres');
+$holder->query(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1});
+is(sql(q{SELECT count(*) > 0 FROM pigeon.xmin_horizon WHERE kind = 'session' AND since IS NOT NULL}), 't',
+	'who holds the horizon is shown');
+$holder->quit;
+
+# Restarts.
+my $before = sql(q{SELECT queue, sent, sent_bytes, received, deleted, purged, dead_lettered, deduplicated
+	FROM pigeon.queue_metrics ORDER BY queue});
+$node->restart;
+is(sql(q{SELECT queue, sent, sent_bytes, received, deleted, purged, dead_lettered, deduplicated
+	FROM pigeon.queue_metrics ORDER BY queue}), $before, 'counters survive a clean restart');
+ok(!-e $node->data_dir . '/pg_stat/pigeon.stat', 'the file is gone when the server runs');
+my $victim = $node->background_psql('postgres', on_error_stop => 0);
+kill 'KILL', $victim->query(q{SELECT pg_backend_pid()});
+ok($node->wait_for_log(qr/all server processes terminated; reinitializing/), 'the server crashes');
+ok($node->poll_query_until('postgres', 'SELECT true'), 'and comes back');
+is(sql(q{SELECT sum(sent) FROM pigeon.queue_metrics}), '0', 'they start again after a crash');
+is(metrics($counts, 'q'), '1|1|1', 'what is counted from the queue does not');
+
+# A file that cannot be used.
+$node->stop;
+open my $file, '>', $node->data_dir . '/pg_stat/pigeon.stat' or die $!;
+print $file 'rubbish';
+close $file;
+$node->start;
+is(metrics($counts, 'q'), '1|1|1', 'a damaged file does no harm');
+
+# Rights.
+sql(q{CREATE ROLE peeker; CREATE ROLE stranger; SELECT pigeon.grant_access('q', 'peeker', '{peek}')});
+is(sql(q{SET ROLE peeker; SELECT string_agg(queue, ',') FROM pigeon.queue_metrics}), 'q', 'who may peek sees it');
+is(sql(q{SET ROLE stranger; SELECT count(*) FROM pigeon.queue_metrics}), '0', 'others do not');
+sqlstate_is($node, 'postgres', q{SET ROLE stranger; SELECT pigeon.exact_queue_metrics('q')}, '42501', 'nor exactly');
+sqlstate_is($node, 'postgres', q{SET ROLE stranger; SELECT pigeon.queue_figures(2)}, '42501', 'nor directly');
+is(sql(q{SELECT count(*), count(*) FILTER (WHERE current) FROM pigeon.log_metrics}), '9|1', 'the log is shown');
+
+$node->stop;
+done_testing();
