@@ -118,10 +118,15 @@ copy_source()
 
 close_workspace()
 {
+	local job
 	trap - EXIT
 	trap '' INT TERM
 	cd / || exit
+	for job in $(jobs -p); do
+		kill -KILL -- "-$job" 2>/dev/null || true
+	done
 	stop_servers
+	wait
 	rm -rf "$WORK"
 }
 
