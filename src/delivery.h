@@ -31,13 +31,20 @@ typedef struct Delivery
 	TimestampTz first_received_at;	/* PGN_NEVER before the first receive */
 	TimestampTz received_at;	/* last receive, PGN_NEVER before the first */
 	TimestampTz visible_at;
-	int32		lease;			/* random number of the last receive */
+	int32		lease;			/* random number of the last receive in this
+								 * queue */
 	int32		receive_count;	/* since it was sent or redriven */
 	int32		queue_receive_count;	/* since it entered this queue */
 	int16		lane;			/* see below */
 } Delivery;
 
 #define PGN_NEVER DT_NOBEGIN
+
+/* The lease of a delivery that was not received since it entered its queue. */
+#define PGN_NO_LEASE 0
+
+/* Have two row versions the same key?  A scan can meet a row twice if it is updated meanwhile. */
+#define pgn_same_delivery(a, b) ((a)->message_id == (b)->message_id && (a)->home == (b)->home)
 
 /* Is the message to be delivered in an envelope? */
 #define pgn_in_envelope(delivery) ((delivery)->subscription < 0)
@@ -130,6 +137,7 @@ extern void pgn_scan_end(DeliveryScan *scan);
 extern TM_Result pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid,
 									 const Delivery *row, bool wait);
 extern TM_Result pgn_delivery_delete(DeliveryTable *deliveries, ItemPointer tid, bool wait);
+extern bool pgn_delivery_is_there(DeliveryTable *deliveries, int64 message_id, int32 home);
 extern bool pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,
 							  DeliveryTable *to, const Delivery *row);
 

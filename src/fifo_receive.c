@@ -84,6 +84,7 @@ clear(Walk *walk, DeliveryVersion *version)
 		case DEAD_LETTER_BUSY:
 			return CLEARED_HELD;
 		case DEAD_LETTER_MISSING:
+		case DEAD_LETTER_DUPLICATE:
 			break;
 	}
 	return CLEARED_NOT;

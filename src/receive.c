@@ -248,7 +248,7 @@ claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, Tim
 
 	/*
 	 * Past its last receive it is a message like others that keep failing:
-	 * its dead-letter queue is missing.
+	 * its dead-letter queue cannot take it.
 	 */
 	row->lane = row->queue_receive_count == deliveries->queue->attributes.max_receive_count ? PGN_LANE_FINAL :
 		row->lane == PGN_LANE_NOISY ? PGN_LANE_NOISY :
@@ -328,7 +328,7 @@ receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 			DeadLetterResult dead_letter = pgn_dead_letter(letters, &version, now);
 
 			receive->cleared += dead_letter == DEAD_LETTER_MOVED;
-			if (dead_letter != DEAD_LETTER_MISSING)
+			if (dead_letter == DEAD_LETTER_MOVED || dead_letter == DEAD_LETTER_BUSY)
 				continue;
 		}
 		if (claim(receive, deliveries, &version, now))
@@ -515,7 +515,8 @@ attempt_argument(FunctionCallInfo fcinfo, const Queue *queue)
 	if (!queue->attributes.fifo)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("queue \"%s\" is not a FIFO queue and takes no receive_attempt_id", queue->name)));
+				 errmsg("queue \"%s\" is not a FIFO queue and takes no receive_attempt_id", queue->name),
+				 errhint("Leave it out; only receives from FIFO queues can be repeated.")));
 	return attempt_id;
 }
 
@@ -584,6 +585,8 @@ pgn_peek(PG_FUNCTION_ARGS)
 	DeliveryTable deliveries;
 	DeliveryScan scan;
 	DeliveryVersion version;
+	Delivery	last;
+	bool		any = false;
 
 	begin_receive(&receive, fcinfo);
 	queue = pgn_queue_open(queue_argument(fcinfo), ACL_SELECT, AccessShareLock);
@@ -592,7 +595,11 @@ pgn_peek(PG_FUNCTION_ARGS)
 	while (receive.found < receive.max_messages && pgn_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!version.uncommitted && !pgn_delivery_expired(queue, &version.row, now))
+		if (version.uncommitted || (any && pgn_same_delivery(&last, &version.row)))
+			continue;
+		any = true;
+		last = version.row;
+		if (!pgn_delivery_expired(queue, &version.row, now))
 			return_message(&receive, queue, &version.row, NULL);
 	}
 	pgn_scan_end(&scan);

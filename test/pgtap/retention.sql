@@ -1,5 +1,5 @@
 -- Retention and purge.  No transaction around the whole, since maintenance commits.
-SELECT plan(23);
+SELECT plan(24);
 SELECT pigeon.create_queue('q', retention => '1 hour', visibility_timeout => '1 hour');
 CREATE TEMP TABLE got (body text, receipt pigeon.receipt);
 
@@ -70,6 +70,8 @@ SELECT is((SELECT count(*) FROM pigeon.peek('q')), 0::bigint, 'and gone');
 SELECT pigeon.send('q', 'survivor');
 BEGIN;
 SELECT is(pigeon.purge_queue('q'), 1::bigint, 'a purge');
+SELECT is((SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND mode = 'AccessExclusiveLock' AND locktype = 'relation'),
+	0::bigint, 'in a transaction block locks nobody out');
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 1)), 0::bigint, 'leaves nothing to receive');
 ROLLBACK;
 SELECT is((SELECT body FROM pigeon.receive('q', 1, '0')), 'survivor', 'and is rolled back without hiding what was there');
