@@ -4,7 +4,8 @@
  *
  * A message is written to the log once, if anybody gets it, and each subscriber
  * queue gets a delivery.  What all messages of a batch need is done once: a
- * queue is looked up, locked and opened, and its deliveries go in together.
+ * queue is looked up, locked and opened, and its deliveries go in together.  A
+ * queue that no message is for is not touched.
  *
  * A publisher has nothing to do with what subscribers do to their queues, so
  * nothing of that is an error here.  A queue that was dropped or changed its
@@ -54,9 +55,10 @@
 /* Messages that are matched, logged and delivered at once. */
 #define CHUNK 1000
 
-/* A queue that a subscription's messages go to. */
+/* A queue that a subscription's messages go to, opened when the first one does. */
 typedef struct Destination
 {
+	bool		tried;			/* to open it */
 	bool		open;
 	DeliveryTable deliveries;
 	int			n;				/* messages waiting to be delivered */
@@ -69,7 +71,6 @@ typedef struct Route
 	const Subscription *subscription;
 	bool		allowed;		/* may the owner subscribe? */
 	Destination queue;
-	bool		looked_for_dead_letter_queue;
 	Destination dead_letter_queue;
 } Route;
 
@@ -100,12 +101,18 @@ side_table_usable(const char *prefix, int32 id)
 	return true;
 }
 
-/* Open the queue of this name on behalf of the subscription's owner, if it can take messages. */
+/*
+ * Open the queue of this name, if there is one (NULL: none), it can take
+ * messages of the topic, and the subscription's owner may send to it; once.
+ */
 static void
 open_destination(const FanOut *out, Destination *destination, const char *name, Oid owner)
 {
 	Queue	   *queue;
 
+	if (destination->tried || name == NULL)
+		return;
+	destination->tried = true;
 	do
 	{
 		queue = pgn_queue_find(name);
@@ -122,16 +129,21 @@ open_destination(const FanOut *out, Destination *destination, const char *name, 
 	destination->open = pgn_deliveries_try_open(&destination->deliveries, queue, RowExclusiveLock);
 }
 
-/* Open the dead-letter queue of a route, if it has one; once. */
+/* Open the subscriber's queue. */
+static void
+open_queue(const FanOut *out, Route *route)
+{
+	if (route->allowed)
+		open_destination(out, &route->queue, route->subscription->queue, route->subscription->owner);
+}
+
+/* Open the subscription's dead-letter queue. */
 static void
 open_dead_letter_queue(const FanOut *out, Route *route)
 {
-	const Subscription *subscription = route->subscription;
-
-	if (!route->looked_for_dead_letter_queue && subscription->dead_letter_queue)
-		open_destination(out, &route->dead_letter_queue, subscription->dead_letter_queue,
-						 subscription->owner);
-	route->looked_for_dead_letter_queue = true;
+	if (route->allowed)
+		open_destination(out, &route->dead_letter_queue, route->subscription->dead_letter_queue,
+						 route->subscription->owner);
 }
 
 /* Take the send locks of the messages' groups, if the destination is a FIFO queue. */
@@ -165,16 +177,14 @@ pgn_fan_out_begin(Topic *topic, const Subscription *subscriptions, int nsubscrip
 		route->subscription = &subscriptions[r];
 		route->allowed = OidIsValid(subscriptions[r].owner) &&
 			pg_class_aclcheck(topic->relid, subscriptions[r].owner, PGN_ACL_SUBSCRIBE) == ACLCHECK_OK;
-		if (route->allowed)
-			open_destination(out, &route->queue, subscriptions[r].queue, subscriptions[r].owner);
-		if (route->allowed && topic->attributes.fifo)
-			open_dead_letter_queue(out, route);
 	}
 	if (topic->attributes.fifo)
 	{
 		pgn_fifo_lock_groups(&topic->queue, messages, n);
 		for (int r = 0; r < nsubscriptions; r++)
 		{
+			open_queue(out, &out->routes[r]);
+			open_dead_letter_queue(out, &out->routes[r]);
 			lock_groups(&out->routes[r].queue, messages, n);
 			lock_groups(&out->routes[r].dead_letter_queue, messages, n);
 		}
@@ -234,6 +244,7 @@ route_message(FanOut *out, Route *route, const Message *message)
 
 	if (!passes(out, subscription, message))
 		return false;
+	open_queue(out, route);
 	if (fits(&route->queue, message) && has_form(subscription, message))
 	{
 		deliver_later(&route->queue, out->nlogged);
