@@ -176,6 +176,17 @@ CREATE TABLE pigeon.receive_attempt (
 );
 COMMENT ON TABLE pigeon.receive_attempt IS 'what receives from FIFO queues with a receive_attempt_id returned';
 
+-- See src/processed.c.
+CREATE TABLE pigeon.processed (
+	queue_id     integer NOT NULL,
+	message_id   bigint NOT NULL,
+	processed_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	PRIMARY KEY (queue_id, message_id)
+);
+CREATE INDEX processed_at ON pigeon.processed (queue_id, processed_at);
+COMMENT ON TABLE pigeon.processed IS 'messages that were marked with mark_processed()';
+SELECT pg_catalog.pg_extension_config_dump('pigeon.processed', '');
+
 ------------------------------------------------------------------------------
 -- Replay tasks
 ------------------------------------------------------------------------------
@@ -654,7 +665,7 @@ CREATE FUNCTION pigeon.topic_counters(
 	AS 'MODULE_PATHNAME', 'pgn_topic_counters' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION pigeon.topic_counters(integer)
-	IS 'what was counted of a topic since the server started, NULLs without shared memory';
+	IS 'internal: what was counted of a topic since the server started, NULLs without shared memory';
 
 CREATE VIEW pigeon.topic_metrics WITH (security_barrier) AS
 	SELECT t.name AS topic,
@@ -732,6 +743,12 @@ CREATE FUNCTION pigeon.stop_publishing_changes(source regclass, topic text) RETU
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION pigeon.stop_publishing_changes(regclass, text)
 	IS 'stop what publish_changes began; false when it had not (no SNS equivalent)';
+
+CREATE FUNCTION pigeon.mark_processed(queue text, message_id bigint) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'pgn_mark_processed' LANGUAGE C VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION pigeon.mark_processed(text, bigint)
+	IS 'note that a message was processed; false if it was noted before (no SQS equivalent)';
 
 ------------------------------------------------------------------------------
 -- Metrics of queues
@@ -962,7 +979,10 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.delete(text, pigeon.receipt), pigeon.delete(text, pigeon.receipt[]),
 	pigeon.change_visibility(text, pigeon.receipt, interval),
 	pigeon.change_visibility(text, pigeon.receipt[], interval),
-	pigeon.redrive, pigeon.cancel_redrive, pigeon.queue_figures, pigeon.exact_queue_metrics,
+	pigeon.mark_processed,
+	pigeon.redrive, pigeon.cancel_redrive,
+	pigeon.replay, pigeon.cancel_replay, pigeon.topic_counters,
+	pigeon.queue_figures, pigeon.exact_queue_metrics,
 	pigeon.schedule_command, pigeon.schedule_send, pigeon.schedule_publish, pigeon.unschedule,
 	pigeon.filter_matches, pigeon.filter_result,
 	pigeon.create_topic, pigeon.alter_topic, pigeon.drop_topic, pigeon.topic_view,
@@ -972,6 +992,6 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.publish(text, jsonb, text, jsonb, text, text, text),
 	pigeon.publish_batch(text, text[], text[], jsonb[], text[], text[], text),
 	pigeon.publish_batch(text, jsonb[], text[], jsonb[], text[], text[], text),
-	pigeon.publish_changes, pigeon.stop_publishing_changes, pigeon.replay, pigeon.cancel_replay
+	pigeon.publish_changes, pigeon.stop_publishing_changes
 TO PUBLIC;
 GRANT EXECUTE ON PROCEDURE pigeon.wait_for_message TO PUBLIC;

@@ -46,6 +46,8 @@ def page(results: Results, workload) -> str:
     text.append(f"![{workload.title}]({workload.name}.svg)\n")
     text.append("Medians of the rounds, in brackets the lowest and the highest round.\n")
     text.append(lines([workload.axis, "peer", *(UNITS[metric][0] for metric in metrics)], rows))
+    if ratios_here := checks.table(results, workload.name):
+        text.append(lines(["ratio", "required", "measured", ""], [list(row) for row in ratios_here]))
     return "\n".join(text + [circumstances(results)])
 
 
@@ -67,14 +69,14 @@ def plot(results: Results, workload, path: Path) -> None:
               "set xtics (" + ", ".join(f"'{point}' {index}" for index, point in enumerate(points)) + ")",
               f"set xrange [-0.3:{len(points) - 0.7}]"]
     for peer in peers:
-        script.append(f"${peer.replace('-', '_')} << EOD")
+        script.append(f"${peer} << EOD")
         for index, point in enumerate(points):
             cell = Cell(workload.name, point, peer, workload.metric)
             if values := results.values(cell):
                 script.append(" ".join(str(value / divisor) for value in (index * divisor, results.median(cell),
                                                                            min(values), max(values))))
         script.append("EOD")
-    script.append("plot " + ", ".join(f"${peer.replace('-', '_')} using 1:2:3:4 with yerrorlines lw 2 pt 7 ps 0.6 title '{peer}'"
+    script.append("plot " + ", ".join(f"${peer} using 1:2:3:4 with yerrorlines lw 2 pt 7 ps 0.6 title '{peer}'"
                                       for peer in peers))
     subprocess.run(["gnuplot"], input="\n".join(script), text=True, check=True)
 
@@ -88,9 +90,14 @@ def ratios(results: Results) -> str:
 
 
 def publish(results: Results, workloads: list, directory: Path) -> None:
-    """Write the pages and plots of the workloads that were run, and the ratios that follow from them."""
+    """Write the pages and plots of the workloads that were run, and a list of all pages that are there."""
     directory.mkdir(parents=True, exist_ok=True)
     for workload in workloads:
         if results.distinct(workload.name, "point"):
             (directory / f"{workload.name}.md").write_text(page(results, workload), encoding="utf-8")
             plot(results, workload, directory / f"{workload.name}.svg")
+    pages = sorted(path for path in directory.glob("*.md") if path.name != "README.md")
+    titles = [f"- [{path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}]({path.name})" for path in pages]
+    (directory / "README.md").write_text(
+        "# Benchmarks\n\n[How they are made and read](../../bench/README.md)\n\n" + "\n".join(titles) + "\n",
+        encoding="utf-8")

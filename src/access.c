@@ -22,6 +22,8 @@
 PG_FUNCTION_INFO_V1(pgn_grant_access);
 PG_FUNCTION_INFO_V1(pgn_revoke_access);
 
+#define ACTIONS_HINT "Actions are send, receive, delete, peek and purge for a queue, publish, subscribe and read_archive for a topic."
+
 /* What can be allowed. */
 static const struct
 {
@@ -57,7 +59,7 @@ add_privilege(const char *action, StringInfo queue_privileges, StringInfo topic_
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unknown action \"%s\"", action),
-			 errhint("Actions are send, receive, delete, peek and purge for a queue, publish, subscribe and read_archive for a topic.")));
+			 errhint(ACTIONS_HINT)));
 }
 
 /* Run GRANT or REVOKE, as the caller. */
@@ -91,7 +93,7 @@ change_access(FunctionCallInfo fcinfo, const char *verb, const char *preposition
 	for (int i = 0; i < n; i++)
 		add_privilege(nulls[i] ? "" : TextDatumGetCString(values[i]), &queue_privileges, &topic_privileges);
 	if (n == 0)
-		pgn_bad_attribute("there must be at least one action", NULL);
+		pgn_bad_attribute("there must be at least one action", ACTIONS_HINT);
 
 	if (queue_privileges.len > 0)
 	{

@@ -8,7 +8,9 @@
  * from a standard queue, since the work was done, unless the new lease is of a
  * transaction that is still open: that is another worker's business, so the
  * answer is false and nobody waits for it.  In a FIFO queue both need the
- * current lease, before it has ended, since the group may have gone on.
+ * current lease, before it has ended, since the group may have gone on.  A
+ * message that came to the queue after the receipt was given (dead-lettered
+ * and redriven) and was not received since, the receipt says nothing of.
  *
  * A row held for any other reason (a heartbeat of the same lease, another
  * delete) is waited for.  Batches go through their receipts in the order of
@@ -54,11 +56,16 @@ typedef struct Entry
 /*
  * Find the current version of a receipt's delivery.  False if there is none,
  * or if an open transaction is giving it another lease.
+ *
+ * An update that commits while we look can hide the row, so we look twice.
+ * That two updates in a row hide it in both looks is possible; the answer is
+ * then false although the message is there.  It does no harm: a caller who is
+ * told "gone or lease lost" must reckon with another delivery anyway, and the
+ * message is delivered again when its timeout ends.
  */
 static bool
 find_delivery(DeliveryScan *scan, const Receipt *receipt, DeliveryVersion *version)
 {
-	/* An update that commits while we look can hide the row once. */
 	for (int look = 0; look < 2; look++)
 	{
 		DeliveryVersion v;
@@ -100,8 +107,10 @@ check_total_visibility(const Delivery *row, TimestampTz visible_at)
 static bool
 is_allowed(const Queue *queue, const Delivery *row, const Receipt *receipt, const Action *action)
 {
-	bool		leased = row->lease == receipt->lease && row->received_at != PGN_NEVER;
+	bool		leased = row->lease == receipt->lease;
 
+	if (row->lease == PGN_NO_LEASE)
+		return false;
 	if (queue->attributes.fifo)
 		return leased && row->visible_at > action->now;
 	return action->is_delete || leased;
@@ -217,28 +226,19 @@ acknowledge_one(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
 	return answer;
 }
 
-/* Act on the array of receipts of the call. */
+/*
+ * Act on the array of receipts of the call.  No array is none: that is what
+ * array_agg() makes of a receive that returned nothing.
+ */
 static Datum
 acknowledge_batch(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
 {
-	ArrayType  *array;
-	Datum	   *values,
-			   *answers;
+	Datum	   *values;
 	bool	   *nulls;
-	int			n;
-	Entry	   *entries;
+	int			n = pgn_array_argument(fcinfo, 1, "receipts", -1, &values, &nulls);
+	Entry	   *entries = palloc(n * sizeof(Entry));
+	Datum	   *answers = palloc(n * sizeof(Datum));
 
-	if (PG_ARGISNULL(1))
-		pgn_null_argument("receipts");
-	array = PG_GETARG_ARRAYTYPE_P(1);
-	if (ARR_NDIM(array) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("receipts must be a one-dimensional array")));
-	deconstruct_array(array, ARR_ELEMTYPE(array), sizeof(Receipt), false, TYPALIGN_DOUBLE,
-					  &values, &nulls, &n);
-	entries = palloc(n * sizeof(Entry));
-	answers = palloc(n * sizeof(Datum));
 	for (int i = 0; i < n; i++)
 	{
 		if (nulls[i])

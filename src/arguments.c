@@ -15,7 +15,7 @@ void
 pgn_null_argument(const char *what)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("%s must not be null", what)));
 }
 
@@ -40,13 +40,13 @@ pgn_array_argument(FunctionCallInfo fcinfo, int argno, const char *what, int n,
 	array = PG_GETARG_ARRAYTYPE_P(argno);
 	if (ARR_NDIM(array) > 1)
 		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must be a one-dimensional array", what)));
 	get_typlenbyvalalign(ARR_ELEMTYPE(array), &len, &byval, &align);
 	deconstruct_array(array, ARR_ELEMTYPE(array), len, byval, align, values, nulls, &count);
 	if (n >= 0 && count != n)
 		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s has %d elements for %d messages", what, count, n),
 				 errhint("Pass one element for each body, or no array at all.")));
 	return count;

@@ -6,7 +6,9 @@
  * maintenance once its last lease has ended.  Only the delivery moves; the
  * body stays where it is in the log.  The dead-letter queue is known by name,
  * so it may be dropped and created again; while it is missing, messages stay
- * in the source queue and go on being received.
+ * in the source queue and go on being received.  So they do if its owner has
+ * changed its table so that nothing can be inserted, or has written a row
+ * with the same key by hand: a receive never fails because of another queue.
  *
  * Whoever receives moves the message: the right to name a dead-letter queue
  * was checked when it was named.
@@ -46,14 +48,20 @@ pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampT
 	{
 		if (!pgn_queue_lock_now(letters->queue, RowExclusiveLock))
 			return DEAD_LETTER_BUSY;
-		pgn_deliveries_open(&letters->target, letters->queue, RowExclusiveLock);
-		letters->open = true;
+		letters->open = pgn_deliveries_try_open(&letters->target, letters->queue, RowExclusiveLock);
+		if (!letters->open)
+		{
+			letters->queue = NULL;
+			return DEAD_LETTER_MISSING;
+		}
 	}
+	if (pgn_delivery_is_there(&letters->target, row.message_id, row.home))
+		return DEAD_LETTER_DUPLICATE;
 
 	row.source = source->id;
 	row.lane = PGN_LANE_NORMAL;
 	row.visible_at = now;
-	row.lease = 0;
+	row.lease = PGN_NO_LEASE;
 	row.queue_receive_count = 0;
 	if (source->attributes.fifo)
 	{

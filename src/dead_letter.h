@@ -10,7 +10,8 @@
 typedef enum DeadLetterResult
 {
 	DEAD_LETTER_MOVED,			/* it is in the dead-letter queue */
-	DEAD_LETTER_MISSING,		/* there is no such queue */
+	DEAD_LETTER_MISSING,		/* there is no such queue, or it is of no use */
+	DEAD_LETTER_DUPLICATE,		/* the queue has this message already */
 	DEAD_LETTER_BUSY			/* not now */
 } DeadLetterResult;
 
@@ -19,7 +20,7 @@ typedef struct DeadLetters
 {
 	DeliveryTable *source;
 	bool		looked_up;
-	Queue	   *queue;
+	Queue	   *queue;			/* NULL: missing */
 	bool		open;
 	DeliveryTable target;
 } DeadLetters;

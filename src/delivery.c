@@ -32,6 +32,7 @@
 #include "activity.h"
 #include "compat.h"
 #include "delivery.h"
+#include "fair.h"
 #include "frontier.h"
 #include "message_group.h"
 
@@ -100,7 +101,8 @@ pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode)
 /*
  * Open the table of a queue that is already locked, to insert into it on
  * behalf of somebody who has nothing to do with what the queue's owner did to
- * the table.  False, and nothing open, if an insert could not succeed.
+ * the table.  False, and nothing open, if an insert could not succeed,
+ * or an index is missing.
  */
 bool
 pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode)
@@ -111,7 +113,9 @@ pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmo
 	deliveries->queue = queue;
 	if (!pgn_table_try_open(table, queue->relid, lockmode))
 		return false;
-	usable = pgn_table_has_columns(table->rel, delivery_columns, Natts_delivery);
+	usable = pgn_table_has_columns(table->rel, delivery_columns, Natts_delivery) &&
+		pgn_table_find_index(table, message_index, 2) != NULL &&
+		pgn_table_find_index(table, queue->attributes.fifo ? group_index : due_index, 2) != NULL;
 	/* No other unique index, which could refuse what the key does not. */
 	for (int i = 0; i < table->nindexes; i++)
 	{
@@ -136,7 +140,7 @@ pgn_deliveries_close(DeliveryTable *deliveries, LOCKMODE lockmode)
 
 /* A new delivery of a message for a queue, visible after "delay". */
 Delivery
-pgn_delivery_make(const Queue *queue, const Message *message, TimestampTz now, int64 delay)
+pgn_delivery_make(Queue *queue, const Message *message, TimestampTz now, int64 delay)
 {
 	Delivery	row = {0};
 
@@ -146,6 +150,8 @@ pgn_delivery_make(const Queue *queue, const Message *message, TimestampTz now, i
 	row.segment = message->segment;
 	row.lane = PGN_LANE_NORMAL;
 	row.group_key = message->group_id ? pgn_group_key(message->group_id) : 0;
+	if (message->group_id && !queue->attributes.fifo)
+		row.lane = pgn_fair_lane(queue, row.group_key, now);
 	row.enqueued_at = now;
 	row.first_received_at = PGN_NEVER;
 	row.received_at = PGN_NEVER;
@@ -162,7 +168,9 @@ pgn_delivery_lease(Delivery *row, TimestampTz now, int64 visibility_timeout)
 	row->received_at = now;
 	if (row->first_received_at == PGN_NEVER)
 		row->first_received_at = now;
-	row->lease = (int32) pg_prng_uint32(&pg_global_prng_state);
+	do
+		row->lease = (int32) pg_prng_uint32(&pg_global_prng_state);
+	while (row->lease == PGN_NO_LEASE);
 	row->visible_at = now + Max(visibility_timeout, 1);
 }
 
@@ -446,8 +454,27 @@ pgn_delivery_delete(DeliveryTable *deliveries, ItemPointer tid, bool wait)
 }
 
 /*
+ * Does the queue have a delivery with this key, or may it have one when open
+ * transactions end?
+ */
+bool
+pgn_delivery_is_there(DeliveryTable *deliveries, int64 message_id, int32 home)
+{
+	DeliveryScan scan;
+	DeliveryVersion version;
+	bool		found;
+
+	pgn_message_scan_begin(&scan, deliveries, 0, 0, NULL);
+	pgn_message_scan_restart(&scan, message_id, home);
+	found = pgn_scan_next(&scan, &version);
+	pgn_scan_end(&scan);
+	return found;
+}
+
+/*
  * Take a delivery out of one queue and put it into another as *row says.
- * False, and nothing done, if somebody else holds it.
+ * False, and nothing done, if somebody else holds it.  The other queue must
+ * not have it; see pgn_delivery_is_there.
  */
 bool
 pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,

@@ -31,7 +31,7 @@ typedef struct Delivery
 	TimestampTz first_received_at;	/* PGN_NEVER before the first receive */
 	TimestampTz received_at;	/* last receive, PGN_NEVER before the first */
 	TimestampTz visible_at;
-	int32		lease;			/* random number of the last receive */
+	int32		lease;			/* random number of the last receive in this queue */
 	int32		receive_count;	/* since it was sent or redriven */
 	int32		queue_receive_count;	/* since it entered this queue */
 	int16		lane;			/* see below */
@@ -39,19 +39,26 @@ typedef struct Delivery
 
 #define PGN_NEVER DT_NOBEGIN
 
+/* The lease of a delivery that was not received since it entered its queue. */
+#define PGN_NO_LEASE 0
+
+/* Have two row versions the same key?  A scan can meet a row twice if it is updated meanwhile. */
+#define pgn_same_delivery(a, b) ((a)->message_id == (b)->message_id && (a)->home == (b)->home)
+
 /* Is the message to be delivered in an envelope? */
 #define pgn_in_envelope(delivery) ((delivery)->subscription < 0)
 
 /*
  * Where a delivery is served when it is due.  What was received once or twice
  * and comes back goes first; what comes back from its last allowed receive
- * is a dead letter.  Leases are the highest in the index, since appending to
+ * is a dead letter; what a noisy tenant sends (see fair.c) goes last.  Leases are the highest in the index, since appending to
  * its end is cheapest.
  */
 #define PGN_LANE_NORMAL 0
 #define PGN_LANE_FINAL 1
 #define PGN_LANE_RETRY 2
-#define PGN_LANES 3
+#define PGN_LANE_NOISY 3
+#define PGN_LANES 4
 #define PGN_FRONT_RECEIVES 2
 
 /* Columns of a queue's table, in order. */
@@ -106,7 +113,7 @@ extern void pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMOD
 extern bool pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
 extern void pgn_deliveries_close(DeliveryTable *deliveries, LOCKMODE lockmode);
 extern void pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n);
-extern Delivery pgn_delivery_make(const Queue *queue, const Message *message,
+extern Delivery pgn_delivery_make(Queue *queue, const Message *message,
 								  TimestampTz now, int64 delay);
 extern void pgn_delivery_lease(Delivery *row, TimestampTz now, int64 visibility_timeout);
 extern bool pgn_delivery_expired(const Queue *queue, const Delivery *row, TimestampTz now);
@@ -129,6 +136,7 @@ extern void pgn_scan_end(DeliveryScan *scan);
 extern TM_Result pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid,
 									 const Delivery *row, bool wait);
 extern TM_Result pgn_delivery_delete(DeliveryTable *deliveries, ItemPointer tid, bool wait);
+extern bool pgn_delivery_is_there(DeliveryTable *deliveries, int64 message_id, int32 home);
 extern bool pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,
 							  DeliveryTable *to, const Delivery *row);
 

@@ -29,7 +29,8 @@ forget_queues(Datum ids)
 	Oid			types[] = {INT4ARRAYOID};
 
 	pgn_owner_begin();
-	pgn_owner_execute("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1))"
+	pgn_owner_execute("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1)),"
+					  " notes AS (DELETE FROM pigeon.processed WHERE queue_id = ANY ($1))"
 					  " DELETE FROM pigeon.queue WHERE id = ANY ($1)", 1, types, &ids, NULL);
 	pgn_owner_end();
 }

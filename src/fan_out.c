@@ -297,13 +297,14 @@ deliver(FanOut *out, Destination *destination, const Subscription *subscription,
 	rows = palloc(n * sizeof(Delivery));
 	for (int i = 0; i < n; i++)
 	{
+		/* A group of a FIFO topic is no tenant of a standard queue. */
+		if (out->topic->attributes.fifo && !queue->attributes.fifo)
+			messages[i].group_id = NULL;
 		rows[i] = pgn_delivery_make(queue, &messages[i], out->now, queue->attributes.delay);
 		rows[i].subscription = subscription->raw_delivery ? subscription->id : -subscription->id;
 		rows[i].source = source;
 		if (home != 0)
 			rows[i].home = home;
-		if (out->topic->attributes.fifo && !queue->attributes.fifo)
-			rows[i].group_key = 0;
 		/* One after the other, so that the index keeps them in order. */
 		rows[i].visible_at -= n - 1 - i;
 		pgn_activity_count(queue, COUNT_SENT_BYTES, messages[i].size);

@@ -47,7 +47,8 @@ claim(FifoReceive *receive, DeliveryVersion *version)
 	Delivery   *row = &version->row;
 
 	pgn_delivery_lease(row, receive->now, receive->visibility_timeout);
-	row->lane = pgn_received_too_often(receive->deliveries->queue, row) ? PGN_LANE_FINAL : PGN_LANE_NORMAL;
+	row->lane = row->queue_receive_count == receive->deliveries->queue->attributes.max_receive_count ?
+		PGN_LANE_FINAL : PGN_LANE_NORMAL;
 	if (receive->pop ?
 		pgn_delivery_delete(receive->deliveries, &version->tid, false) != TM_Ok :
 		pgn_delivery_update(receive->deliveries, &version->tid, row, false) != TM_Ok)
@@ -83,6 +84,7 @@ clear(Walk *walk, DeliveryVersion *version)
 		case DEAD_LETTER_BUSY:
 			return CLEARED_HELD;
 		case DEAD_LETTER_MISSING:
+		case DEAD_LETTER_DUPLICATE:
 			break;
 	}
 	return CLEARED_NOT;
@@ -232,7 +234,8 @@ visit_due_groups(FifoReceive *receive, bool final_only)
 	pgn_frontier_read(queue, PGN_LANE_NORMAL, receive->now, &frontier);
 	pgn_schedule_scan_begin(&scan, &schedule, frontier.at, receive->now);
 	while ((receive->found < receive->max_messages || final_only) &&
-		   receive->cleared < receive->max_cleared && pgn_schedule_scan_next(&scan, &version))
+		   (receive->found == 0 || receive->cleared < receive->max_cleared) &&
+		   pgn_schedule_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (!returned_any)
@@ -254,12 +257,14 @@ visit_due_groups(FifoReceive *receive, bool final_only)
 					   NoLock : RowExclusiveLock);
 }
 
-/* Receive what is due now; receive->rows is allocated here. */
+/*
+ * Receive what is due now; receive->rows is allocated here.  May be called
+ * again after it found nothing.
+ */
 void
 pgn_fifo_receive(FifoReceive *receive)
 {
 	receive->rows = palloc(receive->max_messages * sizeof(Delivery));
-	receive->found = receive->cleared = receive->rescheduled = 0;
 	visit_due_groups(receive, false);
 }
 
@@ -269,8 +274,7 @@ pgn_fifo_sweep(DeliveryTable *deliveries, TimestampTz now)
 {
 	FifoReceive receive = {
 		.deliveries = deliveries,
-		.now = now,
-		.max_cleared = PG_INT32_MAX
+		.now = now
 	};
 
 	visit_due_groups(&receive, true);

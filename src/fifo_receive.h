@@ -16,8 +16,8 @@ typedef struct FifoReceive
 	bool		pop;			/* delete what is received */
 	bool		advance;		/* advance the frontier on the way */
 	int			max_messages;
-	int			max_cleared;	/* expired messages and dead letters */
-	int			cleared;
+	int			max_cleared;	/* by a receive that finds something */
+	int			cleared;		/* expired messages and dead letters */
 	Delivery   *rows;			/* what was received */
 	int			found;
 	int			rescheduled;	/* groups that had nothing to deliver after

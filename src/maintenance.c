@@ -56,7 +56,7 @@ PG_FUNCTION_INFO_V1(pgn_maintain);
 /* Messages that one step deletes or moves at the most. */
 #define STEP_MESSAGES 10000
 
-/* When to come back to what somebody holds, or what has no dead-letter queue. */
+/* When to come back to what somebody holds, or what no dead-letter queue takes. */
 #define BUSY_INTERVAL (10 * USECS_PER_SEC)
 #define MISSING_INTERVAL USECS_PER_MINUTE
 
@@ -146,7 +146,7 @@ sweep_dead_letters(DeliveryTable *deliveries, TimestampTz now)
 		if (result == DEAD_LETTER_MOVED)
 			moved++;
 		else
-			next = Min(next, now + (result == DEAD_LETTER_MISSING ? MISSING_INTERVAL : BUSY_INTERVAL));
+			next = Min(next, now + (result == DEAD_LETTER_BUSY ? BUSY_INTERVAL : MISSING_INTERVAL));
 		if (result == DEAD_LETTER_MISSING)
 			break;
 	}

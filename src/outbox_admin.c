@@ -215,6 +215,8 @@ pgn_publish_changes(PG_FUNCTION_ARGS)
 	arguments = trigger_arguments(source, topic->name, group_by,
 								  PG_ARGISNULL(3) ? NULL : PG_GETARG_ARRAYTYPE_P(3));
 	table = sql_name(relid);
+	/* ALTER TABLE minds an open relation; the lock stays. */
+	table_close(source, NoLock);
 
 	SPI_connect();
 	for (int i = 0; i < NEVENTS; i++)
@@ -233,7 +235,6 @@ pgn_publish_changes(PG_FUNCTION_ARGS)
 			execute(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, name));
 	}
 	SPI_finish();
-	table_close(source, NoLock);
 	PG_RETURN_VOID();
 }
 

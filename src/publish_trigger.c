@@ -16,8 +16,8 @@
  *	  end of that inner statement may publish what the outer one has inserted
  *	  so far, but not if the inner one runs in a subtransaction of its own.
  *
- *	- If the statement trigger is missing or disabled, each row is published
- *	  at once.
+ *	- If the statement trigger is missing, each row is published at once.
+ *	  (Triggers of views cannot be disabled.)
  *
  *	- It lives as long as the executor state of the statement that started it
  *	  (the memory context of the trigger's FmgrInfo): a statement that fails
@@ -151,8 +151,7 @@ ends_with_statement_trigger(const TriggerData *trigger)
 		Trigger    *t = &triggers->triggers[i];
 
 		if (t->tgfoid == trigger->tg_trigger->tgfoid && TRIGGER_FOR_AFTER(t->tgtype) &&
-			!TRIGGER_FOR_ROW(t->tgtype) && TRIGGER_FOR_INSERT(t->tgtype) &&
-			t->tgenabled == trigger->tg_trigger->tgenabled && t->tgqual == NULL)
+			!TRIGGER_FOR_ROW(t->tgtype) && TRIGGER_FOR_INSERT(t->tgtype) && t->tgqual == NULL)
 			return true;
 	}
 	return false;

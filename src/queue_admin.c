@@ -14,6 +14,7 @@
 
 #include "access/heapam.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -53,6 +54,7 @@ PG_FUNCTION_INFO_V1(pgn_purge_queue);
 
 #define MIN_RETENTION (60 * USECS_PER_SEC)
 #define DEFAULT_MAX_RECEIVE_COUNT 10
+#define POLICY_HINT "Its elements are names of queues, or '*' for all."
 
 /* The arguments of create_queue, by position; alter_queue has most of them. */
 enum
@@ -133,14 +135,14 @@ policy_allows(ArrayType *policy, const char *queue)
 	bool		allows = false;
 
 	if (ARR_NDIM(policy) > 1)
-		pgn_bad_attribute("redrive_allow_policy must be a one-dimensional array", NULL);
+		pgn_bad_attribute("redrive_allow_policy must be a one-dimensional array", POLICY_HINT);
 	deconstruct_array(policy, TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls, &n);
 	for (int i = 0; i < n; i++)
 	{
 		char	   *name;
 
 		if (nulls[i])
-			pgn_bad_attribute("redrive_allow_policy must not have null elements", NULL);
+			pgn_bad_attribute("redrive_allow_policy must not have null elements", POLICY_HINT);
 		name = TextDatumGetCString(names[i]);
 		if (queue && (strcmp(name, "*") == 0 || strcmp(name, queue) == 0))
 			allows = true;
@@ -176,9 +178,11 @@ apply_dead_letters(const Given *given, QueueAttributes *a)
 	{
 		a->max_receive_count = DatumGetInt32(VALUE(given, ARG_MAX_RECEIVE_COUNT));
 		if (a->max_receive_count < 1)
-			pgn_bad_attribute("max_receive_count must be at least 1", NULL);
+			pgn_bad_attribute("max_receive_count must be at least 1",
+							  "Without a dead_letter_queue there is no limit.");
 		if (a->dead_letter_queue[0] == '\0')
-			pgn_bad_attribute("max_receive_count needs a dead_letter_queue", NULL);
+			pgn_bad_attribute("max_receive_count needs a dead_letter_queue",
+							  "Name the dead_letter_queue in the same call.");
 	}
 }
 
@@ -201,7 +205,8 @@ apply_fifo(const Given *given, QueueAttributes *a)
 		pgn_bad_attribute("deduplication_window must not be zero", NULL);
 	if (!a->fifo && (a->content_based_deduplication || a->deduplicate_by_group ||
 					 GIVEN(given, ARG_DEDUPLICATION_WINDOW)))
-		pgn_bad_attribute("only FIFO queues have deduplication attributes", NULL);
+		pgn_bad_attribute("only FIFO queues have deduplication attributes",
+						  "Create the queue with fifo => true.");
 }
 
 /* Change attributes to what the caller gave, and check the result. */
@@ -213,7 +218,8 @@ apply(const Given *given, const char *name, QueueAttributes *a)
 	apply_interval(given, ARG_RETENTION, "retention", &a->retention);
 	apply_interval(given, ARG_WAIT_TIME, "wait_time", &a->wait_time);
 	if (a->visibility_timeout > pgn_max_visibility * USECS_PER_SEC)
-		pgn_bad_attribute("visibility_timeout is longer than the setting pigeon.max_visibility allows", NULL);
+		pgn_bad_attribute("visibility_timeout is longer than the setting pigeon.max_visibility allows",
+						  "Choose a shorter one, or raise the setting.");
 	if (a->retention < MIN_RETENTION)
 		pgn_bad_attribute("retention must be at least 60 seconds", NULL);
 	if (GIVEN(given, ARG_MAX_MESSAGE_SIZE))
@@ -263,7 +269,8 @@ check_dead_letter_queue(const char *name, const QueueAttributes *a)
 				policy;
 
 	if (strcmp(name, a->dead_letter_queue) == 0)
-		pgn_bad_attribute("a queue cannot be its own dead-letter queue", NULL);
+		pgn_bad_attribute("a queue cannot be its own dead-letter queue",
+						  "Create another queue for its dead letters.");
 	target = pgn_queue_find(a->dead_letter_queue);
 	if (target == NULL)
 		pgn_queue_unknown(a->dead_letter_queue);
@@ -621,7 +628,9 @@ truncate_deliveries(Queue *queue)
 
 /*
  * purge_queue(queue): by truncation if nobody uses the queue right now, row by
- * row otherwise; messages that an open transaction holds then stay.  A FIFO
+ * row otherwise; messages that an open transaction holds then stay.  In a
+ * transaction block always row by row: the lock for truncating would be kept
+ * to the end of the block, and all who use the queue would wait for that.  A FIFO
  * queue forgets its deduplication keys; its schedule, if it is not truncated,
  * puts itself right.
  */
@@ -634,7 +643,7 @@ pgn_purge_queue(PG_FUNCTION_ARGS)
 
 	pgn_begin_write("pigeon.purge_queue()");
 	queue = pgn_queue_open(name, ACL_TRUNCATE, RowExclusiveLock);
-	if (pgn_queue_lock_now(queue, AccessExclusiveLock))
+	if (!IsTransactionBlock() && pgn_queue_lock_now(queue, AccessExclusiveLock))
 		n = truncate_deliveries(queue);
 	else
 		n = delete_deliveries(queue);

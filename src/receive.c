@@ -3,10 +3,12 @@
  *		receive, pop and peek.
  *
  * A receive serves what is due in the retry lane first (messages that were
- * received once or twice and came back), then the normal lane, each the
- * longest due first.  On its way it deletes what has outlived the queue's
- * retention and moves what was received too often to the dead-letter queue;
- * it does so for a bounded number of messages, so that it returns soon.
+ * received once or twice and came back), then the normal lane, then that of
+ * noisy tenants (see fair.c), each the longest due first.  On its way it
+ * deletes what has outlived the queue's retention and moves what was received
+ * too often to the dead-letter queue.  Once it has found something it clears
+ * only so many away, so that it returns soon; but "nothing" it answers only
+ * when there is nothing, since a consumer may stop at that.
  *
  * It never waits: neither for another receiver nor for a sender, nor, when it
  * finds nothing, with any lock on the queue.
@@ -42,7 +44,7 @@ PG_FUNCTION_INFO_V1(pgn_peek);
 
 #define MAX_MESSAGES 100000
 
-/* How many expired messages and dead letters one receive clears away. */
+/* How many expired messages and dead letters a receive that finds something clears away. */
 #define MAX_CLEARED 1000
 
 /* Columns of pigeon.message, in order. */
@@ -246,9 +248,10 @@ claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, Tim
 
 	/*
 	 * Past its last receive it is a message like others that keep failing:
-	 * its dead-letter queue is missing.
+	 * its dead-letter queue cannot take it.
 	 */
 	row->lane = row->queue_receive_count == deliveries->queue->attributes.max_receive_count ? PGN_LANE_FINAL :
+		row->lane == PGN_LANE_NOISY ? PGN_LANE_NOISY :
 		row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
 	return pgn_delivery_update(deliveries, &version->tid, row, false) == TM_Ok;
 }
@@ -285,11 +288,12 @@ note_delivery(ScanResult *result, const DeliveryVersion *version)
 		result->first_free = at;
 }
 
-/* Is this as much as one receive returns, or clears away? */
+/* Is this as much as one receive returns, or clears away beside? */
 static bool
 has_enough(const Receive *receive)
 {
-	return receive->found >= receive->max_messages || receive->cleared >= MAX_CLEARED;
+	return receive->found >= receive->max_messages ||
+		(receive->found > 0 && receive->cleared >= MAX_CLEARED);
 }
 
 /* Receive what is due in a part of a lane, until there is enough. */
@@ -313,15 +317,19 @@ receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 		if (pgn_delivery_expired(queue, &version.row, now))
 		{
 			if (pgn_delivery_delete(deliveries, &version.tid, false) == TM_Ok)
+			{
 				pgn_activity_count(queue, COUNT_EXPIRED, 1);
-			receive->cleared++;
+				receive->cleared++;
+			}
 			continue;
 		}
-		if (pgn_received_too_often(queue, &version.row) &&
-			pgn_dead_letter(letters, &version, now) != DEAD_LETTER_MISSING)
+		if (pgn_received_too_often(queue, &version.row))
 		{
-			receive->cleared++;
-			continue;
+			DeadLetterResult dead_letter = pgn_dead_letter(letters, &version, now);
+
+			receive->cleared += dead_letter == DEAD_LETTER_MOVED;
+			if (dead_letter == DEAD_LETTER_MOVED || dead_letter == DEAD_LETTER_BUSY)
+				continue;
 		}
 		if (claim(receive, deliveries, &version, now))
 			return_received(receive, queue, &version.row);
@@ -429,7 +437,7 @@ receive_fifo(Receive *receive, Queue *queue)
 		return;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	pgn_fifo_receive(&fifo);
-	if (fifo.found + fifo.cleared == 0 && pgn_frontier_doubt(queue, fifo.now))
+	if (fifo.found == 0 && pgn_frontier_doubt(queue, fifo.now))
 	{
 		fifo.advance = may_advance;
 		pgn_fifo_receive(&fifo);
@@ -465,9 +473,11 @@ receive_due(Receive *receive, Queue *queue)
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_FINAL, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_RETRY, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
-		if (receive->found + receive->cleared > 0 || !pgn_frontier_doubt(queue, now))
+		receive_lane(receive, &deliveries, &letters, PGN_LANE_NOISY, now);
+		if (receive->found > 0 || !pgn_frontier_doubt(queue, now))
 			break;
-		receive->advance = may_advance;
+		/* What was cleared away in this call may come back. */
+		receive->advance = may_advance && receive->cleared == 0;
 	} while (true);
 	pgn_dead_letters_end(&letters);
 	/* Who found nothing keeps no lock, least of all while waiting for more. */
@@ -505,7 +515,8 @@ attempt_argument(FunctionCallInfo fcinfo, const Queue *queue)
 	if (!queue->attributes.fifo)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("queue \"%s\" is not a FIFO queue and takes no receive_attempt_id", queue->name)));
+				 errmsg("queue \"%s\" is not a FIFO queue and takes no receive_attempt_id", queue->name),
+				 errhint("Leave it out; only receives from FIFO queues can be repeated.")));
 	return attempt_id;
 }
 
@@ -574,6 +585,8 @@ pgn_peek(PG_FUNCTION_ARGS)
 	DeliveryTable deliveries;
 	DeliveryScan scan;
 	DeliveryVersion version;
+	Delivery	last;
+	bool		any = false;
 
 	begin_receive(&receive, fcinfo);
 	queue = pgn_queue_open(queue_argument(fcinfo), ACL_SELECT, AccessShareLock);
@@ -582,7 +595,11 @@ pgn_peek(PG_FUNCTION_ARGS)
 	while (receive.found < receive.max_messages && pgn_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!version.uncommitted && !pgn_delivery_expired(queue, &version.row, now))
+		if (version.uncommitted || (any && pgn_same_delivery(&last, &version.row)))
+			continue;
+		any = true;
+		last = version.row;
+		if (!pgn_delivery_expired(queue, &version.row, now))
 			return_message(&receive, queue, &version.row, NULL);
 	}
 	pgn_scan_end(&scan);

@@ -9,7 +9,8 @@
  *
  * Rights are checked again at each step, since the task outlives the call.
  * Only deliveries that nobody holds are moved; a task is complete when none
- * of those is left that it could move.
+ * of those is left that it could move.  A step waits for nobody: if a queue's
+ * table is locked exclusively, the next step tries again.
  */
 #include "postgres.h"
 
@@ -63,20 +64,29 @@ count_due(Queue *queue, TimestampTz now)
 	DeliveryTable deliveries;
 	DeliveryScan scan;
 	DeliveryVersion version;
+	Delivery	last;
+	bool		any = false;
 	int64		n = 0;
 
 	pgn_deliveries_open(&deliveries, queue, AccessShareLock);
 	pgn_message_scan_begin(&scan, &deliveries, 0, PG_INT64_MAX, NULL);
 	while (pgn_scan_next(&scan, &version))
-		n += !version.uncommitted && version.row.visible_at <= now;
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (version.uncommitted || (any && pgn_same_delivery(&last, &version.row)))
+			continue;
+		any = true;
+		last = version.row;
+		n += version.row.visible_at <= now;
+	}
 	pgn_scan_end(&scan);
 	pgn_deliveries_close(&deliveries, NoLock);
 	return n;
 }
 
 /*
- * The queue that a message goes to, opened at its first message; NULL with
- * task->failure set if the task cannot go on.
+ * The queue that a message goes to, opened at its first message.  NULL if the
+ * task cannot go on, with task->failure set, or not now.
  */
 static DeliveryTable *
 open_target(Task *task, Queue *source, const Delivery *row, List **targets)
@@ -106,14 +116,16 @@ open_target(Task *task, Queue *source, const Delivery *row, List **targets)
 	else if (!OidIsValid(task->role) ||
 			 pg_class_aclcheck(queue->relid, task->role, ACL_INSERT) != ACLCHECK_OK)
 		task->failure = psprintf("no right to send to queue \"%s\"", queue->name);
-	else if (!pgn_queue_lock(queue, RowExclusiveLock))
-		task->failure = "destination queue does not exist any more";
-	if (task->failure)
+	if (task->failure || !pgn_queue_lock_now(queue, RowExclusiveLock))
 		return NULL;
 
 	target = palloc(sizeof(Target));
 	target->queue_id = queue->id;
-	pgn_deliveries_open(&target->deliveries, queue, RowExclusiveLock);
+	if (!pgn_deliveries_try_open(&target->deliveries, queue, RowExclusiveLock))
+	{
+		task->failure = psprintf("the table of queue \"%s\" was changed and cannot be used", queue->name);
+		return NULL;
+	}
 	*targets = lappend(*targets, target);
 	return &target->deliveries;
 }
@@ -128,13 +140,29 @@ fresh_delivery(const Delivery *row, TimestampTz now)
 	fresh.lane = PGN_LANE_NORMAL;
 	fresh.enqueued_at = fresh.visible_at = now;
 	fresh.first_received_at = fresh.received_at = PGN_NEVER;
-	fresh.lease = fresh.receive_count = fresh.queue_receive_count = 0;
+	fresh.lease = PGN_NO_LEASE;
+	fresh.receive_count = fresh.queue_receive_count = 0;
 	return fresh;
 }
 
 /*
+ * Is the message in the queue it is to go to?  Then somebody has written a row
+ * by hand, and the message stays where it is.
+ */
+static bool
+is_duplicate(DeliveryTable *target, const Delivery *row)
+{
+	if (!pgn_delivery_is_there(target, row->message_id, row->home))
+		return false;
+	ereport(WARNING,
+			(errmsg("message " INT64_FORMAT " is not redriven: it is in queue \"%s\" already",
+					row->message_id, target->queue->name)));
+	return true;
+}
+
+/*
  * Move up to "budget" messages; how many were moved.  *more tells whether
- * some were left for want of budget.
+ * some were left for want of budget, or because a queue was locked.
  */
 static int
 move_messages(Task *task, Queue *source, int budget, bool *more)
@@ -167,7 +195,12 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 		}
 		target = open_target(task, source, &version.row, &targets);
 		if (target == NULL)
+		{
+			*more = true;
 			break;
+		}
+		if (is_duplicate(target, &version.row))
+			continue;
 		row = fresh_delivery(&version.row, now);
 		if (!source->attributes.fifo)
 			moved += pgn_delivery_move(&deliveries, &version, target, &row);
@@ -269,8 +302,10 @@ pgn_redrive_step(int64 task_id)
 	if (!read_task(task_id, &task))
 		return false;
 	source = pgn_queue_find_by_id(task.queue_id);
-	if (source == NULL || !pgn_queue_lock(source, RowExclusiveLock))
+	if (source == NULL)
 		task.failure = "dead-letter queue does not exist any more";
+	else if (!pgn_queue_lock_now(source, RowExclusiveLock))
+		return false;
 	else if (!OidIsValid(task.role) || !pgn_owns_table(source->relid, task.role))
 		task.failure = "the role that started the task does not own the dead-letter queue";
 	else
@@ -305,14 +340,17 @@ pgn_redrive_running(int *n)
 	return ids;
 }
 
-/* Does a statement with one text parameter find a row? */
+/* Does anything name the queue as its dead-letter queue? */
 static bool
-exists(const char *sql, Datum parameter, Oid type)
+is_dead_letter_queue(Datum name)
 {
+	Oid			type = TEXTOID;
 	bool		found;
 
 	pgn_owner_begin();
-	pgn_owner_execute(sql, 1, &type, &parameter, NULL);
+	pgn_owner_execute("SELECT FROM pigeon.queue WHERE dead_letter_queue = $1"
+					  " UNION ALL SELECT FROM pigeon.subscription WHERE dead_letter_queue = $1",
+					  1, &type, &name, NULL);
 	found = SPI_processed > 0;
 	pgn_owner_end();
 	return found;
@@ -327,11 +365,13 @@ check_destination(Queue *source, const char *destination)
 	if (queue == source)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("destination is the dead-letter queue itself")));
+				 errmsg("destination is the dead-letter queue itself"),
+				 errhint("Leave it out to move each message to the queue it came from.")));
 	if (queue->attributes.fifo != source->attributes.fifo)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("destination must be of the same kind as the dead-letter queue")));
+				 errmsg("destination must be of the same kind as the dead-letter queue"),
+				 errhint("The destination for messages of a FIFO queue is a FIFO queue.")));
 }
 
 /* redrive(dead_letter_queue, destination, max_per_second) */
@@ -351,24 +391,17 @@ pgn_redrive(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2) && PG_GETARG_INT32(2) < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_per_second must be at least 1")));
+				 errmsg("max_per_second must be at least 1"),
+				 errhint("Leave it out to move messages as fast as possible.")));
 	queue = pgn_queue_open(text_to_cstring(PG_GETARG_TEXT_PP(0)), 0, RowExclusiveLock);
 	pgn_queue_check_owner(queue);
 	if (!PG_ARGISNULL(1))
 		check_destination(queue, text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	if (!exists("SELECT FROM pigeon.queue WHERE dead_letter_queue = $1"
-				" UNION ALL SELECT FROM pigeon.subscription WHERE dead_letter_queue = $1",
-				PG_GETARG_DATUM(0), TEXTOID))
+	if (!is_dead_letter_queue(PG_GETARG_DATUM(0)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue \"%s\" is not a dead-letter queue", queue->name),
 				 errhint("Name it as dead_letter_queue of another queue or a subscription first.")));
-	if (exists("SELECT FROM pigeon.redrive_task WHERE queue_id = $1 AND status = 'RUNNING'",
-			   Int32GetDatum(queue->id), INT4OID))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("a redrive task of queue \"%s\" is already running", queue->name),
-				 errhint("Wait for it, or stop it with pigeon.cancel_redrive().")));
 
 	task_id = nextval_internal(pgn_relation("redrive_task_id_seq"), false);
 	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
@@ -384,8 +417,14 @@ pgn_redrive(PG_FUNCTION_ARGS)
 	pgn_owner_begin();
 	pgn_owner_execute("INSERT INTO pigeon.redrive_task (id, dead_letter_queue, queue_id, destination,"
 					  " max_per_second, status, to_move, started_by, started_at)"
-					  " VALUES ($1, $2, $3, $4, $5, 'RUNNING', $6, $7, clock_timestamp())",
+					  " VALUES ($1, $2, $3, $4, $5, 'RUNNING', $6, $7, clock_timestamp())"
+					  " ON CONFLICT DO NOTHING",
 					  lengthof(types), types, values, nulls);
+	if (SPI_processed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a redrive task of queue \"%s\" is already running", queue->name),
+				 errhint("Wait for it, or stop it with pigeon.cancel_redrive().")));
 	pgn_owner_end();
 	CommandCounterIncrement();
 	(void) pgn_redrive_step(task_id);
@@ -418,7 +457,8 @@ pgn_cancel_redrive(PG_FUNCTION_ARGS)
 	if (SPI_processed == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("redrive task " INT64_FORMAT " does not exist", PG_GETARG_INT64(0))));
+				 errmsg("redrive task " INT64_FORMAT " does not exist", PG_GETARG_INT64(0)),
+				 errhint("The view pigeon.redrive_tasks lists the tasks.")));
 	moved = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	running = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	allowed = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
@@ -430,7 +470,8 @@ pgn_cancel_redrive(PG_FUNCTION_ARGS)
 	if (!running)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("redrive task " INT64_FORMAT " is not running", PG_GETARG_INT64(0))));
+				 errmsg("redrive task " INT64_FORMAT " is not running", PG_GETARG_INT64(0)),
+				 errhint("The view pigeon.redrive_tasks shows what became of it.")));
 	pgn_owner_execute("UPDATE pigeon.redrive_task SET status = 'CANCELLED',"
 					  " finished_at = clock_timestamp() WHERE id = $1", 1, types, values, NULL);
 	pgn_owner_end();

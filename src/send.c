@@ -46,7 +46,8 @@ check_message(const Queue *queue, Message *message)
 		if (!queue->attributes.fifo)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("queue \"%s\" is not a FIFO queue and takes no deduplication_id", queue->name)));
+					 errmsg("queue \"%s\" is not a FIFO queue and takes no deduplication_id", queue->name),
+					 errhint("Leave it out; only FIFO queues deduplicate.")));
 	}
 }
 
@@ -88,9 +89,9 @@ pgn_send_messages(Queue *queue, Message *messages, int n, int64 delay)
 
 /* The queue named by the first argument, ready for sending. */
 static Queue *
-open_queue(FunctionCallInfo fcinfo)
+open_queue(FunctionCallInfo fcinfo, const char *function)
 {
-	pgn_begin_write("pigeon.send()");
+	pgn_begin_write(function);
 	if (PG_ARGISNULL(0))
 		pgn_null_argument("queue");
 	return pgn_queue_open(text_to_cstring(PG_GETARG_TEXT_PP(0)), ACL_INSERT, RowExclusiveLock);
@@ -123,7 +124,7 @@ send_one(FunctionCallInfo fcinfo, Queue *queue, text *body)
 Datum
 pgn_send(PG_FUNCTION_ARGS)
 {
-	Queue	   *queue = open_queue(fcinfo);
+	Queue	   *queue = open_queue(fcinfo, "pigeon.send()");
 
 	if (PG_ARGISNULL(1))
 		pgn_null_argument("body");
@@ -134,7 +135,7 @@ pgn_send(PG_FUNCTION_ARGS)
 Datum
 pgn_send_jsonb(PG_FUNCTION_ARGS)
 {
-	Queue	   *queue = open_queue(fcinfo);
+	Queue	   *queue = open_queue(fcinfo, "pigeon.send()");
 
 	if (PG_ARGISNULL(1))
 		pgn_null_argument("body");
@@ -146,7 +147,7 @@ static Datum
 send_batch(FunctionCallInfo fcinfo, bool is_jsonb)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Queue	   *queue = open_queue(fcinfo);
+	Queue	   *queue = open_queue(fcinfo, "pigeon.send_batch()");
 	int64		delay = delay_argument(fcinfo);
 	Datum	   *bodies,
 			   *attributes,

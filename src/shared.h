@@ -12,6 +12,7 @@
 #include "utils/hsearch.h"
 
 #include "delivery.h"
+#include "fair.h"
 #include "filter_policy.h"
 #include "frontier.h"
 #include "queue.h"
@@ -60,6 +61,11 @@ typedef struct SharedQueue
 	int32		id;
 	SharedLane	lanes[PGN_LANES];
 	pg_atomic_uint64 doubted_at;	/* when the frontiers were last checked */
+
+	/* fair.c */
+	slock_t		tenants_lock;
+	Tenant		tenants[PGN_TENANTS];
+	Tenant		all_tenants;
 
 	/* wakeup.c */
 	slock_t		mutex;			/* protects the list of waiters */
@@ -119,7 +125,8 @@ typedef struct SharedState
 {
 	pg_atomic_uint32 launcher;	/* its process's number, NO_WAITER if none */
 	pg_atomic_uint32 crowded;	/* databases wait for a worker */
-	pg_atomic_uint32 databases_changed; /* the launcher has to look at the catalog */
+	pg_atomic_uint32 databases_changed; /* the launcher has to look at the
+										 * catalog */
 } SharedState;
 
 /* The lock protects the hash tables; NULL if there is no shared memory. */

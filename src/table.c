@@ -200,9 +200,9 @@ pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns)
 				 errhint("Undo the change that was made to the table, or run ALTER EXTENSION pigeon UPDATE.")));
 }
 
-/* The valid index that starts with these columns; an error if somebody dropped it. */
+/* The valid index that starts with these columns, NULL if somebody dropped it. */
 Relation
-pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
+pgn_table_find_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 {
 	for (int i = 0; i < table->nindexes; i++)
 	{
@@ -212,6 +212,17 @@ pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 			memcmp(form->indkey.values, columns, ncolumns * sizeof(AttrNumber)) == 0)
 			return table->indexes[i];
 	}
+	return NULL;
+}
+
+/* The same, but an error if somebody dropped it. */
+Relation
+pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
+{
+	Relation	index = pgn_table_find_index(table, columns, ncolumns);
+
+	if (index)
+		return index;
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("an index of table \"%s\" is missing or invalid",

@@ -34,6 +34,7 @@ extern bool pgn_table_try_open(PgnTable *table, Oid relid, LOCKMODE lockmode);
 extern void pgn_table_close(PgnTable *table, LOCKMODE lockmode);
 extern bool pgn_table_has_columns(Relation rel, const PgnColumn *columns, int ncolumns);
 extern void pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns);
+extern Relation pgn_table_find_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
 extern Relation pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
 
 extern void pgn_table_insert(PgnTable *table, TupleTableSlot *slot);

@@ -10,6 +10,8 @@
 #include "access/htup_details.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 
 #include "shared.h"
 #include "topic.h"
@@ -49,7 +51,7 @@ counter_value(SharedQueue *shared, int counter)
 	return value;
 }
 
-/* topic_counters(topic_id): of any topic, since the view topic_metrics chooses */
+/* topic_counters(topic_id): NULLs for who has no right on the topic */
 Datum
 pgn_topic_counters(PG_FUNCTION_ARGS)
 {
@@ -62,7 +64,9 @@ pgn_topic_counters(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	/* The shared entry stays for as long as the view is locked. */
-	if (topic && pgn_topic_lock(topic, AccessShareLock))
+	if (topic &&
+		pg_class_aclmask(topic->relid, GetUserId(), ACL_SELECT | PGN_ACL_PUBLISH | PGN_ACL_SUBSCRIBE, ACLMASK_ANY) != 0 &&
+		pgn_topic_lock(topic, AccessShareLock))
 		shared = pgn_shared_queue(&topic->queue);
 	memset(isnull, shared == NULL, sizeof(isnull));
 	for (int i = 0; shared && i < lengthof(columns); i++)

@@ -1,6 +1,6 @@
 -- Order of what comes back, dead letters and redrive.
 BEGIN;
-SELECT plan(40);
+SELECT plan(53);
 CREATE FUNCTION received(queue text, n integer DEFAULT 1, timeout interval DEFAULT '0') RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(body, ' ' ORDER BY ordinality) FROM pigeon.receive(queue, n, timeout) WITH ORDINALITY $$;
 
@@ -104,5 +104,37 @@ SELECT pigeon.redrive('dead');
 SELECT results_eq($$SELECT status, moved, failure_reason IS NOT NULL FROM pigeon.redrive_tasks ORDER BY task_id DESC LIMIT 1$$,
 	$$VALUES ('FAILED', 0::bigint, true)$$, 'a source that is gone fails the task');
 SELECT is((SELECT count(*) FROM pigeon.peek('dead')), 1::bigint, 'and loses nothing');
+
+-- A receipt from before dead-lettering says nothing of the redriven message
+SELECT pigeon.create_queue('dead2');
+SELECT pigeon.create_queue('again', dead_letter_queue => 'dead2', max_receive_count => 1);
+SELECT pigeon.send('again', 'redriven');
+DELETE FROM got;
+INSERT INTO got SELECT receipt FROM pigeon.receive('again', 1, '0');
+SELECT is(received('again'), NULL, 'a dead letter');
+SELECT pigeon.redrive('dead2');
+SELECT is((SELECT pigeon.delete('again', receipt) FROM got), false, 'an old receipt does not delete the redriven message');
+SELECT is((SELECT pigeon.change_visibility('again', receipt, '1 h') FROM got), false, 'nor hide it');
+SELECT is((SELECT pigeon.delete('again', regexp_replace(receipt::text, '[^-]+$', '0')::pigeon.receipt) FROM got), false, 'nor does one that says it was never received');
+SELECT is((SELECT count(*) FROM pigeon.peek('again')), 1::bigint, 'which is there');
+
+-- A row with the key of a dead letter, written by hand, in the queue it is to go to
+CREATE FUNCTION copy_deliveries(source text, target text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('INSERT INTO %s SELECT * FROM %s', (SELECT queue_table FROM pigeon.queues WHERE queue = target),
+		(SELECT queue_table FROM pigeon.queues WHERE queue = source));
+END $$;
+SELECT copy_deliveries('again', 'dead2');
+SELECT is(received('again'), 'redriven', 'its last receive');
+SELECT is(received('again'), 'redriven', 'is not, as the dead-letter queue has it already');
+SELECT lives_ok('CALL pigeon.maintain()', 'nor can maintain() move it');
+SELECT is((SELECT body FROM pigeon.pop('dead2')), 'redriven', 'when that is gone');
+SELECT is(received('again'), NULL, 'it is moved');
+SELECT copy_deliveries('dead2', 'again');
+SET LOCAL client_min_messages = error;
+SELECT lives_ok($$SELECT pigeon.redrive('dead2')$$, 'a redrive leaves what is there already');
+RESET client_min_messages;
+SELECT results_eq($$SELECT status, moved FROM pigeon.redrive_tasks ORDER BY task_id DESC LIMIT 1$$, $$VALUES ('COMPLETED', 0::bigint)$$, 'and ends');
+SELECT is((SELECT body FROM pigeon.peek('dead2')), 'redriven', 'the message stays');
 SELECT * FROM finish();
 ROLLBACK;

@@ -1,6 +1,6 @@
 -- Receipts, delete and change_visibility.
 BEGIN;
-SELECT plan(40);
+SELECT plan(42);
 SELECT pigeon.create_queue('q');
 SELECT pigeon.create_queue('other');
 
@@ -64,7 +64,9 @@ SELECT pigeon.send('q', 'd');
 INSERT INTO got SELECT body, receipt FROM pigeon.receive('q');
 SELECT is((SELECT pigeon.change_visibility('q', ARRAY[receipt, receipt], '1 h') FROM got), '{t,t}'::boolean[], 'change_visibility twice in one array');
 SELECT is((SELECT pigeon.delete('q', ARRAY[receipt, receipt, receipt]) FROM got), '{t,f,f}'::boolean[], 'delete three times in one array');
-SELECT throws_ok($$SELECT pigeon.delete('q', ARRAY[ARRAY['1-2-3-4', '1-2-3-5']]::pigeon.receipt[])$$, '2202E', NULL, 'an array of two dimensions is refused');
+SELECT throws_ok($$SELECT pigeon.delete('q', ARRAY[ARRAY['1-2-3-4', '1-2-3-5']]::pigeon.receipt[])$$, '22023', NULL, 'an array of two dimensions is refused');
+SELECT is(pigeon.delete('q', (SELECT array_agg(receipt) FROM pigeon.receive('q'))), '{}'::boolean[], 'deleting what an empty receive returned');
+SELECT is(pigeon.change_visibility('q', NULL::pigeon.receipt[], '1 s'), '{}'::boolean[], 'no array is an empty one');
 
 -- Visibility timeout 0, received twice in one transaction, literals
 SELECT pigeon.send('q', 'e');

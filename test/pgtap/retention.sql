@@ -1,12 +1,12 @@
 -- Retention and purge.  No transaction around the whole, since maintenance commits.
-SELECT plan(19);
+SELECT plan(24);
 SELECT pigeon.create_queue('q', retention => '1 hour', visibility_timeout => '1 hour');
 CREATE TEMP TABLE got (body text, receipt pigeon.receipt);
 
--- Sets all messages back in time.
-CREATE PROCEDURE make_older(by interval) LANGUAGE plpgsql AS $$
+-- Sets all messages of a queue back in time.
+CREATE PROCEDURE make_older(by interval, name text DEFAULT 'q') LANGUAGE plpgsql AS $$
 BEGIN
-	EXECUTE format('UPDATE %s SET enqueued_at = enqueued_at - $1', (SELECT queue_table FROM pigeon.queues WHERE queue = 'q')) USING by;
+	EXECUTE format('UPDATE %s SET enqueued_at = enqueued_at - $1', (SELECT queue_table FROM pigeon.queues WHERE queue = name)) USING by;
 END $$;
 
 SELECT count(*) FROM pigeon.send_batch('q', ARRAY['in flight', 'visible']);
@@ -38,17 +38,27 @@ SELECT count(*) FROM pigeon.send_batch('q', (SELECT array_agg('old'::text) FROM 
 CALL make_older('1 day');
 SELECT pigeon.send('q', 'live');
 SELECT pigeon.alter_queue('q', retention => '1 hour');
-CREATE FUNCTION poll(times integer) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE got text;
-BEGIN
-	FOR i IN 1 .. times LOOP
-		SELECT coalesce(got, body) INTO got FROM pigeon.receive('q', 10, '0');
-	END LOOP;
-	RETURN got;
-END $$;
-SELECT is(poll(6), 'live', 'expired messages do not hide a live one for long');
+SELECT is((SELECT body FROM pigeon.receive('q', 10, '0')), 'live', 'expired messages do not hide a live one');
 CALL pigeon.maintain();
 SELECT is((SELECT count(*) FROM pigeon.pop('q', 10)), 1::bigint, 'which is there once');
+SELECT count(*) FROM pigeon.send_batch('q', (SELECT array_agg('old'::text) FROM generate_series(1, 3000)));
+CALL make_older('1 day');
+SELECT pigeon.send('q', 'popped');
+SELECT is((SELECT body FROM pigeon.pop('q', 10)), 'popped', 'nor from pop');
+
+-- The same in a FIFO queue, and with dead letters
+SELECT pigeon.create_queue('fifo', fifo => true, content_based_deduplication => true, retention => '1 hour');
+SELECT count(pigeon.send('fifo', 'old', group_id => 'g' || i, deduplication_id => i::text)) FROM generate_series(1, 2500) AS i;
+CALL make_older('1 day', 'fifo');
+SELECT pigeon.send('fifo', 'live', group_id => 'g0');
+SELECT is((SELECT body FROM pigeon.receive('fifo', 10)), 'live', 'expired messages of other groups do not hide a live one');
+SELECT pigeon.create_queue('dead');
+SELECT pigeon.create_queue('source', dead_letter_queue => 'dead', max_receive_count => 1);
+SELECT count(*) FROM pigeon.send_batch('source', (SELECT array_agg('bad'::text) FROM generate_series(1, 2500)));
+SELECT count(*) FROM pigeon.receive('source', 2500, '0');
+SELECT pigeon.send('source', 'good');
+SELECT is((SELECT body FROM pigeon.receive('source', 10)), 'good', 'nor do dead letters');
+SELECT is((SELECT count(*) FROM pigeon.peek('dead', 10000)), 2500::bigint, 'which are all moved');
 
 -- Purge
 SELECT is(pigeon.purge_queue('q'), 0::bigint, 'purging an empty queue');
@@ -60,6 +70,8 @@ SELECT is((SELECT count(*) FROM pigeon.peek('q')), 0::bigint, 'and gone');
 SELECT pigeon.send('q', 'survivor');
 BEGIN;
 SELECT is(pigeon.purge_queue('q'), 1::bigint, 'a purge');
+SELECT is((SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND mode = 'AccessExclusiveLock' AND locktype = 'relation'),
+	0::bigint, 'in a transaction block locks nobody out');
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 1)), 0::bigint, 'leaves nothing to receive');
 ROLLBACK;
 SELECT is((SELECT body FROM pigeon.receive('q', 1, '0')), 'survivor', 'and is rolled back without hiding what was there');

@@ -22,6 +22,8 @@ Connects as libpq does (PGHOST, PGPORT, PGDATABASE, ...); the database needs
 the extension, and the role must be superuser.
 
     fifo_model.py [--seed N] [--seconds N] [--senders N] [--receivers N] [--groups N]
+
+The seed determines what each client does, not how their steps interleave.
 """
 import argparse
 import multiprocessing
@@ -231,7 +233,7 @@ def end_prepared(cursor, generator, age="0"):
     for gid, in cursor.fetchall():
         try:
             cursor.execute(generator.choice(("COMMIT", "ROLLBACK")) + " PREPARED %s", (gid,))
-        except psycopg2.errors.UndefinedObject:
+        except (psycopg2.errors.UndefinedObject, psycopg2.errors.ObjectNotInPrerequisiteState):
             pass                # its client was only slow
 
 

@@ -198,7 +198,7 @@ sqlstate_is($node, 'postgres', q{SET ROLE nobody; CALL pigeon.wait_for_message('
 	'waiting needs the right to receive');
 sqlstate_is($node, 'postgres', q{CALL pigeon.wait_for_message('none', '1 s')}, '42704', 'no such queue');
 sqlstate_is($node, 'postgres', q{CALL pigeon.wait_for_message('w', '-1 s')}, '22023', 'bad wait_time');
-sqlstate_is($node, 'postgres', q{CALL pigeon.wait_for_message(NULL, '1 s')}, '22004', 'no queue');
+sqlstate_is($node, 'postgres', q{CALL pigeon.wait_for_message(NULL, '1 s')}, '22023', 'no queue');
 
 # An isolation level that would keep a snapshot.
 $waiter = start(q{SET default_transaction_isolation = 'repeatable read'; CALL pigeon.wait_for_message('w', '50 s')});

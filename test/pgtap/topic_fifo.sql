@@ -1,0 +1,78 @@
+-- FIFO topics: groups, deduplication, order, and standard queues as subscribers.
+BEGIN;
+SELECT plan(28);
+SELECT pigeon.create_topic('t', fifo => true), pigeon.create_queue('f', fifo => true), pigeon.create_queue('g', fifo => true),
+	pigeon.create_queue('std'), pigeon.create_queue('dead', fifo => true);
+SELECT lives_ok($$SELECT pigeon.subscribe('t', 'f'), pigeon.subscribe('t', 'g', raw_delivery => false, dead_letter_queue => 'dead'), pigeon.subscribe('t', 'std')$$,
+	'FIFO and standard queues subscribe to a FIFO topic');
+SELECT throws_ok($$SELECT pigeon.publish('t', 'x', deduplication_id => '1')$$, '22023', 'topic "t" is a FIFO topic and needs a group_id', 'no group');
+SELECT throws_ok($$SELECT pigeon.publish('t', 'x', group_id => 'a')$$, '22023', 'topic "t" needs a deduplication_id', 'no deduplication id');
+SELECT throws_ok($$SELECT pigeon.publish('t', 'x', group_id => 'a b', deduplication_id => '1')$$, '22023', 'invalid group_id', 'a bad group');
+SELECT throws_ok($$SELECT pigeon.create_topic('t', fifo => false, if_not_exists => true)$$, '42710', NULL, 'the kind is compared');
+SELECT throws_ok($$SELECT pigeon.subscribe('t', 'std', dead_letter_queue => 'dead')$$, '22023', NULL, 'dead letters of a standard queue');
+
+-- Deduplication
+CREATE TEMP TABLE p AS SELECT pigeon.publish('t', 'a1', group_id => 'a', deduplication_id => '1', attributes => '{"k": "v"}') AS a1;
+SELECT is(pigeon.publish('t', 'again', group_id => 'b', deduplication_id => '1'), a1, 'a duplicate gets the first one''s id') FROM p;
+SELECT results_eq($$SELECT array_agg(id - a1 ORDER BY n) FROM p, pigeon.publish_batch('t', ARRAY['b1', 'a2', 'b1', 'a1'], group_ids => ARRAY['b', 'a', 'b', 'a'],
+	deduplication_ids => ARRAY['2', '3', '2', '1']) WITH ORDINALITY AS ids (id, n)$$, $$VALUES ('{2,3,2,0}'::bigint[])$$, 'also within a batch');
+SELECT topic_view AS view FROM pigeon.topics WHERE topic = 't' \gset
+WITH i AS (INSERT INTO :view (body, group_id, deduplication_id) VALUES ('a3', 'a', '5'), ('a3', 'a', '5'), ('b2', 'b', '6') RETURNING message_id)
+SELECT results_eq(format('SELECT count(*), count(DISTINCT id) FROM unnest(%L::bigint[]) AS id', array_agg(message_id)), $$VALUES (3::bigint, 2::bigint)$$, 'and by INSERT') FROM i;
+SELECT pigeon.alter_topic('t', content_based_deduplication => true);
+SELECT is(pigeon.publish('t', 'same', group_id => 'a'), pigeon.publish('t', 'same', group_id => 'b'), 'by content');
+
+-- What arrives, in order
+SELECT results_eq($$SELECT body, group_id, deduplication_id, sequence_number = message_id, attributes FROM pigeon.receive('f', 100)$$, $$VALUES
+	('a1', 'a', '1', true, '{"k": "v"}'::jsonb), ('a2', 'a', '3', true, NULL), ('a3', 'a', '5', true, NULL), ('same', 'a', NULL, true, NULL),
+	('b1', 'b', '2', true, NULL), ('b2', 'b', '6', true, NULL)$$, 'a FIFO queue');
+SELECT results_eq($$SELECT body::jsonb->>'Message', (body::jsonb->>'SequenceNumber')::bigint = message_id, length(body::jsonb->>'SequenceNumber'), group_id
+	FROM pigeon.receive('g', 2)$$, $$VALUES ('a1', true, 20, 'a'), ('a2', true, 20, 'a')$$, 'an envelope has the sequence number');
+SELECT bag_eq($$SELECT body, group_id, deduplication_id, sequence_number FROM pigeon.receive('std', 100)$$, $$VALUES
+	('a1', NULL::text, NULL::text, NULL::bigint), ('a2', NULL, NULL, NULL), ('b1', NULL, NULL, NULL), ('a3', NULL, NULL, NULL), ('b2', NULL, NULL, NULL), ('same', NULL, NULL, NULL)$$,
+	'a standard queue learns nothing of groups');
+SELECT is_empty($$SELECT FROM pigeon.receive('f')$$, 'groups are blocked while a message is in flight');
+
+-- A queue has its own memory
+SELECT pigeon.send('f', 'direct', group_id => 'c', deduplication_id => 'x');
+SELECT pigeon.publish('t', 'by topic', group_id => 'c', deduplication_id => 'x');
+SELECT results_eq($$SELECT body FROM pigeon.pop('f', 10)$$, $$VALUES ('direct')$$, 'what was sent to the queue directly is a duplicate there');
+SELECT results_eq($$SELECT body::jsonb->>'Message' FROM pigeon.pop('g', 10) WHERE group_id = 'c'$$, $$VALUES ('by topic')$$, 'but not elsewhere');
+
+-- Dead letters
+SELECT pigeon.drop_queue('g');
+SELECT pigeon.publish('t', 'lost', group_id => 'd', deduplication_id => '7'), pigeon.publish('t', 'lost too', group_id => 'd', deduplication_id => '8');
+SELECT results_eq($$SELECT body::jsonb->>'Message', group_id FROM pigeon.pop('dead', 10)$$, $$VALUES ('lost', 'd'), ('lost too', 'd')$$, 'dead letters keep group, order and form');
+SELECT pigeon.create_queue('g');
+SELECT pigeon.publish('t', 'kind', group_id => 'd', deduplication_id => '9');
+SELECT is((SELECT body::jsonb->>'Message' FROM pigeon.pop('g', 10)), 'kind', 'a standard queue in the place of a FIFO queue takes messages');
+SELECT pigeon.drop_queue('f');
+SELECT pigeon.create_topic('u'), pigeon.create_queue('f');
+SELECT pigeon.subscribe('u', 'f');
+SELECT pigeon.drop_queue('f');
+SELECT pigeon.create_queue('f', fifo => true);
+SELECT lives_ok($$SELECT pigeon.publish('u', 'x')$$, 'a FIFO queue in the place of a standard queue is no error for the publisher');
+SELECT is_empty($$SELECT FROM pigeon.peek('f')$$, 'but takes no messages of a standard topic');
+
+-- A FIFO queue whose tables somebody has spoiled
+SELECT pigeon.create_queue('h', fifo => true), pigeon.create_queue('h2', fifo => true);
+SELECT pigeon.subscribe('t', 'h', dead_letter_queue => 'h2');
+SELECT format('DROP TABLE %s', replace(queue_table::text, 'q_', 'g_')) FROM pigeon.queues WHERE queue = 'h' \gexec
+SELECT lives_ok($$SELECT pigeon.publish('t', 'y', group_id => 'e', deduplication_id => '10')$$, 'a broken queue is no error for the publisher');
+SELECT is((SELECT body FROM pigeon.pop('h2')), 'y', 'it is a dead letter');
+
+-- Outbox, replay and filters
+CREATE TABLE orders (id int, customer text);
+SELECT throws_ok($$SELECT pigeon.publish_changes('orders', 't')$$, '22023', 'a FIFO topic needs group_by', 'publish_changes needs group_by');
+SELECT pigeon.publish_changes('orders', 't', events => 'insert,truncate', group_by => 'customer');
+SELECT pigeon.purge_queue('std'), pigeon.purge_queue('f');
+INSERT INTO orders VALUES (1, 'anna'), (1, 'anna'), (2, 'Jürgen K.'), (3, NULL);
+TRUNCATE orders;
+SELECT is((SELECT count(*) FROM pigeon.pop('std', 10)), 5::bigint, 'equal changes are no duplicates');
+SELECT is((SELECT array_agg(DISTINCT group_id ~ '^(anna|null|truncate|[0-9a-f]{16})$') || (count(DISTINCT group_id) = 4) FROM pigeon.pop('f', 10)), '{t,t}', 'groups of changes');
+SELECT throws_ok($$SELECT pigeon.drop_topic('t')$$, '2BP01', 'changes of table "orders" are published to topic "t"', 'drop a topic that a table publishes to');
+SELECT pigeon.stop_publishing_changes('orders', 't');
+SELECT is(pigeon.drop_topic('t'), true, 'drop a FIFO topic');
+SELECT is_empty($$SELECT FROM pg_class WHERE relnamespace = 'pigeon'::regnamespace AND relname = replace(split_part('$$ || :'view' || $$', '.', 2), 't_', 'd_')$$, 'its deduplication keys are gone');
+SELECT * FROM finish();
+ROLLBACK;

@@ -1,0 +1,30 @@
+-- What is counted of topics.  No transaction around the whole, since a commit counts.
+SELECT plan(6);
+SELECT current_setting('shared_preload_libraries') ~ 'pigeon' AS shared \gset
+SELECT pigeon.create_topic('t', max_message_size => 2048), pigeon.create_queue('all'), pigeon.create_queue('some'), pigeon.create_queue('body'),
+	pigeon.create_queue('small', max_message_size => 1024), pigeon.create_queue('gone'), pigeon.create_queue('dead', max_message_size => 1500);
+SELECT pigeon.subscribe('t', 'all'), pigeon.subscribe('t', 'some', '{"k": ["v"]}'), pigeon.subscribe('t', 'body', '{"n": [1]}', 'body'),
+	pigeon.subscribe('t', 'small', dead_letter_queue => 'dead'), pigeon.subscribe('t', 'gone');
+SELECT pigeon.drop_queue('gone');
+CREATE FUNCTION metrics() RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_strip_nulls(to_jsonb(m) - '{topic,subscriptions,archived_bytes}'::text[]) FROM pigeon.topic_metrics m $$;
+CREATE FUNCTION expected(counted jsonb) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT CASE WHEN current_setting('shared_preload_libraries') ~ 'pigeon' THEN jsonb_object_agg(key, 0) || counted ELSE '{}' END
+	FROM unnest('{published,published_bytes,deduplicated,delivered,filtered_out,filtered_out_message_attributes,filtered_out_message_body,
+		filtered_out_no_message_attributes,filtered_out_invalid_attributes,filtered_out_invalid_message_body,failed,dead_lettered,failed_to_dead_letter}'::text[]) AS key $$;
+SELECT is((SELECT subscriptions FROM pigeon.topic_metrics), 5::bigint, 'subscriptions are counted in any case');
+SELECT is(metrics(), expected('{}'), 'nothing is counted yet');
+SELECT pigeon.publish('t', '{"n": 1}', attributes => '{"k": "v"}');
+SELECT is(metrics(), expected('{"published": 1, "published_bytes": 16, "delivered": 4, "failed": 1}'), 'a message for all');
+BEGIN;
+SELECT pigeon.publish('t', '{"n": 1}', attributes => '{"k": "v"}');
+ROLLBACK;
+SELECT is(metrics(), expected('{"published": 1, "published_bytes": 16, "delivered": 4, "failed": 1}'), 'what is rolled back is not counted');
+SELECT pigeon.publish('t', '{"n": 2}', attributes => '{"k": "w"}'), pigeon.publish('t', 'x'), pigeon.publish('t', repeat('x', 1200)), pigeon.publish('t', repeat('x', 1800));
+SELECT is(metrics(), expected('{"published": 5, "published_bytes": 3033, "delivered": 10, "filtered_out": 8, "filtered_out_message_attributes": 1,
+	"filtered_out_no_message_attributes": 3, "filtered_out_message_body": 1, "filtered_out_invalid_message_body": 3, "failed": 7,
+	"dead_lettered": 1, "failed_to_dead_letter": 1}'), 'each reason and each fate');
+SELECT pigeon.alter_topic('t', archive_retention => '1 day');
+SELECT pigeon.publish('t', 'x');
+SELECT ok((SELECT archived_bytes > 0 FROM pigeon.topic_metrics), 'the archive has a size');
+SELECT * FROM finish();
