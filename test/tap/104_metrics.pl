@@ -4,7 +4,9 @@
 use strict;
 use warnings;
 
+use File::Basename;
 use PigeonTest;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = new_server('main', 'autovacuum = off', 'restart_after_crash = on');
@@ -115,6 +117,29 @@ is(sql(q{SET ROLE stranger; SELECT count(*) FROM pigeon.queue_metrics}), '0', 'o
 sqlstate_is($node, 'postgres', q{SET ROLE stranger; SELECT pigeon.exact_queue_metrics('q')}, '42501', 'nor exactly');
 sqlstate_is($node, 'postgres', q{SET ROLE stranger; SELECT pigeon.queue_figures(2)}, '42501', 'nor directly');
 is(sql(q{SELECT count(*), count(*) FILTER (WHERE current) FROM pigeon.log_metrics}), '9|1', 'the log is shown');
+
+# The queries for Prometheus.
+my $collector = slurp_file(dirname(__FILE__) . '/../../examples/prometheus/pigeon.collector.yml');
+my $metrics = $collector;
+my $queries = 0;
+
+sql(q{CREATE ROLE collector IN ROLE pg_monitor, pg_read_all_data});
+while ($collector =~ /query_name: (\w+)\n    query: \|\n((?:      .*\n)+)/g)
+{
+	my ($name, $query) = ($1, $2);
+	my $columns = sql("SET ROLE collector; CREATE TEMP VIEW v AS $query;
+		SELECT string_agg(attname, ' ') FROM pg_attribute WHERE attrelid = 'v'::regclass");
+
+	cmp_ok(sql("SET ROLE collector; SELECT count(*) FROM ($query) AS q"), '>', 0, "$name returns something")
+	  unless $name eq 'pigeon_xmin_horizon';
+	while ($metrics =~ /    (?:key_labels|values): \[(.*)\]\n(?:    .*\n)*?    query_ref: $name\n/g)
+	{
+		my @missing = grep { " $columns " !~ / $_ / } split /, */, $1;
+		is("@missing", '', "$name has the columns it needs");
+	}
+	$queries++;
+}
+is($queries, 4, 'queries for Prometheus');
 
 $node->stop;
 done_testing();
