@@ -31,7 +31,8 @@ typedef struct Delivery
 	TimestampTz first_received_at;	/* PGN_NEVER before the first receive */
 	TimestampTz received_at;	/* last receive, PGN_NEVER before the first */
 	TimestampTz visible_at;
-	int32		lease;			/* random number of the last receive in this queue */
+	int32		lease;			/* random number of the last receive in this
+								 * queue */
 	int32		receive_count;	/* since it was sent or redriven */
 	int32		queue_receive_count;	/* since it entered this queue */
 	int16		lane;			/* see below */
