@@ -960,6 +960,191 @@ COMMENT ON FUNCTION pigeon.unschedule(text)
 	IS 'remove a schedule of the current role; false when there is none of this name';
 
 ------------------------------------------------------------------------------
+-- Checking that all is well.  What a problem is, is said here; check.c reads
+-- the rows of users' tables.
+------------------------------------------------------------------------------
+
+-- The deliveries of a queue, each with the group that the log says (NULL: it
+-- is not in the log; 0: no group) and whether it is below the scan frontier.
+-- A row of nulls: the table cannot be looked at.
+CREATE FUNCTION pigeon.check_deliveries(queue_id integer) RETURNS TABLE (
+	message_id bigint, log_key bigint, home integer, source integer, subscription integer,
+	segment smallint, group_key bigint, enqueued_at timestamptz, first_received_at timestamptz,
+	received_at timestamptz, visible_at timestamptz, lease integer, receive_count integer,
+	queue_receive_count integer, lane smallint, logged_group_key bigint, hidden boolean
+)
+	AS 'MODULE_PATHNAME', 'pgn_check_deliveries' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT;
+COMMENT ON FUNCTION pigeon.check_deliveries(integer) IS 'internal: what check() has to know of deliveries';
+
+CREATE FUNCTION pigeon.check_schedule(queue_id integer) RETURNS TABLE (
+	group_key bigint, first_message_id bigint, visible_at timestamptz, final boolean, hidden boolean
+)
+	AS 'MODULE_PATHNAME', 'pgn_check_schedule' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT;
+COMMENT ON FUNCTION pigeon.check_schedule(integer) IS 'internal: what check() has to know of message groups';
+
+-- Problems of tables and of the registry.  One snapshot shows all there is to
+-- see, so each of them is certain.
+CREATE FUNCTION pigeon.check_registry() RETURNS TABLE (object text, problem text)
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	WITH expected AS (
+		SELECT 'log_old' AS name, 'r' AS kind
+		UNION ALL SELECT 'log_' || segment, 'r' FROM pg_catalog.generate_series(0, 7) AS segment
+		UNION ALL SELECT 'q_' || id, 'r' FROM pigeon.queue
+		UNION ALL SELECT prefix || id, 'r' FROM pigeon.queue, (VALUES ('g_'), ('d_')) AS p (prefix) WHERE fifo
+		UNION ALL SELECT 't_' || id, 'v' FROM pigeon.topic
+		UNION ALL SELECT 'd_' || id, 'r' FROM pigeon.topic WHERE fifo
+		UNION ALL SELECT 't_' || id || '_' || segment, 'r' FROM pigeon.topic, pg_catalog.generate_series(0, 7) AS segment
+			WHERE archive_retention > 0
+	), present AS (
+		SELECT relname::text AS name, relkind AS kind, oid FROM pg_catalog.pg_class
+		WHERE relnamespace = 'pigeon'::regnamespace AND relkind NOT IN ('i', 'I')
+		  AND relname ~ '^(log_([0-9]+|old)|[qgdt]_[0-9]+|t_[0-9]+_[0-9]+)$'
+	), needed_index (prefix, fifo, columns) AS (
+		VALUES ('log_', NULL, '{message_id}'::name[]),
+			   ('q_', NULL, '{message_id,home}'), ('q_', false, '{lane,visible_at}'), ('q_', true, '{group_key,message_id}'),
+			   ('g_', NULL, '{visible_at}'), ('g_', NULL, '{group_key,visible_at}'),
+			   ('d_', NULL, '{key_high}'), ('t_', NULL, '{published_at,message_id}')
+	)
+	SELECT 'pigeon.' || name,
+		   CASE WHEN p.name IS NULL THEN 'is missing'
+				WHEN e.name IS NULL THEN 'belongs to no queue or topic'
+				ELSE 'is of another kind than it should be' END
+	FROM expected e FULL JOIN present p USING (name)
+	WHERE p.kind IS DISTINCT FROM e.kind
+	UNION ALL
+	SELECT 'pigeon.' || p.name, pg_catalog.format('has no valid index on %s', pg_catalog.array_to_string(n.columns, ', '))
+	FROM present p
+	JOIN needed_index n ON pg_catalog.starts_with(p.name, n.prefix) AND p.kind = 'r'
+	LEFT JOIN pigeon.queue q ON 'q_' || q.id = p.name
+	WHERE coalesce(n.fifo = q.fifo, n.fifo IS NULL) AND NOT EXISTS (
+		SELECT FROM pg_catalog.pg_index i
+		WHERE i.indrelid = p.oid AND i.indisvalid AND i.indpred IS NULL AND n.columns = ARRAY(
+			SELECT a.attname FROM pg_catalog.unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (attnum, number)
+			JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+			WHERE k.number <= i.indnkeyatts ORDER BY k.number))
+	UNION ALL
+	SELECT 'pigeon.log_state', pg_catalog.format('segment %s does not exist', current_segment)
+	FROM pigeon.log_state WHERE current_segment NOT BETWEEN 0 AND 7
+	UNION ALL
+	SELECT 'pigeon.subscription', pg_catalog.format('subscription %s is to topic %s, which does not exist', s.id, s.topic_id)
+	FROM pigeon.subscription s WHERE NOT EXISTS (SELECT FROM pigeon.topic t WHERE t.id = s.topic_id)
+	UNION ALL
+	SELECT 'pigeon.queue_id_seq', pg_catalog.format('is not above %s, which is in use', used.id)
+	FROM pigeon.queue_id_seq sequence,
+		 (SELECT pg_catalog.max(id) AS id
+		  FROM (SELECT id FROM pigeon.queue UNION ALL SELECT id FROM pigeon.topic
+				UNION ALL SELECT id FROM pigeon.subscription) AS ids) AS used
+	WHERE used.id >= sequence.last_value + sequence.is_called::integer
+	UNION ALL
+	SELECT 'pigeon.message_id_seq', pg_catalog.format('is not above %s, which is in use', used.id)
+	FROM pigeon.message_id_seq sequence,
+		 (SELECT GREATEST((SELECT pg_catalog.max(message_id) FROM pigeon.log_0), (SELECT pg_catalog.max(message_id) FROM pigeon.log_1),
+						  (SELECT pg_catalog.max(message_id) FROM pigeon.log_2), (SELECT pg_catalog.max(message_id) FROM pigeon.log_3),
+						  (SELECT pg_catalog.max(message_id) FROM pigeon.log_4), (SELECT pg_catalog.max(message_id) FROM pigeon.log_5),
+						  (SELECT pg_catalog.max(message_id) FROM pigeon.log_6), (SELECT pg_catalog.max(message_id) FROM pigeon.log_7),
+						  (SELECT pg_catalog.max(message_id) FROM pigeon.log_old)) AS id) AS used
+	WHERE used.id >= sequence.last_value + sequence.is_called::integer;
+END;
+COMMENT ON FUNCTION pigeon.check_registry() IS 'internal: what check() finds in tables and registry';
+
+-- Problems of deliveries and message groups, of these queues or (NULL) of all.
+-- One that is found in several looks, some time apart, is certain; see check.c.
+-- The order of a group is that of message_ids; its schedule may say "now" of a
+-- message that became visible long ago (src/schedule.c).
+CREATE FUNCTION pigeon.check_queues(queue_ids integer[]) RETURNS TABLE (queue_id integer, object text, problem text)
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	WITH looked_at AS MATERIALIZED (
+		SELECT q.id, q.fifo
+		FROM pigeon.queue q
+		JOIN pg_catalog.pg_class c ON c.relname = 'q_' || q.id AND c.relnamespace = 'pigeon'::regnamespace
+		WHERE queue_ids IS NULL OR q.id = ANY (queue_ids)
+	), delivery AS MATERIALIZED (
+		SELECT q.id AS queue_id, q.fifo, d.* FROM looked_at q, pigeon.check_deliveries(q.id) d
+	), entry AS MATERIALIZED (
+		SELECT q.id AS queue_id, s.* FROM looked_at q, pigeon.check_schedule(q.id) s WHERE q.fifo
+	), head AS (
+		SELECT DISTINCT ON (queue_id, group_key) queue_id, group_key, message_id, visible_at
+		FROM delivery
+		WHERE fifo AND message_id IS NOT NULL
+		  AND queue_id NOT IN (SELECT queue_id FROM entry WHERE group_key IS NULL)
+		ORDER BY queue_id, group_key, message_id, visible_at DESC
+	), copied AS (
+		SELECT pg_catalog.array_agg(queue_id) AS queue_ids, message_id, home
+		FROM delivery WHERE message_id IS NOT NULL
+		GROUP BY message_id, home HAVING pg_catalog.count(*) > 1
+	)
+	SELECT queue_id, 'pigeon.q_' || queue_id, 'cannot be looked at: it is locked, or not as pigeon made it'
+	FROM delivery WHERE message_id IS NULL
+	UNION ALL
+	SELECT queue_id, 'pigeon.g_' || queue_id, 'cannot be looked at: it is locked, or not as pigeon made it'
+	FROM entry WHERE group_key IS NULL
+	UNION ALL
+	SELECT d.queue_id, 'pigeon.q_' || d.queue_id, pg_catalog.format('message %s (home %s) %s', d.message_id, d.home, p.problem)
+	FROM delivery d
+	CROSS JOIN LATERAL (VALUES
+		(d.logged_group_key IS NULL, 'is not in the message log'),
+		(d.hidden, pg_catalog.format('is below the scan frontier, due at %s', d.visible_at)),
+		(d.home <= 0, 'has an impossible home'),
+		(d.segment NOT BETWEEN 0 AND 7, pg_catalog.format('is in segment %s, which does not exist', d.segment)),
+		(d.lane NOT BETWEEN 0 AND CASE WHEN d.fifo THEN 1 ELSE 2 END, pg_catalog.format('is in lane %s, which does not exist', d.lane)),
+		(d.queue_receive_count NOT BETWEEN 0 AND d.receive_count, 'has impossible receive counts'),
+		((d.receive_count > 0) <> (d.received_at > '-infinity'), 'has a receive count and a time of receive that contradict each other'),
+		(d.fifo AND d.group_key = 0, 'has no message group'),
+		(d.group_key NOT IN (0, d.logged_group_key), 'has another message group than in the message log')
+	) AS p (found, problem)
+	WHERE d.message_id IS NOT NULL AND p.found
+	UNION ALL
+	SELECT place, 'pigeon.q_' || place, pg_catalog.format('message %s (home %s) is in several queues', c.message_id, c.home)
+	FROM copied c, pg_catalog.unnest(c.queue_ids) AS place
+	UNION ALL
+	SELECT h.queue_id, 'pigeon.g_' || h.queue_id, pg_catalog.format('group %s has no entry that is early enough for message %s', h.group_key, h.message_id)
+	FROM head h
+	WHERE NOT EXISTS (
+		SELECT FROM entry e WHERE e.queue_id = h.queue_id AND e.group_key = h.group_key
+		AND e.visible_at <= GREATEST(h.visible_at, pg_catalog.clock_timestamp()))
+	UNION ALL
+	SELECT h.queue_id, 'pigeon.g_' || h.queue_id, pg_catalog.format('group %s has an entry that begins behind message %s', h.group_key, h.message_id)
+	FROM head h JOIN entry e USING (queue_id, group_key)
+	WHERE e.first_message_id > h.message_id
+	UNION ALL
+	SELECT e.queue_id, 'pigeon.g_' || e.queue_id, pg_catalog.format('the entry of group %s is below the scan frontier, due at %s', e.group_key, e.visible_at)
+	FROM entry e WHERE e.hidden;
+END;
+COMMENT ON FUNCTION pigeon.check_queues(integer[]) IS 'internal: what check() finds in queues';
+
+CREATE FUNCTION pigeon.check() RETURNS TABLE (object text, problem text)
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	queue_ids integer[];
+	objects text[];
+	problems text[];
+BEGIN
+	-- Each look must see what is there when it is taken.
+	IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+		RAISE EXCEPTION 'pigeon.check() cannot run in a % transaction', current_setting('transaction_isolation')
+			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Use READ COMMITTED.';
+	END IF;
+
+	FOR look IN 1 .. 5 LOOP
+		PERFORM pg_sleep(0.2) WHERE look > 1;
+		SELECT array_agg(DISTINCT c.queue_id), array_agg(c.object), array_agg(c.problem)
+		INTO queue_ids, objects, problems
+		FROM pigeon.check_queues(queue_ids) c
+		WHERE look = 1 OR (c.object, c.problem) IN (SELECT * FROM unnest(objects, problems));
+		EXIT WHEN queue_ids IS NULL;
+	END LOOP;
+	RETURN QUERY SELECT * FROM pigeon.check_registry();
+	RETURN QUERY SELECT * FROM unnest(objects, problems);
+END
+$$;
+COMMENT ON FUNCTION pigeon.check()
+	IS 'what is wrong with queues, topics and the message log; no rows if all is well';
+
+------------------------------------------------------------------------------
 -- Who may call what.  Anybody may call what stands here, since each of these
 -- functions checks the rights on the queue or topic; the rest is for the owner of the
 -- extension.

@@ -219,6 +219,7 @@ pgn_log_reader_open(LogReader *reader)
 {
 	memset(reader, 0, sizeof(*reader));
 	reader->context = CurrentMemoryContext;
+	reader->snapshot = SnapshotAny;
 }
 
 /* Open a segment for reading, if it is not open. */
@@ -236,10 +237,22 @@ open_segment(LogReader *reader, int i)
 	(void) RelationGetIndexList(reader->segments[i].rel);
 	reader->segments[i].index = index_open(reader->segments[i].rel->rd_pkindex, AccessShareLock);
 	reader->segments[i].scan = pgn_index_beginscan(reader->segments[i].rel, reader->segments[i].index,
-												   SnapshotAny, 1);
+												   reader->snapshot, 1);
 	reader->segments[i].slot = MakeSingleTupleTableSlot(RelationGetDescr(reader->segments[i].rel),
 														&TTSOpsBufferHeapTuple);
 	MemoryContextSwitchTo(old);
+}
+
+/* The next row that the scan of a segment finds, in its slot; the scan's memory is the reader's. */
+static bool
+next_row(LogReader *reader, int i)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
+	bool		found = index_getnext_slot(reader->segments[i].scan, ForwardScanDirection,
+										   reader->segments[i].slot);
+
+	MemoryContextSwitchTo(old);
+	return found;
 }
 
 /*
@@ -262,7 +275,7 @@ pgn_log_read(LogReader *reader, int64 message_id, int64 log_key, int16 segment, 
 		slot = reader->segments[places[i]].slot;
 		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(message_id));
 		index_rescan(reader->segments[places[i]].scan, &key, 1, NULL, 0);
-		while (index_getnext_slot(reader->segments[places[i]].scan, ForwardScanDirection, slot))
+		while (next_row(reader, places[i]))
 		{
 			TupleDesc	desc = slot->tts_tupleDescriptor;
 

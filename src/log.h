@@ -8,6 +8,7 @@
 #include "access/genam.h"
 #include "executor/tuptable.h"
 #include "utils/rel.h"
+#include "utils/snapshot.h"
 
 #include "message.h"
 
@@ -42,6 +43,7 @@ typedef struct LogEntry
 typedef struct LogReader
 {
 	MemoryContext context;		/* that the reader was opened in */
+	Snapshot	snapshot;		/* SnapshotAny, unless it is set to another */
 	struct
 	{
 		Relation	rel;

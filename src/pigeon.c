@@ -67,7 +67,8 @@ define_settings(void)
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("pigeon.max_workers",
 							"How many background workers there are at a time, each for one database.",
-							NULL, &pgn_max_workers, 3, 1, MAX_BACKENDS,
+							"0 means none: call pigeon.maintain() instead.",
+							&pgn_max_workers, 3, 0, MAX_BACKENDS,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	if (process_shared_preload_libraries_in_progress)
 		DefineCustomIntVariable("pigeon.max_queues",

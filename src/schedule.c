@@ -64,6 +64,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
+#include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
@@ -96,23 +97,50 @@ pgn_schedule_table_sql(int32 queue_id)
 					queue_id, queue_id, queue_id, queue_id, queue_id);
 }
 
+/* The table of a queue's schedule, InvalidOid if it is missing. */
+static Oid
+schedule_relid(const Queue *queue)
+{
+	char		name[NAMEDATALEN];
+
+	snprintf(name, sizeof(name), "g_%d", queue->id);
+	return pgn_relation(name);
+}
+
 /* Open the schedule of a FIFO queue that is already locked. */
 void
 pgn_schedule_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode)
 {
-	char		name[NAMEDATALEN];
-	Oid			relid;
+	Oid			relid = schedule_relid(queue);
 
-	snprintf(name, sizeof(name), "g_%d", queue->id);
-	relid = pgn_relation(name);
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" of FIFO queue \"%s\" is missing", name, queue->name),
+				 errmsg("table \"g_%d\" of FIFO queue \"%s\" is missing", queue->id, queue->name),
 				 errhint("Drop the queue and create it again.")));
 	schedule->queue = queue;
 	pgn_table_open(&schedule->table, relid, lockmode);
 	pgn_table_check_columns(schedule->table.rel, schedule_columns, Natts_schedule);
+}
+
+/* The same, but false, and nothing open, if it cannot be had at once or is not usable. */
+bool
+pgn_schedule_try_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode)
+{
+	Oid			relid = schedule_relid(queue);
+	bool		usable;
+
+	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, lockmode))
+		return false;
+	schedule->queue = queue;
+	usable = pgn_table_try_open(&schedule->table, relid, lockmode);
+	UnlockRelationOid(relid, lockmode);
+	if (usable && !pgn_table_has_columns(schedule->table.rel, schedule_columns, Natts_schedule))
+	{
+		pgn_table_close(&schedule->table, lockmode);
+		return false;
+	}
+	return usable;
 }
 
 /* Close it; NoLock keeps the lock to the end of the transaction. */

@@ -17,3 +17,5 @@ SELECT shop.check('every line of the file was sent, and the queue is empty',
 	(SELECT count(*) FROM shop.feed) = (SELECT sent FROM shop.feed_end) AND
 	NOT EXISTS (SELECT FROM pigeon.peek('earthquakes')))
 \g (tuples_only=on format=unaligned)
+SELECT shop.check('pigeon finds nothing wrong in its tables', NOT EXISTS (SELECT FROM pigeon.check()))
+\g (tuples_only=on format=unaligned)

@@ -10,6 +10,8 @@ SELECT is_empty($$
 	JOIN pg_language l ON l.oid = prolang,
 		plpgsql_check_function_tb(p.oid, fatal_errors => false)
 	WHERE extname = 'pigeon' AND lanname = 'plpgsql'
+	-- Schedules use pg_cron, which is not here.
+	AND message !~ '"cron(\.job)?" does not exist'
 	$$, 'plpgsql_check finds nothing');
 
 SELECT * FROM finish();

@@ -92,6 +92,7 @@ sub check
 		[], "$what: nothing is delivered twice within its lease");
 	is($node->safe_psql('postgres', q{SELECT count(*) FROM pigeon.peek('work', 100000) WHERE body IN ('one', 'two', 'three')}),
 		min(100000, scalar keys %present), "$what: every message has its body");
+	all_is_well($node, 'postgres', "$what: all is well");
 	return scalar keys %{ $notes->{deleted} };
 }
 

@@ -50,5 +50,6 @@ my ($before, $after) = split /\n/, $node->safe_psql('postgres',
 	sprintf("$call\n$size\n", 200) . sprintf($call, 385) x 20 . "\n$size");
 cmp_ok($before, '>', 0, "after a warm-up the backend has $before bytes");
 cmp_ok($after, '<', $before + 256 * 1024, 'and ' . 20 * 385 * @calls . " calls later $after");
+all_is_well($node, 'postgres', 'all is well');
 
 done_testing();

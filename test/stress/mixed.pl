@@ -1,6 +1,6 @@
 # Eight clients send, receive, delete, fail, roll back, redrive and maintain at
-# the same time, while messages go to the dead-letter queue and back and the
-# message log rotates.  In the end every message that was sent must have been
+# the same time, while messages go to the dead-letter queue and back, the
+# message log rotates, and all is well whenever somebody checks.  In the end every message that was sent must have been
 # taken once or be in one of the queues, with its body.
 
 use strict;
@@ -16,7 +16,7 @@ my $dir = PostgreSQL::Test::Utils::tempdir;
 my $node = new_server('main', 'log_statement = none', 'pigeon.log_segment_size = 64kB');
 
 # How often each script runs, as a share of all.
-my %weights = (send => 6, take => 2, fail => 2, roll_back => 1, redrive => 1, maintain => 1);
+my %weights = (send => 6, take => 2, fail => 2, roll_back => 1, redrive => 1, maintain => 1, check => 1);
 
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION pigeon;
@@ -48,7 +48,16 @@ my %scripts = (
 			NULL;	-- another one is still running
 		END $$;
 		CALL pigeon.maintain();},
-	maintain => q{CALL pigeon.maintain();});
+	maintain => q{CALL pigeon.maintain();},
+	check => q{
+		DO $$
+		DECLARE
+			p record;
+		BEGIN
+			FOR p IN SELECT * FROM pigeon.check() LOOP
+				RAISE EXCEPTION '% %', p.object, p.problem;
+			END LOOP;
+		END $$;});
 
 append_to_file("$dir/$_.sql", $scripts{$_}) foreach keys %scripts;
 
@@ -60,6 +69,7 @@ $node->command_ok(
 	'no client fails');
 
 my $sql = sub { $node->safe_psql('postgres', $_[0]) };
+all_is_well($node, 'postgres', 'all is well after that');
 
 # What is left, both queues together.
 $sql->(q{
@@ -81,5 +91,6 @@ $sql->(q{SELECT pigeon.purge_queue('work')});
 $sql->('CALL pigeon.maintain()');
 is($sql->(q{SELECT count(*) FROM pigeon.queues, pigeon.peek(queue)}), '0', 'the queues are empty');
 is($sql->(q{SELECT count(*) FROM pigeon.log_old}), '0', 'no message lives on in the log');
+all_is_well($node, 'postgres', 'all is well in the end');
 
 done_testing();

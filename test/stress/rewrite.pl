@@ -82,5 +82,6 @@ is($node->safe_psql('postgres', q{
 			SELECT body FROM pigeon.peek('work', 100000) UNION ALL SELECT body FROM pigeon.peek('done', 100000)) AS m}),
 	join('|', (SENDERS * SENDS) x 2, 1, SENDERS * SENDS), 'every message is there, once');
 isnt($node->safe_psql('postgres', q{SELECT count(*) FROM pigeon.peek('done', 100000)}), '0', 'and some were moved');
+all_is_well($node, 'postgres', 'all is well');
 
 done_testing();

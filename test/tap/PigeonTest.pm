@@ -11,7 +11,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_server fill state check_filled sqlstate_is);
+our @EXPORT = qw(new_server fill state check_filled all_is_well sqlstate_is);
 
 # A new, running server that preloads pigeon, with further settings.
 sub new_server
@@ -90,6 +90,7 @@ sub check_filled
 	my ($node, $database, $what, @receipts) = @_;
 	my $sql = sub { $node->safe_psql($database, $_[0]) };
 
+	all_is_well($node, $database, "$what: all is well");
 	my $newest = $sql->(q{SELECT max(m.message_id) FROM pigeon.queues, pigeon.peek(queue, 1000) AS m});
 
 	is($sql->(qq{SELECT pigeon.change_visibility('orders', '$receipts[0]', '2 h')}),
@@ -127,6 +128,17 @@ sub check_filled
 	is($sql->(q{SELECT pigeon.drop_queue(queue) FROM pigeon.queues \g /dev/null
 		SELECT count(*) FROM pigeon.queues}),
 		'0', "$what: every queue can be dropped");
+	return;
+}
+
+# Checks that pigeon.check() has nothing to say, whatever the default isolation.
+sub all_is_well
+{
+	my ($node, $database, $name) = @_;
+
+	is($node->safe_psql($database, q{
+		SET default_transaction_isolation = 'read committed';
+		SELECT * FROM pigeon.check()}), '', $name);
 	return;
 }
 
