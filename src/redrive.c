@@ -121,7 +121,7 @@ open_target(Task *task, Queue *source, const Delivery *row, List **targets)
 
 	target = palloc(sizeof(Target));
 	target->queue_id = queue->id;
-	if (!pgn_deliveries_try_open(&target->deliveries, queue, RowExclusiveLock))
+	if (!pgn_deliveries_try_open_indexed(&target->deliveries, queue, RowExclusiveLock))
 	{
 		task->failure = psprintf("the table of queue \"%s\" was changed and cannot be used", queue->name);
 		return NULL;

@@ -15,7 +15,7 @@ UPDATE pigeon.processed SET processed_at = processed_at - interval '61 s' WHERE 
 SELECT pigeon.mark_processed('q', 3);
 SELECT is((SELECT array_agg(message_id ORDER BY message_id) FROM pigeon.processed JOIN pigeon.queue ON id = queue_id WHERE name = 'q'), '{2,3}',
 	'notes older than the retention are removed');
-SELECT throws_ok($$SELECT pigeon.mark_processed(NULL, 1)$$, '22004', NULL, 'a queue is needed');
+SELECT throws_ok($$SELECT pigeon.mark_processed(NULL, 1)$$, '22023', NULL, 'a queue is needed');
 SET ROLE reader;
 SELECT throws_ok($$SELECT pigeon.mark_processed('q', 1)$$, '42501', NULL, 'and the right to delete');
 RESET ROLE;

@@ -21,7 +21,7 @@ SELECT throws_ok($$SELECT pigeon.drop_topic('t')$$, '55000', 'topic "t" has an a
 -- Replay
 SELECT pigeon.subscribe('t', 'late', '{"n": [{"numeric": [">", 0]}]}') AS late \gset
 SELECT throws_ok(format('SELECT pigeon.replay(%s, now(), now() - interval %L)', :late, '1 day'), '22023', NULL, 'replay from after to');
-SELECT throws_ok(format('SELECT pigeon.replay(%s, NULL)', :late), '22004', NULL, 'replay from NULL');
+SELECT throws_ok(format('SELECT pigeon.replay(%s, NULL)', :late), '22023', NULL, 'replay from NULL');
 SELECT throws_ok(format('SELECT pigeon.replay(%s, now(), max_per_second => 0)', :late), '22023', NULL, 'replay at no rate');
 SELECT throws_ok('SELECT pigeon.replay(999999, now())', '42704', NULL, 'replay to nobody');
 SELECT pigeon.replay(:late, '-infinity') AS task \gset
