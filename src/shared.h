@@ -106,6 +106,7 @@ typedef struct SharedDatabase
 	pg_atomic_uint32 starts;	/* how often since one did its work */
 	pg_atomic_uint32 worker;	/* its process's number, NO_WAITER if none */
 	pg_atomic_uint32 worker_pid;
+	pg_atomic_uint32 at_work;	/* a worker has begun, and not ended well */
 	pg_atomic_uint64 job_at[PGN_DATABASE_JOBS];
 	pg_atomic_uint32 failures[PGN_DATABASE_JOBS];	/* in a row */
 } SharedDatabase;

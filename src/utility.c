@@ -88,6 +88,8 @@ release(int code, Datum database)
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+		return;
 	if (changes_databases && event == XACT_EVENT_COMMIT)
 		pgn_databases_changed();
 	changes_databases = false;

@@ -498,6 +498,27 @@ run_jobs(void)
 	return (TimestampTz) pg_atomic_read_u64(&database->run_at);
 }
 
+/* The last worker may have been ended in the middle of anything: all is due. */
+static void
+begin_anew(void)
+{
+	HASH_SEQ_STATUS status;
+	SharedQueue *shared;
+
+	for (int job = 0; job < PGN_DATABASE_JOBS; job++)
+		(void) pgn_lower(&database->job_at[job], PG_INT64_MIN);
+	LWLockAcquire(pgn_shared_lock, LW_SHARED);
+	hash_seq_init(&status, pgn_shared_queues);
+	while ((shared = hash_seq_search(&status)) != NULL)
+	{
+		if (shared->key.database != database->oid)
+			continue;
+		(void) pgn_lower(&shared->maintain_at, PG_INT64_MIN);
+		(void) pgn_lower(&shared->notify_at, PG_INT64_MIN);
+	}
+	LWLockRelease(pgn_shared_lock);
+}
+
 /* Settings of roles and databases must not get in the way. */
 static void
 settle(void)
@@ -527,6 +548,8 @@ pgn_worker_main(Datum arg)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(oid, InvalidOid, 0);
 	settle();
+	if (pg_atomic_exchange_u32(&database->at_work, 1) != 0)
+		begin_anew();
 	round_context = AllocSetContextCreate(TopMemoryContext, "pigeon worker", ALLOCSET_DEFAULT_SIZES);
 
 	for (;;)
@@ -554,6 +577,7 @@ pgn_worker_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 	}
+	pg_atomic_write_u32(&database->at_work, 0);
 	may_leave = true;
 	proc_exit(0);
 }

@@ -93,7 +93,8 @@ is(sql(q{SELECT queue, sent, sent_bytes, received, deleted, purged, dead_lettere
 	FROM pigeon.queue_metrics ORDER BY queue}), $before, 'counters survive a clean restart');
 ok(!-e $node->data_dir . '/pg_stat/pigeon.stat', 'the file is gone when the server runs');
 my $victim = $node->background_psql('postgres', on_error_stop => 0);
-kill 'KILL', $victim->query(q{SELECT pg_backend_pid()});
+my $pid = $victim->query(q{SELECT pg_backend_pid()});
+kill 'KILL', $pid;
 ok($node->wait_for_log(qr/all server processes terminated; reinitializing/), 'the server crashes');
 ok($node->poll_query_until('postgres', 'SELECT true'), 'and comes back');
 is(sql(q{SELECT sum(sent) FROM pigeon.queue_metrics}), '0', 'they start again after a crash');
