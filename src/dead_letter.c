@@ -48,7 +48,7 @@ pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampT
 	{
 		if (!pgn_queue_lock_now(letters->queue, RowExclusiveLock))
 			return DEAD_LETTER_BUSY;
-		letters->open = pgn_deliveries_try_open(&letters->target, letters->queue, RowExclusiveLock);
+		letters->open = pgn_deliveries_try_open_indexed(&letters->target, letters->queue, RowExclusiveLock);
 		if (!letters->open)
 		{
 			letters->queue = NULL;

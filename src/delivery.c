@@ -102,8 +102,7 @@ pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode)
 /*
  * Open the table of a queue that is already locked, to insert into it on
  * behalf of somebody who has nothing to do with what the queue's owner did to
- * the table.  False, and nothing open, if an insert could not succeed,
- * or an index is missing.
+ * the table.  False, and nothing open, if an insert could not succeed.
  */
 bool
 pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode)
@@ -114,9 +113,7 @@ pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmo
 	deliveries->queue = queue;
 	if (!pgn_table_try_open(table, queue->relid, lockmode))
 		return false;
-	usable = pgn_table_has_columns(table->rel, delivery_columns, Natts_delivery) &&
-		pgn_table_find_index(table, message_index, 2) != NULL &&
-		pgn_table_find_index(table, queue->attributes.fifo ? group_index : due_index, 2) != NULL;
+	usable = pgn_table_has_columns(table->rel, delivery_columns, Natts_delivery);
 	/* No other unique index, which could refuse what the key does not. */
 	for (int i = 0; i < table->nindexes; i++)
 	{
@@ -130,6 +127,19 @@ pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmo
 	if (!usable)
 		pgn_table_close(table, lockmode);
 	return usable;
+}
+
+/* Like pgn_deliveries_try_open, but the indexes by which we look for rows must be there, too. */
+bool
+pgn_deliveries_try_open_indexed(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode)
+{
+	if (!pgn_deliveries_try_open(deliveries, queue, lockmode))
+		return false;
+	if (pgn_table_find_index(&deliveries->table, message_index, 2) &&
+		pgn_table_find_index(&deliveries->table, queue->attributes.fifo ? group_index : due_index, 2))
+		return true;
+	pgn_deliveries_close(deliveries, lockmode);
+	return false;
 }
 
 /* Close it; NoLock keeps the lock to the end of the transaction. */

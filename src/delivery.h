@@ -112,6 +112,7 @@ typedef struct DeliveryScan
 extern char *pgn_delivery_table_sql(int32 queue_id, bool fifo);
 extern void pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
 extern bool pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
+extern bool pgn_deliveries_try_open_indexed(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
 extern void pgn_deliveries_close(DeliveryTable *deliveries, LOCKMODE lockmode);
 extern void pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n);
 extern Delivery pgn_delivery_make(Queue *queue, const Message *message,

@@ -25,7 +25,7 @@
  *	  no delivery in the snapshot refers to, none ever will.
  *
  *	- A queue whose table somebody has locked exclusively (a purge that may
- *	  still roll back) cannot be looked at, nor can one that was dropped or
+ *	  still roll back) cannot be looked at (see references.c), nor can one that was dropped or
  *	  truncated after the snapshot was taken: deliveries that had moved on from
  *	  there are in the snapshot nowhere.  The segment is left for later.
  *
@@ -35,24 +35,22 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "delivery.h"
 #include "log.h"
 #include "log_rotation.h"
 #include "owner.h"
 #include "pigeon.h"
 #include "queue.h"
+#include "references.h"
 
 /*
  * A segment is compacted when at most one in SURVIVORS of its messages is
@@ -62,15 +60,19 @@
  */
 #define SURVIVORS 4
 
+/* How many messages of the old generation are looked at together. */
+#define CLEAN_MESSAGES 100000
+
 /* When to look again at a sealed segment that could not be freed. */
 #define SEALED_INTERVAL USECS_PER_MINUTE
 
-/* The ids of messages that deliveries refer to. */
+/* A set of messages. */
 typedef struct MessageIds
 {
 	int64	   *ids;
 	int64		n;
 	int64		size;
+	int64		limit;			/* do not collect more */
 } MessageIds;
 
 /* Add a message id. */
@@ -86,6 +88,14 @@ add_id(MessageIds *set, int64 id)
 	set->ids[set->n++] = id;
 }
 
+/* Callback: collect the messages that are referred to; false if there are too many. */
+static bool
+collect(int64 message_id, void *arg)
+{
+	add_id(arg, message_id);
+	return ((MessageIds *) arg)->n <= ((MessageIds *) arg)->limit;
+}
+
 /* The set as an SQL array. */
 static Datum
 ids_to_array(const MessageIds *set)
@@ -97,37 +107,11 @@ ids_to_array(const MessageIds *set)
 	return PointerGetDatum(construct_array(elements, set->n, INT8OID, 8, true, TYPALIGN_DOUBLE));
 }
 
-/* Run a statement as the owner; the number of its first column, or "otherwise" if none. */
+/* Run a statement as the owner; the number it returns, or "otherwise" if none. */
 static int64
 query_number(const char *sql, int64 otherwise)
 {
-	int64		number = otherwise;
-
-	pgn_owner_begin();
-	pgn_owner_execute(sql, 0, NULL, NULL, NULL);
-	if (SPI_processed > 0 && SPI_tuptable)
-	{
-		bool		isnull;
-		Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-
-		if (!isnull)
-			number = DatumGetInt64(value);
-	}
-	pgn_owner_end();
-	return number;
-}
-
-/*
- * Is the database half restored?  Then there are tables of deliveries that are
- * not in the registry yet, or have no index yet, and deliveries to come.
- */
-static bool
-half_restored(void)
-{
-	return query_number("SELECT count(*) FROM pg_class c"
-						" WHERE relnamespace = 'pigeon'::regnamespace AND relkind = 'r' AND relname ~ '^q_[0-9]+$'"
-						" AND (NOT relhasindex OR NOT EXISTS"
-						" (SELECT FROM pigeon.queue q WHERE 'q_' || q.id = c.relname))", 0) > 0;
+	return pgn_owner_number(sql, 0, NULL, NULL, otherwise);
 }
 
 /*
@@ -138,70 +122,8 @@ half_restored(void)
 static bool
 become_maintainer(void)
 {
-	return !IsolationUsesXactSnapshot() &&
-		ConditionalLockRelationOid(pgn_relation("log_state"), ShareUpdateExclusiveLock) &&
-		!half_restored();
-}
-
-/*
- * Was the table created or truncated after the snapshot was taken?  What a
- * truncation removes, no snapshot shows.
- */
-static bool
-rewritten_since(Oid relid, Snapshot snapshot)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	TransactionId xmin;
-
-	if (!HeapTupleIsValid(tuple))
-		return true;
-	xmin = HeapTupleHeaderGetXmin(tuple->t_data);
-	ReleaseSysCache(tuple);
-	return !TransactionIdIsCurrentTransactionId(xmin) && XidInMVCCSnapshot(xmin, snapshot);
-}
-
-/*
- * Collect the messages in a range of ids that deliveries in the snapshot
- * refer to, only those written to "segment" if that is not negative.  False
- * if a queue could not be looked at, or there are more than "limit".
- */
-static bool
-referenced_messages(Snapshot snapshot, int64 from_id, int64 to_id, int segment,
-					int64 limit, MessageIds *set)
-{
-	int			n;
-	int32	   *queues = pgn_queue_ids(snapshot, &n);
-
-	for (int i = 0; i < n; i++)
-	{
-		Queue	   *queue = pgn_queue_find_by_id(queues[i]);
-		DeliveryTable deliveries;
-		DeliveryScan scan;
-		DeliveryVersion version;
-
-		if (queue == NULL || !pgn_queue_lock_now(queue, AccessShareLock))
-			return false;
-		if (rewritten_since(queue->relid, snapshot))
-		{
-			pgn_queue_unlock(queue, AccessShareLock);
-			return false;
-		}
-		pgn_deliveries_open(&deliveries, queue, AccessShareLock);
-		pgn_message_scan_begin(&scan, &deliveries, from_id, to_id, snapshot);
-		while (set->n <= limit && pgn_scan_next(&scan, &version))
-		{
-			CHECK_FOR_INTERRUPTS();
-			if (segment < 0 || version.row.segment == segment)
-				add_id(set, version.row.message_id);
-		}
-		pgn_scan_end(&scan);
-		/* Both locks, ours and that of the open table. */
-		pgn_deliveries_close(&deliveries, AccessShareLock);
-		pgn_queue_unlock(queue, AccessShareLock);
-		if (set->n > limit)
-			return false;
-	}
-	return true;
+	return !IsolationUsesXactSnapshot() && pgn_references_complete() &&
+		ConditionalLockRelationOid(pgn_relation("log_state"), ShareUpdateExclusiveLock);
 }
 
 /* Is a segment without any page? */
@@ -229,7 +151,10 @@ current_age(void)
 						" FROM pigeon.log_state", PG_INT32_MAX);
 }
 
-/* Make the next empty segment current if it is time, and one is empty. */
+/*
+ * Make the next empty segment current if it is time, and one is empty.  This
+ * is the first step of a run of maintenance of the log.
+ */
 void
 pgn_log_rotate(void)
 {
@@ -237,6 +162,7 @@ pgn_log_rotate(void)
 	int64		size,
 				age;
 
+	pgn_references_begin_run();
 	if (!become_maintainer())
 		return;
 	current = pgn_log_current_segment();
@@ -281,17 +207,11 @@ count_missing(int segment, const MessageIds *survivors)
 {
 	Oid			types[] = {INT8ARRAYOID};
 	Datum		values[] = {ids_to_array(survivors)};
-	bool		isnull;
-	int64		n;
 
-	pgn_owner_begin();
-	pgn_owner_execute(psprintf("SELECT count(*) FROM pigeon.log_%d s WHERE message_id = ANY ($1)"
-							   " AND NOT EXISTS (SELECT FROM pigeon.log_old o"
-							   " WHERE o.message_id = s.message_id)", segment),
-					  1, types, values, NULL);
-	n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	pgn_owner_end();
-	return n;
+	return pgn_owner_number(psprintf("SELECT count(*) FROM pigeon.log_%d s WHERE message_id = ANY ($1)"
+									 " AND NOT EXISTS (SELECT FROM pigeon.log_old o"
+									 " WHERE o.message_id = s.message_id)", segment),
+							1, types, values, 0);
 }
 
 /*
@@ -302,8 +222,7 @@ bool
 pgn_log_free_segment(int segment)
 {
 	int64		first,
-				last,
-				limit;
+				last;
 	MessageIds	survivors = {0};
 	Snapshot	snapshot;
 	bool		free_now;
@@ -312,11 +231,11 @@ pgn_log_free_segment(int segment)
 		return false;
 	first = query_number(psprintf("SELECT min(message_id) FROM pigeon.log_%d", segment), 0);
 	last = query_number(psprintf("SELECT max(message_id) FROM pigeon.log_%d", segment), -1);
-	limit = ring_is_full() ? PG_INT64_MAX - 1 : (last - first + 1) / SURVIVORS;
+	survivors.limit = ring_is_full() ? PG_INT64_MAX - 1 : (last - first + 1) / SURVIVORS;
 
 	/* First look, without a lock on the segment. */
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	free_now = referenced_messages(snapshot, first, last, segment, limit, &survivors);
+	free_now = pgn_references_find(snapshot, first, last, segment, collect, &survivors);
 	UnregisterSnapshot(snapshot);
 	if (!free_now)
 		return false;
@@ -330,7 +249,7 @@ pgn_log_free_segment(int segment)
 	last = query_number(psprintf("SELECT max(message_id) FROM pigeon.log_%d", segment), -1);
 	survivors.n = 0;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	free_now = referenced_messages(snapshot, first, last, segment, limit, &survivors);
+	free_now = pgn_references_find(snapshot, first, last, segment, collect, &survivors);
 	UnregisterSnapshot(snapshot);
 	if (!free_now || count_missing(segment, &survivors) > 0)
 		return false;
@@ -338,36 +257,110 @@ pgn_log_free_segment(int segment)
 	return true;
 }
 
-/* Delete the messages of the old generation that no delivery refers to. */
+/* Messages of the old generation, in order, and which of them are needed. */
+typedef struct OldMessages
+{
+	int64		n;
+	Datum	   *ids;
+	bool	   *nulls;
+	bool	   *needed;
+} OldMessages;
+
+/* Read the next messages of the old generation after one; false if there are none. */
+static bool
+read_old(int64 after, OldMessages *old)
+{
+	Oid			types[] = {INT8OID, INT4OID};
+	Datum		values[] = {Int64GetDatum(after), Int32GetDatum(CLEAN_MESSAGES)};
+	Datum		array;
+	bool		isnull;
+	int			n;
+
+	if (!pgn_owner_row("SELECT array_agg(message_id ORDER BY message_id) FROM (SELECT message_id FROM pigeon.log_old"
+					   " WHERE message_id > $1 ORDER BY message_id LIMIT $2) AS next",
+					   2, types, values, 1, &array, &isnull) || isnull)
+		return false;
+	deconstruct_array(DatumGetArrayTypeP(array), INT8OID, 8, true, TYPALIGN_DOUBLE,
+					  &old->ids, &old->nulls, &n);
+	old->n = n;
+	old->needed = palloc0(n * sizeof(bool));
+	return true;
+}
+
+/* Callback: note that a message is needed, if it is one of ours. */
+static bool
+note_needed(int64 message_id, void *arg)
+{
+	OldMessages *old = arg;
+	int64		low = 0,
+				high = old->n;
+
+	while (low < high)
+	{
+		int64		middle = (low + high) / 2;
+
+		if (DatumGetInt64(old->ids[middle]) < message_id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low < old->n && DatumGetInt64(old->ids[low]) == message_id)
+		old->needed[low] = true;
+	return true;
+}
+
+/* Delete those of the messages that no delivery refers to; false if that cannot be known. */
+static bool
+delete_unneeded(OldMessages *old)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		known = pgn_references_find(snapshot, DatumGetInt64(old->ids[0]),
+											DatumGetInt64(old->ids[old->n - 1]), -1, note_needed, old);
+	MessageIds	unneeded = {0};
+
+	UnregisterSnapshot(snapshot);
+	if (!known)
+		return false;
+	for (int64 i = 0; i < old->n; i++)
+		if (!old->needed[i])
+			add_id(&unneeded, DatumGetInt64(old->ids[i]));
+	if (unneeded.n > 0)
+	{
+		Oid			types[] = {INT8ARRAYOID};
+		Datum		values[] = {ids_to_array(&unneeded)};
+
+		pgn_owner_begin();
+		pgn_owner_execute("DELETE FROM pigeon.log_old WHERE message_id = ANY ($1)", 1, types, values, NULL);
+		pgn_owner_end();
+	}
+	return true;
+}
+
+/*
+ * Delete the messages of the old generation that no delivery refers to, so
+ * many at a time that their ids fit into memory.
+ */
 void
 pgn_log_clean_old(void)
 {
-	int64		first,
-				last;
-	MessageIds	needed = {0};
-	Snapshot	snapshot;
-	bool		complete;
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext context;
+	OldMessages old;
+	int64		last = PG_INT64_MIN;
 
 	if (!become_maintainer())
 		return;
-	first = query_number("SELECT min(message_id) FROM pigeon.log_old", 0);
-	last = query_number("SELECT max(message_id) FROM pigeon.log_old", -1);
-	if (last < first)
-		return;
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	complete = referenced_messages(snapshot, first, last, -1, PG_INT64_MAX - 1, &needed);
-	UnregisterSnapshot(snapshot);
-	if (complete)
+	context = AllocSetContextCreate(caller, "pigeon cleaning of the message log", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+	while (read_old(last, &old))
 	{
-		Oid			types[] = {INT8ARRAYOID, INT8OID, INT8OID};
-		Datum		values[] = {ids_to_array(&needed), Int64GetDatum(first), Int64GetDatum(last)};
-
-		pgn_owner_begin();
-		pgn_owner_execute("DELETE FROM pigeon.log_old o WHERE message_id BETWEEN $2 AND $3"
-						  " AND NOT EXISTS (SELECT FROM unnest($1) AS needed (id) WHERE id = o.message_id)",
-						  3, types, values, NULL);
-		pgn_owner_end();
+		last = DatumGetInt64(old.ids[old.n - 1]);
+		if (!delete_unneeded(&old))
+			break;
+		MemoryContextReset(context);
 	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
 }
 
 /* Is there nothing in the old generation? */

@@ -12,17 +12,26 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
 
+#include "compat.h"
 #include "owner.h"
 #include "queue.h"
 
-/* The user to go back to; calls do not nest. */
+/*
+ * The user to go back to.  Calls do not nest; a (sub)transaction that fails
+ * takes an unfinished one with it.
+ */
 static Oid	caller_userid;
 static int	caller_context;
 static int	caller_settings;
+static bool in_use = false;
+static LocalTransactionId used_in;
+static SubTransactionId used_in_sub;
 
 /* Become the owner and connect to SPI.  An error undoes it all. */
 void
@@ -31,6 +40,10 @@ pgn_owner_begin(void)
 	Relation	registry = table_open(pgn_relation("queue"), AccessShareLock);
 	Oid			owner = registry->rd_rel->relowner;
 
+	Assert(!in_use || used_in != pgn_local_transaction() || used_in_sub != GetCurrentSubTransactionId());
+	in_use = true;
+	used_in = pgn_local_transaction();
+	used_in_sub = GetCurrentSubTransactionId();
 	table_close(registry, NoLock);
 	GetUserIdAndSecContext(&caller_userid, &caller_context);
 	SetUserIdAndSecContext(owner, caller_context | SECURITY_LOCAL_USERID_CHANGE);
@@ -57,4 +70,48 @@ pgn_owner_end(void)
 	SPI_finish();
 	AtEOXact_GUC(true, caller_settings);
 	SetUserIdAndSecContext(caller_userid, caller_context);
+	in_use = false;
+}
+
+/*
+ * Run one statement as the owner and copy the columns of its first row to the
+ * caller's memory context.  False if it returned none.
+ */
+bool
+pgn_owner_row(const char *sql, int nargs, Oid *types, Datum *values,
+			  int ncolumns, Datum *row, bool *isnull)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	bool		found;
+
+	pgn_owner_begin();
+	pgn_owner_execute(sql, nargs, types, values, NULL);
+	found = SPI_processed > 0 && SPI_tuptable != NULL;
+	for (int i = 0; found && i < ncolumns; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(SPI_tuptable->tupdesc, i);
+		MemoryContext spi;
+
+		row[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull[i]);
+		if (isnull[i])
+			continue;
+		spi = MemoryContextSwitchTo(caller);
+		row[i] = attr->attlen == -1 ? PointerGetDatum(PG_DETOAST_DATUM_COPY(row[i])) :
+			datumCopy(row[i], attr->attbyval, attr->attlen);
+		MemoryContextSwitchTo(spi);
+	}
+	pgn_owner_end();
+	return found;
+}
+
+/* Run one statement as the owner; the number of its first row, or "otherwise" if there is none. */
+int64
+pgn_owner_number(const char *sql, int nargs, Oid *types, Datum *values, int64 otherwise)
+{
+	Datum		number;
+	bool		isnull;
+
+	if (!pgn_owner_row(sql, nargs, types, values, 1, &number, &isnull) || isnull)
+		return otherwise;
+	return DatumGetInt64(number);
 }

@@ -244,20 +244,14 @@ read_documents(const Queue *queue, Datum *tags, Datum *policy)
 {
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(queue->id)};
-	MemoryContext caller = CurrentMemoryContext;
-	bool		isnull;
+	Datum		row[2];
+	bool		isnull[2];
 
-	pgn_owner_begin();
-	pgn_owner_execute("SELECT tags, redrive_allow_policy FROM pigeon.queue WHERE id = $1",
-					  1, types, values, NULL);
-	if (SPI_processed != 1)
+	if (!pgn_owner_row("SELECT tags, redrive_allow_policy FROM pigeon.queue WHERE id = $1",
+					   1, types, values, 2, row, isnull))
 		elog(ERROR, "queue \"%s\" is not in the registry", queue->name);
-	*tags = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	*policy = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
-	MemoryContextSwitchTo(caller);
-	*tags = PointerGetDatum(PG_DETOAST_DATUM_COPY(*tags));
-	*policy = PointerGetDatum(PG_DETOAST_DATUM_COPY(*policy));
-	pgn_owner_end();
+	*tags = row[0];
+	*policy = row[1];
 }
 
 /* Fail unless the queue may name its dead-letter queue. */

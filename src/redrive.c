@@ -121,7 +121,7 @@ open_target(Task *task, Queue *source, const Delivery *row, List **targets)
 
 	target = palloc(sizeof(Target));
 	target->queue_id = queue->id;
-	if (!pgn_deliveries_try_open(&target->deliveries, queue, RowExclusiveLock))
+	if (!pgn_deliveries_try_open_indexed(&target->deliveries, queue, RowExclusiveLock))
 	{
 		task->failure = psprintf("the table of queue \"%s\" was changed and cannot be used", queue->name);
 		return NULL;
@@ -224,37 +224,24 @@ read_task(int64 task_id, Task *task)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(task_id)};
-	MemoryContext caller = CurrentMemoryContext;
-	bool		found;
+	Datum		row[6];
+	bool		isnull[6];
 
-	pgn_owner_begin();
-	pgn_owner_execute("SELECT queue_id, destination, max_per_second, moved, started_at, started_by"
-					  " FROM pigeon.redrive_task WHERE id = $1 AND status = 'RUNNING'"
-					  " FOR UPDATE SKIP LOCKED", 1, types, values, NULL);
-	found = SPI_processed == 1;
-	if (found)
+	if (!pgn_owner_row("SELECT queue_id, destination, max_per_second, moved, started_at, started_by"
+					   " FROM pigeon.redrive_task WHERE id = $1 AND status = 'RUNNING'"
+					   " FOR UPDATE SKIP LOCKED", 1, types, values, 6, row, isnull))
+		return false;
+	*task = (Task)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-		bool		isnull;
-		Datum		destination;
-
-		memset(task, 0, sizeof(*task));
-		task->id = task_id;
-		task->queue_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-		destination = SPI_getbinval(tuple, desc, 2, &isnull);
-		task->destination = isnull ? NULL : TextDatumGetCString(destination);
-		task->max_per_second = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
-		if (isnull)
-			task->max_per_second = 0;
-		task->moved = DatumGetInt64(SPI_getbinval(tuple, desc, 4, &isnull));
-		task->started_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull));
-		task->role = get_role_oid(NameStr(*DatumGetName(SPI_getbinval(tuple, desc, 6, &isnull))), true);
-		MemoryContextSwitchTo(spi);
-	}
-	pgn_owner_end();
-	return found;
+		.id = task_id,
+			.queue_id = DatumGetInt32(row[0]),
+			.destination = isnull[1] ? NULL : TextDatumGetCString(row[1]),
+			.max_per_second = isnull[2] ? 0 : DatumGetInt32(row[2]),
+			.moved = DatumGetInt64(row[3]),
+			.started_at = DatumGetTimestampTz(row[4]),
+			.role = get_role_oid(NameStr(*DatumGetName(row[5])), true)
+	};
+	return true;
 }
 
 /* Write how far a task has come. */
@@ -345,15 +332,10 @@ static bool
 is_dead_letter_queue(Datum name)
 {
 	Oid			type = TEXTOID;
-	bool		found;
 
-	pgn_owner_begin();
-	pgn_owner_execute("SELECT FROM pigeon.queue WHERE dead_letter_queue = $1"
-					  " UNION ALL SELECT FROM pigeon.subscription WHERE dead_letter_queue = $1",
-					  1, &type, &name, NULL);
-	found = SPI_processed > 0;
-	pgn_owner_end();
-	return found;
+	return pgn_owner_row("SELECT FROM pigeon.queue WHERE dead_letter_queue = $1"
+						 " UNION ALL SELECT FROM pigeon.subscription WHERE dead_letter_queue = $1",
+						 1, &type, &name, 0, NULL, NULL);
 }
 
 /* Fail unless messages of the dead-letter queue can go to the destination. */
@@ -439,41 +421,35 @@ pgn_cancel_redrive(PG_FUNCTION_ARGS)
 	Oid			types[] = {INT8OID, NAMEOID};
 	NameData	role;
 	Datum		values[] = {PG_GETARG_DATUM(0), NameGetDatum(&role)};
-	bool		isnull;
-	bool		running,
-				allowed;
-	int64		moved;
+	Datum		row[3];
+	bool		isnull[3];
 
 	pgn_begin_write("pigeon.cancel_redrive()");
 	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
-	pgn_owner_begin();
-	pgn_owner_execute("SELECT t.moved, t.status = 'RUNNING',"
-					  " EXISTS (SELECT FROM pg_roles r WHERE r.rolname = t.started_by AND pg_has_role($2, r.oid, 'USAGE'))"
-					  " OR coalesce(pg_has_role($2, c.relowner, 'USAGE'), false)"
-					  " FROM pigeon.redrive_task t"
-					  " LEFT JOIN pg_class c ON c.oid = pigeon.queue_table(t.queue_id)"
-					  " WHERE t.id = $1 FOR UPDATE OF t",
-					  2, types, values, NULL);
-	if (SPI_processed == 0)
+	if (!pgn_owner_row("SELECT t.moved, t.status = 'RUNNING',"
+					   " EXISTS (SELECT FROM pg_roles r WHERE r.rolname = t.started_by AND pg_has_role($2, r.oid, 'USAGE'))"
+					   " OR coalesce(pg_has_role($2, c.relowner, 'USAGE'), false)"
+					   " FROM pigeon.redrive_task t"
+					   " LEFT JOIN pg_class c ON c.oid = pigeon.queue_table(t.queue_id)"
+					   " WHERE t.id = $1 FOR UPDATE OF t",
+					   2, types, values, 3, row, isnull))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("redrive task " INT64_FORMAT " does not exist", PG_GETARG_INT64(0)),
 				 errhint("The view pigeon.redrive_tasks lists the tasks.")));
-	moved = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	running = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
-	allowed = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull));
-	if (!allowed)
+	if (!DatumGetBool(row[2]))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of the dead-letter queue to stop redrive task " INT64_FORMAT,
 						PG_GETARG_INT64(0))));
-	if (!running)
+	if (!DatumGetBool(row[1]))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("redrive task " INT64_FORMAT " is not running", PG_GETARG_INT64(0)),
 				 errhint("The view pigeon.redrive_tasks shows what became of it.")));
+	pgn_owner_begin();
 	pgn_owner_execute("UPDATE pigeon.redrive_task SET status = 'CANCELLED',"
 					  " finished_at = clock_timestamp() WHERE id = $1", 1, types, values, NULL);
 	pgn_owner_end();
-	PG_RETURN_INT64(moved);
+	PG_RETURN_DATUM(row[0]);
 }

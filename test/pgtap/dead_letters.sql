@@ -1,6 +1,6 @@
 -- Order of what comes back, dead letters and redrive.
 BEGIN;
-SELECT plan(53);
+SELECT plan(54);
 CREATE FUNCTION received(queue text, n integer DEFAULT 1, timeout interval DEFAULT '0') RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(body, ' ' ORDER BY ordinality) FROM pigeon.receive(queue, n, timeout) WITH ORDINALITY $$;
 
@@ -136,5 +136,12 @@ SELECT lives_ok($$SELECT pigeon.redrive('dead2')$$, 'a redrive leaves what is th
 RESET client_min_messages;
 SELECT results_eq($$SELECT status, moved FROM pigeon.redrive_tasks ORDER BY task_id DESC LIMIT 1$$, $$VALUES ('COMPLETED', 0::bigint)$$, 'and ends');
 SELECT is((SELECT body FROM pigeon.peek('dead2')), 'redriven', 'the message stays');
+
+-- Nor does a receive fail because of what its owner did to the dead-letter queue
+DO $$ BEGIN EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) FROM pg_constraint, pigeon.queues
+	WHERE conrelid = queue_table AND queue = 'dead2' AND contype = 'p'; END $$;
+SELECT pigeon.pop('again', 10);
+SELECT pigeon.send('again', 'goes on');
+SELECT is(received('again') || ', ' || received('again'), 'goes on, goes on', 'a message that its dead-letter queue cannot take goes on');
 SELECT * FROM finish();
 ROLLBACK;

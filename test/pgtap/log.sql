@@ -1,6 +1,6 @@
 -- The message log: rotation, truncation, survivors, the old generation, and what must keep a segment.
 -- Maintenance commits, so there is no transaction around the whole.
-SELECT plan(38);
+SELECT plan(45);
 
 CREATE TEMP TABLE got (body text, receipt pigeon.receipt);
 
@@ -149,4 +149,48 @@ END $$;
 SELECT cmp_ok((SELECT count(*) FROM used_segments), '<', 7::bigint, 'the ring never stays full');
 SELECT is((SELECT string_agg(body, ',' ORDER BY message_id) FROM pigeon.peek('q', 20)),
 	(SELECT string_agg('long ' || i, ',' ORDER BY i) FROM generate_series(1, 20) AS i), 'and nothing is lost');
+
+-- What the owner of a queue does to its table does not stop the maintenance of the log
+SELECT pigeon.purge_queue('q');
+CALL rotate();
+CALL rotate();
+SELECT pigeon.create_queue('owned');
+SELECT queue_table AS owned FROM pigeon.queues WHERE queue = 'owned' \gset
+SELECT count(pigeon.send('owned', 'owned ' || i)) FROM generate_series(1, 10) AS i;
+SELECT count(pigeon.send('q', 'filler')) FROM generate_series(1, 100) AS i;
+SELECT pigeon.purge_queue('q');
+CREATE FUNCTION do_nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER nothing BEFORE UPDATE ON :owned FOR EACH ROW EXECUTE FUNCTION do_nothing();
+ALTER TABLE :owned ADD COLUMN extra text;
+SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', :'owned', conname) FROM pg_constraint WHERE conrelid = :'owned'::regclass AND contype = 'p' \gexec
+SET client_min_messages = error;
+CALL rotate();
+CALL rotate();
+SELECT is(used(), 'none', 'a trigger, a column more and no primary key do not keep the log');
+SELECT is((SELECT string_agg(body, ',' ORDER BY message_id) FROM pigeon.log_old),
+	(SELECT string_agg('owned ' || i, ',' ORDER BY i) FROM generate_series(1, 10) AS i), 'and what the queue needs is there');
+DROP TRIGGER nothing ON :owned;
+ALTER TABLE :owned ALTER COLUMN segment TYPE integer;
+SELECT pigeon.send('q', 'short');
+SELECT pigeon.pop('q');
+CALL rotate();
+CALL rotate();
+SELECT isnt(used(), 'none', 'a table that cannot be read does');
+SELECT is((SELECT count(*) FROM pigeon.log_old), 10::bigint, 'and all of the old generation');
+SELECT pigeon.drop_queue('owned');
+CALL rotate();
+SELECT is(used(), 'none', 'until it is gone');
+RESET client_min_messages;
+
+-- More of the old generation than is looked at together
+SELECT pigeon.send('q', 'first');
+INSERT INTO pigeon.log_old SELECT nextval('pigeon.message_id_seq'), 0, now(), current_user, 'x' FROM generate_series(1, 120000);
+SELECT pigeon.send('q', 'second');
+SELECT pigeon.create_queue('filler');
+SELECT count(pigeon.send('filler', 'filler')) FROM generate_series(1, 20) AS i;
+SELECT pigeon.purge_queue('filler');
+CALL rotate();
+CALL rotate();
+SELECT is((SELECT count(*) FROM pigeon.log_old WHERE body = 'x'), 0::bigint, 'all that is not needed is deleted');
+SELECT is((SELECT string_agg(body, ',') FROM pigeon.peek('q')), 'first,second', 'and nothing else');
 SELECT * FROM finish();
