@@ -354,6 +354,26 @@ start_worker(Oid oid)
 	return started;
 }
 
+/* Let the workers see that others wait. */
+static void
+wake_workers(void)
+{
+	HASH_SEQ_STATUS status;
+	SharedDatabase *database;
+
+	pg_memory_barrier();
+	LWLockAcquire(pgn_shared_lock, LW_SHARED);
+	hash_seq_init(&status, pgn_shared_databases);
+	while ((database = hash_seq_search(&status)) != NULL)
+	{
+		int32		worker = (int32) pg_atomic_read_u32(&database->worker);
+
+		if (worker != NO_WAITER)
+			SetLatch(&GetPGProcByNumber(worker)->procLatch);
+	}
+	LWLockRelease(pgn_shared_lock);
+}
+
 /* Start what is to be started; when to look again. */
 static TimestampTz
 start_workers(TimestampTz now)
@@ -368,6 +388,7 @@ start_workers(TimestampTz now)
 		{
 			/* The next worker that ends will wake us. */
 			pg_atomic_write_u32(&pgn_shared_state->crowded, 1);
+			wake_workers();
 			return next;
 		}
 		if (!start_worker(oid))
