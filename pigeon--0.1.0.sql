@@ -133,6 +133,15 @@ CREATE TABLE pigeon.log_state (
 COMMENT ON TABLE pigeon.log_state IS 'which message log segment is appended to';
 SELECT pg_catalog.pg_extension_config_dump('pigeon.log_state', '');
 
+-- Segments that will be truncated.  In a restored database they are marked
+-- anew.
+CREATE TABLE pigeon.log_unused (
+	segment integer PRIMARY KEY,
+	since   timestamptz NOT NULL,
+	xid     xid8 NOT NULL
+);
+COMMENT ON TABLE pigeon.log_unused IS 'which message log segments are not needed any more, since when and by which transaction''s snapshot';
+
 ------------------------------------------------------------------------------
 -- Redrive tasks
 ------------------------------------------------------------------------------
