@@ -14,7 +14,8 @@ FAR_FUTURE = 7200               # seconds; what is in flight or delayed stays so
 SECONDS = 5
 PEERS = ("pigeon", "plain", "pgmq")
 SENDING_PEERS = (*PEERS, "pgq")
-CLIENTS_PER_SECOND = 32         # at least so long a sample, or starting the connections would weigh in it
+CLIENTS_PER_SECOND = 64         # at least so long a sample, or starting the connections would weigh in it
+WARM_UP_CALLS = 800             # of all clients together
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ class Queue:
     def _warm_up(self) -> None:
         """A short run that is thrown away: it fills caches and tells how fast this peer about is."""
         point = self.point
-        transactions = max(5, 100 // point.batch)
+        transactions = max(5, min(100, WARM_UP_CALLS // point.clients) // point.batch)
         if point.operation != "send":
             self._fill(2 * transactions * point.clients * point.batch)
         load = self._pgbench(self._script(), clients=point.clients, transactions=transactions)

@@ -8,7 +8,7 @@ from .peers.peer import Peer
 
 SECONDS = 20
 PAUSE = "10 ms"                 # between two messages, so that whoever got the last one waits again
-SPARE_SECONDS = 3               # for which the receivers wait on when the last message has been sent
+SPARE_SECONDS = 2               # for which the receivers wait on when the last message has been sent
 
 
 @dataclass(frozen=True)
