@@ -15,6 +15,7 @@ from .peers import ALL as PEERS
 from .results import Results
 
 ROOT = Path(__file__).parent.parent
+ROUNDS = 5
 QUICK_ROUNDS, QUICK_SECONDS = 3, 2
 
 
@@ -89,7 +90,8 @@ def main() -> int:
     results = Results(environment(bindir), chosen_options(options))
     with Cluster(bindir, libraries) as server:
         peers = prepare_peers(server, needed, results)
-        context = Context(server, peers, bodies.load(), results, rounds=options.rounds or (QUICK_ROUNDS if options.quick else 5),
+        context = Context(server, peers, bodies.load(), results,
+                          rounds=options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS),
                           seconds=options.seconds or (QUICK_SECONDS if options.quick else None), minutes=options.minutes,
                           points=tuple(options.points.split(";")) if options.points else None, wanted=wanted)
         for workload in chosen:

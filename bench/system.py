@@ -22,7 +22,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Systems:
-    """Eight clients of one Node program, as fast as they can, 1 kB messages, everything made durable before it is answered."""
+    """Eight clients of one Node program, as fast as they can, 1 kB messages, everything durable before it is answered."""
 
     name: str
     title: str

@@ -23,7 +23,8 @@ export async function open({ settings, clients }) {
       return checked(bodies.reduce((all, body) => all.xadd(STREAM, '*', 'body', body), connections[client].multi()));
     },
     receive: async (client, count) => {
-      const answer = await connections[client].xreadgroup('GROUP', GROUP, `c${client}`, 'COUNT', count, 'STREAMS', STREAM, '>');
+      const answer = await connections[client].xreadgroup(
+        'GROUP', GROUP, `c${client}`, 'COUNT', count, 'STREAMS', STREAM, '>');
       if (!answer) return 0;
       const ids = answer[0][1].map(([id]) => id);
       await checked(connections[client].multi().xack(STREAM, GROUP, ...ids).xdel(STREAM, ...ids));

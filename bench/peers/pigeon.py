@@ -69,7 +69,8 @@ class Pigeon(Peer):
                 f" pigeon.send('bench_' || {number}, clock_timestamp()::text);\n")
 
     def wake_receive(self, number: str) -> str:
-        return f"SELECT body AS sent FROM pigeon.receive('bench_' || {number}, 1, interval '1 h', wait_time => interval '1 s')"
+        return (f"SELECT body AS sent FROM pigeon.receive('bench_' || {number}, 1, interval '1 h',"
+                " wait_time => interval '1 s')")
 
     def wait(self, seconds: int) -> str:
         return f"SELECT body FROM pigeon.receive('bench', 1, wait_time => interval '{seconds} s');\n"
