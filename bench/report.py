@@ -1,5 +1,6 @@
 """From samples to what a person reads: a page with a table and a plot for every workload, and the table of ratios."""
 
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -66,25 +67,29 @@ def circumstances(results: Results) -> str:
 
 
 def plot(results: Results, workload, path: Path) -> None:
-    """An SVG of the workload's own metric, with the spread as bars."""
+    """An SVG of the workload's own metric with its spread: lines where the axis is a number, else bars."""
     unit, divisor = UNITS[workload.metric]
     points = results.distinct(workload.name, "point")
     peers = results.distinct(workload.name, "peer")
     script = [f"set terminal svg size 800,480 font 'sans,13' background '#ffffff'\nset output '{path}'",
               f"set title '{workload.title}'", f"set xlabel '{workload.axis}'", f"set ylabel '{unit}'",
-              "set key outside right top", "set grid ytics lc '#dddddd'", "set yrange [0:*]",
+              "set key outside right top", "set grid ytics lc '#dddddd'", "set yrange [0:*]", "set datafile missing '-'",
               "set xtics (" + ", ".join(f"'{point}' {index}" for index, point in enumerate(points)) + ")",
-              f"set xrange [-0.3:{len(points) - 0.7}]"]
+              f"set xrange [-0.6:{len(points) - 0.4}]"]
     for place, peer in enumerate(peers):
         script.append(f"$data{place} << EOD")
         for index, point in enumerate(points):
             cell = Cell(workload.name, point, peer, workload.metric)
-            if values := results.values(cell):
-                script.append(" ".join(str(value / divisor) for value in (index * divisor, results.median(cell),
-                                                                           min(values), max(values))))
+            values = [value / divisor for value in results.values(cell)]
+            row = (statistics.median(values), min(values), max(values)) if values else "---"
+            script.append(" ".join(map(str, (index, *row))))
         script.append("EOD")
-    script.append("plot " + ", ".join(f"$data{place} using 1:2:3:4 with yerrorlines lw 2 pt 7 ps 0.6 title '{peer}'"
-                                      for place, peer in enumerate(peers)))
+    if all(point.replace(",", "").isdigit() for point in points):
+        style = "using 1:2:3:4 with yerrorlines lw 2 pt 7 ps 0.6"
+    else:
+        style = "using 2:3:4"
+        script += ["set style data histograms", "set style histogram errorbars gap 1", "set style fill solid 0.7 noborder"]
+    script.append("plot " + ", ".join(f"$data{place} {style} title '{peer}'" for place, peer in enumerate(peers)))
     subprocess.run(["gnuplot"], input="\n".join(script), text=True, check=True)
 
 

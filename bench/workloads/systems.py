@@ -7,11 +7,11 @@ The program has one thread and shares the two processors with the system under t
 limit, too; `-` is where a system cannot do this, or pushes, so that there is no call to be timed. What each system calls
 durable is not the same; see [how it is measured](../../bench/README.md#whole-systems)."""
 
+PEERS = ("pigeon", "plain", "pgmq", "pg-boss", "graphile-worker", "rabbitmq", "redis")
+
 WORKLOADS = (
-    Systems("systems", "Whole systems, driven by a client program", {
-        "send": Operation("send"),
-        "send, 100 a call": Operation("send", 100),
-        "receive": Operation("receive"),
-        "receive, 100 a call": Operation("receive", 100),
-    }, peers=("pigeon", "plain", "pgmq", "pg-boss", "graphile-worker", "rabbitmq", "redis"), notes=NOTES),
+    Systems("systems", "Whole systems, driven by a client program",
+            {"send": Operation("send"), "receive": Operation("receive")}, PEERS, notes=NOTES),
+    Systems("systems-batch", "Whole systems, 100 messages a call",
+            {"send": Operation("send", 100), "receive": Operation("receive", 100)}, PEERS, notes=NOTES),
 )
