@@ -1097,7 +1097,7 @@ BEGIN ATOMIC
 		(d.hidden, pg_catalog.format('is below the scan frontier, due at %s', d.visible_at)),
 		(d.home <= 0, 'has an impossible home'),
 		(d.segment NOT BETWEEN 0 AND 7, pg_catalog.format('is in segment %s, which does not exist', d.segment)),
-		(d.lane NOT BETWEEN 0 AND CASE WHEN d.fifo THEN 1 ELSE 2 END, pg_catalog.format('is in lane %s, which does not exist', d.lane)),
+		(d.lane NOT BETWEEN 0 AND CASE WHEN d.fifo THEN 1 ELSE 3 END, pg_catalog.format('is in lane %s, which does not exist', d.lane)),
 		(d.queue_receive_count NOT BETWEEN 0 AND d.receive_count, 'has impossible receive counts'),
 		((d.receive_count > 0) <> (d.received_at > '-infinity'), 'has a receive count and a time of receive that contradict each other'),
 		(d.fifo AND d.group_key = 0, 'has no message group'),

@@ -2,7 +2,7 @@
 -- Who is noisy is known from shared memory; without it all are served alike.
 SELECT current_setting('shared_preload_libraries') LIKE '%pigeon%' AS preloaded \gset
 BEGIN;
-SELECT plan(10);
+SELECT plan(11);
 \if :preloaded
 
 SELECT pigeon.create_queue('fair', visibility_timeout => '1 h');
@@ -23,6 +23,7 @@ SELECT send('loud', 1000);
 SELECT send('quiet', 5);
 SELECT pigeon.send('fair', 'no tenant');
 SELECT is(take(6), 'quiet 5', 'then the messages of others are served first');
+SELECT is_empty('SELECT * FROM pigeon.check()', 'check() knows where they are');
 SELECT is(take(100), 'loud 100', 'and with all that is left, those of the noisy tenant');
 SELECT is((SELECT array_agg(body ORDER BY message_id) FROM pigeon.receive('fair', 3)), '{loud101,loud102,loud103}', 'in their order');
 SELECT is((SELECT min(receive_count) FROM pigeon.receive('fair', 10000, '0')), 1, 'all are served when nobody else waits');
@@ -32,7 +33,7 @@ SELECT pigeon.purge_queue('fair');
 SELECT send('one', 30), send('two', 30), send('three', 30);
 SELECT is(take(1000), 'one 30, three 30, two 30', 'purge leaves nothing of the noisy tenant, and the others are served');
 \else
-SELECT skip('fair queues need shared memory', 10);
+SELECT skip('fair queues need shared memory', 11);
 \endif
 SELECT * FROM finish();
 ROLLBACK;

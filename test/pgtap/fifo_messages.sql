@@ -1,6 +1,6 @@
 -- FIFO queues: deduplication, dead letters, redrive, retention, purge and drop.
 BEGIN;
-SELECT plan(57);
+SELECT plan(59);
 
 CREATE FUNCTION queue_id(name text) RETURNS integer LANGUAGE sql AS $$ SELECT id FROM pigeon.queue q WHERE q.name = queue_id.name $$;
 CREATE FUNCTION bodies(queue text) RETURNS text LANGUAGE sql AS $$
@@ -113,6 +113,7 @@ SELECT is(bodies('short'), 'b1', 'an expired message is not received');
 -- Purge and drop
 SELECT is(pigeon.purge_queue('groups'), 3::bigint, 'purge');
 SELECT is(bodies('groups'), '', 'leaves nothing');
+SELECT format('SELECT is((SELECT count(*) FROM pigeon.%s_%s), 0::bigint, %L)', letter, queue_id('groups'), 'nor in ' || letter) FROM unnest('{g,d}'::text[]) letter \gexec
 CREATE TEMP TABLE tables AS SELECT letter || queue_id(queue) AS name, queue FROM unnest('{q_,g_,d_}'::text[]) letter, unnest('{groups,content}'::text[]) queue;
 SELECT is((SELECT count(*) FROM tables WHERE to_regclass('pigeon.' || name) IS NOT NULL), 6::bigint, 'a FIFO queue has three tables');
 SELECT is(pigeon.drop_queue('groups'), true, 'drop_queue');
