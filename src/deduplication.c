@@ -4,9 +4,9 @@
  *
  * A FIFO queue has a third table, d_<id>, which remembers for a while (the
  * queue's deduplication_window) under which key each message was sent.  The
- * key is the deduplication id or, without one, the SHA-256 of the body in
- * hexadecimal, so that an id which is equal to the hash of an earlier body is
- * a duplicate of it, as in SQS.  If the queue deduplicates by message group,
+ * key is the deduplication id; a message sent without one gets the SHA-256 of its
+ * body in hexadecimal, so that an id which is equal to the hash of an earlier
+ * body is a duplicate of it, as in SQS.  If the queue deduplicates by message group,
  * the group is part of the key.
  *
  * What is stored is the first half of the SHA-256 of all that: rows of fixed
@@ -52,6 +52,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
@@ -158,46 +159,34 @@ sha256(pg_cryptohash_ctx *context, const uint8 *pieces[], const size_t lengths[]
 }
 
 /* The SHA-256 of a body in hexadecimal, as a deduplication id. */
-static void
-content_id(pg_cryptohash_ctx *context, const text *body, char *id)
+static text *
+content_id(pg_cryptohash_ctx *context, const text *body)
 {
 	const uint8 *pieces[] = {(const uint8 *) VARDATA_ANY(body)};
 	const size_t lengths[] = {VARSIZE_ANY_EXHDR(body)};
 	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	char		id[2 * PG_SHA256_DIGEST_LENGTH + 1];
 
 	sha256(context, pieces, lengths, 1, digest);
 	for (int i = 0; i < PG_SHA256_DIGEST_LENGTH; i++)
 		sprintf(id + 2 * i, "%02x", digest[i]);
+	return cstring_to_text(id);
 }
 
 /* The key of a message.  Ids have no blanks, so one separates the parts. */
 static Key
 message_key(pg_cryptohash_ctx *context, const Queue *queue, const Message *message)
 {
+	const text *id = message->deduplication_id;
 	const text *group = message->group_id;
-	bool		by_group = queue->attributes.deduplicate_by_group;
-	char		id[2 * PG_SHA256_DIGEST_LENGTH + 1];
-	const uint8 *pieces[3];
-	size_t		lengths[3];
+	const uint8 *pieces[] = {
+		(const uint8 *) VARDATA_ANY(id), (const uint8 *) " ", (const uint8 *) VARDATA_ANY(group)
+	};
+	const size_t lengths[] = {VARSIZE_ANY_EXHDR(id), 1, VARSIZE_ANY_EXHDR(group)};
 	uint8		digest[PG_SHA256_DIGEST_LENGTH];
 	Key			key;
 
-	if (message->deduplication_id)
-	{
-		pieces[0] = (const uint8 *) VARDATA_ANY(message->deduplication_id);
-		lengths[0] = VARSIZE_ANY_EXHDR(message->deduplication_id);
-	}
-	else
-	{
-		content_id(context, message->body, id);
-		pieces[0] = (const uint8 *) id;
-		lengths[0] = strlen(id);
-	}
-	pieces[1] = (const uint8 *) " ";
-	lengths[1] = 1;
-	pieces[2] = (const uint8 *) VARDATA_ANY(group);
-	lengths[2] = VARSIZE_ANY_EXHDR(group);
-	sha256(context, pieces, lengths, by_group ? 3 : 1, digest);
+	sha256(context, pieces, lengths, queue->attributes.deduplicate_by_group ? 3 : 1, digest);
 	memcpy(&key, digest, sizeof(key));
 	return key;
 }
@@ -319,15 +308,17 @@ same_key(const KeyEntry *a, const KeyEntry *b)
 	return a->key.high == b->key.high && a->key.low == b->key.low;
 }
 
-/* The keys of messages, in order. */
+/* The keys of messages, in order.  Gives those a deduplication id that have none. */
 static KeyEntry *
-sorted_keys(const Queue *queue, const Message *messages, int n)
+sorted_keys(const Queue *queue, Message *messages, int n)
 {
 	KeyEntry   *entries = palloc(n * sizeof(KeyEntry));
 	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
 
 	for (int i = 0; i < n; i++)
 	{
+		if (messages[i].deduplication_id == NULL)
+			messages[i].deduplication_id = content_id(context, messages[i].body);
 		entries[i].key = message_key(context, queue, &messages[i]);
 		entries[i].position = i;
 	}
