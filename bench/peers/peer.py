@@ -105,6 +105,14 @@ class Peer:
         """A script that waits for one message as long as that."""
         raise NotImplementedError
 
+    def send_as(self, tenant: str, count: int) -> str:
+        """A script that sends messages as a tenant, whose name is an SQL expression."""
+        raise NotImplementedError
+
+    def receive_timed(self) -> str:
+        """A query that waits for one message, deletes it, and returns its `tenant` and the time it `waited`."""
+        raise NotImplementedError
+
     def table(self, cluster: Cluster) -> str:
         """The table that has one row for every message in the queue, and loses it when the message is deleted."""
         raise NotImplementedError

@@ -55,6 +55,16 @@ class Pigeon(Peer):
     def notifying(self) -> Peer:
         return Notifying()
 
+    def send_as(self, tenant: str, count: int) -> str:
+        return (f"SELECT count(*) FROM pigeon.send_batch('bench', array_fill('message'::text, ARRAY[{count}]),"
+                f" group_ids => array_fill(({tenant})::text, ARRAY[{count}]));\n")
+
+    def receive_timed(self) -> str:
+        return ("WITH got AS MATERIALIZED (SELECT *, clock_timestamp() AS received_at"
+                " FROM pigeon.receive('bench', 1, wait_time => interval '1 s')),"
+                " gone AS MATERIALIZED (SELECT pigeon.delete('bench', receipt) FROM got)"
+                " SELECT group_id AS tenant, received_at - sent_at AS waited FROM got, gone")
+
     def listen(self) -> str:
         return 'LISTEN "pigeon.bench"'
 
