@@ -27,6 +27,7 @@
 #include "storage/proc.h"
 
 #include "jobs.h"
+#include "pigeon.h"
 
 /* Something is to be done in a database at that time; wake who does it. */
 void
@@ -78,4 +79,20 @@ pgn_queue_job_request(pg_atomic_uint64 *job_at, TimestampTz at)
 		(void) pgn_lower(job_at, at);
 		pgn_run_at(database, at);
 	}
+}
+
+/* Ask for a notification of a queue of this database. */
+void
+pgn_notification_request(SharedQueue *shared, TimestampTz at)
+{
+	SharedDatabase *database = my_database();
+	TimestampTz notified_at = (TimestampTz) pg_atomic_read_u64(&shared->notified_at);
+
+	if (database == NULL)
+		return;
+	(void) pgn_lower(&shared->notify_at, at);
+	/* Woken earlier, the worker would do nothing, and that once for each of many commits. */
+	if (notified_at != PG_INT64_MIN)
+		at = Max(at, notified_at + pgn_notify_interval * INT64CONST(1000));
+	pgn_run_at(database, at);
 }
