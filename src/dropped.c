@@ -23,25 +23,34 @@
 
 PG_FUNCTION_INFO_V1(pgn_forget_dropped_tables);
 
-/* Drop the tables of groups and deduplication keys of queues and topics, if they have any. */
+/*
+ * Drop the tables of groups and deduplication keys of what was forgotten by a
+ * statement that returned the numbers; the owner's turn ends here.  A table that
+ * is merely named like one of a queue has no such tables, even if its number
+ * is that of a topic that does.
+ */
 static void
-drop_side_tables(Datum ids)
+end_and_drop_side_tables(void)
 {
 	static const char *const prefixes[] = {"g", "d"};
-	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
-	Datum		id;
-	bool		isnull;
+	int			n = SPI_processed;
+	int32	   *ids = SPI_palloc((n + 1) * sizeof(int32));
 
-	while (array_iterate(iterator, &id, &isnull))
+	for (int i = 0; i < n; i++)
 	{
-		for (int i = 0; i < lengthof(prefixes); i++)
-		{
-			char	   *name = psprintf("%s_%d", prefixes[i], DatumGetInt32(id));
+		bool		isnull;
 
-			if (OidIsValid(pgn_relation(name)))
-				pgn_owner_run(psprintf("DROP TABLE pigeon.%s", name));
-		}
+		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 	}
+	pgn_owner_end();
+	for (int i = 0; i < n * lengthof(prefixes); i++)
+	{
+		char	   *name = psprintf("%s_%d", prefixes[i % lengthof(prefixes)], ids[i / lengthof(prefixes)]);
+
+		if (OidIsValid(pgn_relation(name)))
+			pgn_owner_run(psprintf("DROP TABLE pigeon.%s", name));
+	}
+	pfree(ids);
 }
 
 /* Forget queues; "ids" is an array of their numbers. */
@@ -53,9 +62,8 @@ forget_queues(Datum ids)
 	pgn_owner_begin();
 	pgn_owner_execute("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1)),"
 					  " notes AS (DELETE FROM pigeon.processed WHERE queue_id = ANY ($1))"
-					  " DELETE FROM pigeon.queue WHERE id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_end();
-	drop_side_tables(ids);
+					  " DELETE FROM pigeon.queue WHERE id = ANY ($1) RETURNING id", 1, types, &ids, NULL);
+	end_and_drop_side_tables();
 	pgn_activity_job(JOB_REGISTRY);
 }
 
@@ -67,9 +75,8 @@ forget_topics(Datum ids)
 
 	pgn_owner_begin();
 	pgn_owner_execute("DELETE FROM pigeon.subscription WHERE topic_id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_execute("DELETE FROM pigeon.topic WHERE id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_end();
-	drop_side_tables(ids);
+	pgn_owner_execute("DELETE FROM pigeon.topic WHERE id = ANY ($1) RETURNING id", 1, types, &ids, NULL);
+	end_and_drop_side_tables();
 	pgn_activity_job(JOB_REGISTRY);
 }
 
