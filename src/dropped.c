@@ -22,29 +22,36 @@
 
 PG_FUNCTION_INFO_V1(pgn_forget_dropped_tables);
 
-/* Forget queues; "ids" is an array of their numbers. */
-static void
+/*
+ * Forget queues; "ids" is an array of their numbers.  The numbers of those
+ * that were FIFO queues, or 0 if there were none.
+ */
+static Datum
 forget_queues(Datum ids)
 {
 	Oid			types[] = {INT4ARRAYOID};
+	Datum		fifo;
+	bool		none;
 
-	pgn_owner_begin();
-	pgn_owner_execute("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1)),"
-					  " notes AS (DELETE FROM pigeon.processed WHERE queue_id = ANY ($1))"
-					  " DELETE FROM pigeon.queue WHERE id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_end();
+	(void) pgn_owner_row("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1)),"
+						 " notes AS (DELETE FROM pigeon.processed WHERE queue_id = ANY ($1)),"
+						 " queues AS (DELETE FROM pigeon.queue WHERE id = ANY ($1) RETURNING id, fifo)"
+						 " SELECT array_agg(id) FROM queues WHERE fifo", 1, types, &ids, 1, &fifo, &none);
+	return none ? (Datum) 0 : fifo;
 }
 
-/* Forget topics and their subscriptions; "ids" is an array of the topics' numbers. */
-static void
+/* The same for topics and their subscriptions. */
+static Datum
 forget_topics(Datum ids)
 {
 	Oid			types[] = {INT4ARRAYOID};
+	Datum		fifo;
+	bool		none;
 
-	pgn_owner_begin();
-	pgn_owner_execute("DELETE FROM pigeon.subscription WHERE topic_id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_execute("DELETE FROM pigeon.topic WHERE id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_end();
+	(void) pgn_owner_row("WITH subscriptions AS (DELETE FROM pigeon.subscription WHERE topic_id = ANY ($1)),"
+						 " topics AS (DELETE FROM pigeon.topic WHERE id = ANY ($1) RETURNING id, fifo)"
+						 " SELECT array_agg(id) FROM topics WHERE fifo", 1, types, &ids, 1, &fifo, &none);
+	return none ? (Datum) 0 : fifo;
 }
 
 /* An array of one number. */
@@ -60,28 +67,32 @@ array_of_one(int32 id)
 void
 pgn_forget_queue(int32 id)
 {
-	forget_queues(array_of_one(id));
+	(void) forget_queues(array_of_one(id));
 }
 
 /* Forget one topic. */
 void
 pgn_forget_topic(int32 id)
 {
-	forget_topics(array_of_one(id));
+	(void) forget_topics(array_of_one(id));
 }
 
 /*
  * Drop what is left of FIFO queues and topics whose tables of deliveries and
- * views were dropped; SPI is connected.
+ * views were dropped; SPI is connected.  Others have no such tables: what may
+ * bear their names is not ours.
  */
 static void
 drop_side_tables(Datum ids)
 {
 	static const char *const prefixes[] = {"g", "d"};
-	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
+	ArrayIterator iterator;
 	Datum		id;
 	bool		isnull;
 
+	if (ids == (Datum) 0)
+		return;
+	iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
 	while (array_iterate(iterator, &id, &isnull))
 	{
 		for (int i = 0; i < lengthof(prefixes); i++)
@@ -120,14 +131,12 @@ pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
 	topics = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &no_topics);
 	if (!no_queues)
 	{
-		forget_queues(queues);
-		drop_side_tables(queues);
+		drop_side_tables(forget_queues(queues));
 		pgn_activity_job(JOB_REGISTRY);
 	}
 	if (!no_topics)
 	{
-		forget_topics(topics);
-		drop_side_tables(topics);
+		drop_side_tables(forget_topics(topics));
 		pgn_activity_job(JOB_REGISTRY);
 	}
 	SPI_finish();

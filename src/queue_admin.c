@@ -17,7 +17,6 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -448,7 +447,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	if (a.dead_letter_queue[0] != '\0')
 		check_dead_letter_queue(name, &a);
 
-	id = nextval_internal(pgn_relation("queue_id_seq"), false);
+	id = pgn_new_id();
 	SPI_connect();
 	if (SPI_execute(pgn_delivery_table_sql(id, a.fifo), false, 0) < 0 ||
 		(a.fifo && (SPI_execute(pgn_schedule_table_sql(id), false, 0) < 0 ||
@@ -570,18 +569,23 @@ delete_deliveries(Queue *queue)
 
 /*
  * Truncate what a FIFO queue has beside its deliveries.  Users have no rights
- * on that but as its owner, so it is done as the owner of the queue.  SPI is
- * connected.
+ * on that but as its owner, so it is done as the owner of the queue.  No code
+ * of his may run in the caller's session: tables with triggers are refused.
+ * SPI is connected.
  */
 static void
 truncate_fifo_tables(Queue *queue)
 {
+	Schedule	schedule;
 	Relation	rel = table_open(queue->relid, AccessShareLock);
 	Oid			owner = rel->rd_rel->relowner;
 	Oid			caller;
 	int			context;
 
 	table_close(rel, AccessShareLock);
+	pgn_schedule_open(&schedule, queue, RowExclusiveLock);
+	pgn_schedule_close(&schedule, NoLock);
+	pgn_deduplication_check(queue);
 	GetUserIdAndSecContext(&caller, &context);
 	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	if (SPI_execute(psprintf("TRUNCATE ONLY pigeon.g_%d, ONLY pigeon.d_%d", queue->id, queue->id), false, 0) < 0)

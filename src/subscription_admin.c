@@ -17,7 +17,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -286,7 +285,7 @@ pgn_subscribe(PG_FUNCTION_ARGS)
 			write_row(false, existing.id, topic, queue, &options);
 		PG_RETURN_INT64(existing.id);
 	}
-	existing.id = nextval_internal(pgn_relation("queue_id_seq"), false);
+	existing.id = pgn_new_id();
 	write_row(true, existing.id, topic, queue, &options);
 	PG_RETURN_INT64(existing.id);
 }

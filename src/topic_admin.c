@@ -13,7 +13,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -253,7 +252,7 @@ pgn_create_topic(PG_FUNCTION_ARGS)
 				 errmsg("permission denied to create a topic"),
 				 errhint("Creating topics needs CREATE on schema pigeon.")));
 
-	id = nextval_internal(pgn_relation("queue_id_seq"), false);
+	id = pgn_new_id();
 	create_view(id, &a);
 	write_registry(true, id, name, &a, &given);
 	pgn_activity_job(JOB_REGISTRY);
