@@ -87,6 +87,7 @@ tell_waiters(Activity *activity, TimestampTz now)
 
 	if (activity->earliest <= now)
 	{
+		pgn_candidates_discard(&shared->candidates, activity->earliest);
 		pgn_wake_waiters(shared, activity->written);
 		if (notify)
 			pgn_queue_job_request(&shared->notify_at, now);
@@ -118,6 +119,7 @@ tell_abort(Activity *activity, TimestampTz now)
 {
 	if (activity->claimed == 0)
 		return;
+	pgn_candidates_discard(&activity->shared->candidates, PG_INT64_MIN);
 	pgn_wake_waiters(activity->shared, activity->claimed);
 	if (activity->queue->attributes.notify)
 		pgn_queue_job_request(&activity->shared->notify_at, now);

@@ -148,7 +148,7 @@ is_superfluous(Schedule *schedule, const ScheduleVersion *version, const Schedul
 {
 	ScheduleLookup lookup;
 
-	pgn_schedule_lookup(schedule, entry->group_key, &lookup);
+	pgn_schedule_lookup(schedule, entry->group_key, false, &lookup);
 	return pgn_schedule_covers(&lookup, entry, &version->tid);
 }
 

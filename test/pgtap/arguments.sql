@@ -137,6 +137,8 @@ SELECT cmp_ok((SELECT count(*) FROM trial), '>', 8000::bigint, 'a few thousand c
 SELECT is((SELECT string_agg(function::text, ', ') FROM (SELECT function FROM trial WHERE function::text !~ 'schedule_'
 	GROUP BY function HAVING NOT bool_or(sqlstate = '00000')) AS never), NULL,
 	'every function was called with success at least once, but those that need pg_cron');
-SELECT is((SELECT string_agg(DISTINCT function || ' ' || sqlstate, E'\n') FROM trial WHERE sqlstate <> '00000' AND wrote), NULL, 'what fails has written nothing');
+-- Publishers are given a transaction id at once; a replay waits for them by it.
+SELECT is((SELECT string_agg(DISTINCT function || ' ' || sqlstate, E'\n') FROM trial WHERE sqlstate <> '00000' AND wrote AND function::text !~ '^pigeon.publish(_batch)?\('), NULL,
+	'what fails has written nothing');
 SELECT is_empty('SELECT * FROM pigeon.check()', 'nothing is damaged');
 SELECT * FROM finish();

@@ -1,6 +1,6 @@
 -- FIFO queues: order and blocking of message groups, leases, receive attempts.
 BEGIN;
-SELECT plan(60);
+SELECT plan(59);
 
 CREATE TEMP TABLE got (body text, receipt pigeon.receipt);
 
@@ -124,7 +124,6 @@ SELECT pigeon.alter_queue('f', delay => '0');
 SELECT clear();
 
 -- Receive attempts
-SELECT is_empty($$SELECT * FROM pigeon.receive('f', 10)$$, 'nothing is left of what was purged');
 SELECT put('a1', 'a2', 'b1');
 CREATE TEMP TABLE attempt AS SELECT * FROM pigeon.receive('f', 3, '10 min', receive_attempt_id => 'try-1');
 SELECT is((SELECT string_agg(body, ' ' ORDER BY body) FROM attempt), 'a1 a2 b1', 'a receive with an attempt id');

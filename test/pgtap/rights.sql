@@ -1,7 +1,7 @@
 -- Who may do what: every object of the extension against the owner of a queue or topic, a member of that role, a role for
 -- each action, a role that may create queues, and a stranger, who has what PUBLIC has. An object that is not in the matrix
 -- fails the test.
-SELECT plan(182);
+SELECT plan(183);
 CREATE ROLE pgn_owner;
 CREATE ROLE pgn_member IN ROLE pgn_owner;
 CREATE ROLE pgn_send;
@@ -162,7 +162,7 @@ INSERT INTO matrix VALUES
 	('receipt', true, $$SELECT '1-1-1-1'::pigeon.receipt$$, 'all'),
 	('message', true, $$SELECT NULL::pigeon.message$$, 'all');
 INSERT INTO matrix SELECT name, false, format('SELECT count(*) FROM pigeon.%s', name), 'none'
-FROM unnest('{queue,topic,subscription,log_0,log_1,log_2,log_3,log_4,log_5,log_6,log_7,log_old,log_state,redrive_task,replay_task,
+FROM unnest('{queue,topic,subscription,log_0,log_1,log_2,log_3,log_4,log_5,log_6,log_7,log_old,log_state,log_unused,redrive_task,replay_task,
 	receive_attempt,processed,queue_id_seq,message_id_seq,redrive_task_id_seq,replay_task_id_seq}'::text[]) AS name;
 
 -- Every object is there, and PUBLIC has on it what the matrix says.

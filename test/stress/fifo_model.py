@@ -30,6 +30,7 @@ import multiprocessing
 import random
 import sys
 import time
+import traceback
 
 import psycopg2
 import psycopg2.errors
@@ -95,10 +96,13 @@ class Client:
             self.connection.rollback()
             time.sleep(self.random.random() * 0.02)
             self.connection.autocommit = True
-            cursor.execute("COMMIT PREPARED %s" if self.random.random() < 0.7
-                           else "ROLLBACK PREPARED %s", (name,))
+            try:
+                cursor.execute("COMMIT PREPARED %s" if self.random.random() < 0.7
+                               else "ROLLBACK PREPARED %s", (name,))
+                self.count("prepared")
+            except (psycopg2.errors.UndefinedObject, psycopg2.errors.ObjectNotInPrerequisiteState):
+                self.count("prepared and ended by another")     # we were slow
             self.connection.autocommit = False
-            self.count("prepared")
         else:
             self.connection.commit()
 
@@ -222,8 +226,12 @@ class Receiver(Client):
 
 
 def client_main(client, until, results):
-    client.run(until)
-    results.put(client.counts)
+    """Run a client; the result is what it counted, or the error that ended it."""
+    try:
+        client.run(until)
+        results.put(client.counts)
+    except Exception:           # pylint: disable=broad-except
+        results.put(traceback.format_exc())
 
 
 def end_prepared(cursor, generator, age="0"):
@@ -261,12 +269,16 @@ def run_clients(clients, seconds, generator):
         process.start()
     disturb(processes, generator, until)
     counts = {}
-    for _ in processes:
-        for what, n in results.get().items():
+    errors = []
+    for result in [results.get() for _ in processes]:
+        if isinstance(result, str):
+            errors.append(result)
+            continue
+        for what, n in result.items():
             counts[what] = counts.get(what, 0) + n
     for process in processes:
         process.join()
-    return counts
+    return counts, errors
 
 
 def drain(cursor, table, seconds):
@@ -309,7 +321,7 @@ def main():
     seed = arguments.seed * 1000
     clients = [Sender(seed + i, groups) for i in range(arguments.senders)]
     clients += [Receiver(seed + 500 + i, table) for i in range(arguments.receivers)]
-    counts = run_clients(clients, arguments.seconds, random.Random(seed + 999))
+    counts, errors = run_clients(clients, arguments.seconds, random.Random(seed + 999))
     print("seed %d: %s" % (arguments.seed,
                            ", ".join("%s %d" % item for item in sorted(counts.items()))))
 
@@ -317,9 +329,11 @@ def main():
     passed = failed = 0
 
     def check(what, sql):
-        nonlocal passed, failed
         cursor.execute(sql)
-        rows = cursor.fetchall()
+        report(what, cursor.fetchall())
+
+    def report(what, rows):
+        nonlocal passed, failed
         if rows:
             failed += 1
             print("not ok - %s: %s" % (what, rows[:5]))
@@ -327,6 +341,7 @@ def main():
             passed += 1
             print("ok - %s" % what)
 
+    report("every client ran to its end", errors)
     check("pigeon.check() finds nothing wrong", "SELECT * FROM pigeon.check()")
     drain(cursor, table, 60)
     check("every receive returned the heads of groups, no message was deleted twice",
