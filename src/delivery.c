@@ -85,9 +85,10 @@ pgn_delivery_table_sql(int32 queue_id, bool fifo)
 						 delivery_columns[i].type == INT4OID ? "integer" :
 						 delivery_columns[i].type == INT2OID ? "smallint" : "timestamptz");
 	appendStringInfo(&sql, "PRIMARY KEY (message_id, home)) USING heap WITH (fillfactor = 50);"
-					 "CREATE INDEX q_%d_%s ON pigeon.q_%d (%s) WITH (deduplicate_items = off)",
+					 "CREATE INDEX q_%d_%s ON pigeon.q_%d (%s) WITH (deduplicate_items = off);",
 					 queue_id, fifo ? "group" : "due", queue_id,
 					 fifo ? "group_key, message_id" : "lane, visible_at");
+	appendStringInfoString(&sql, pgn_guard_sql(psprintf("q_%d", queue_id)));
 	return sql.data;
 }
 
@@ -114,17 +115,8 @@ pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmo
 	deliveries->queue = queue;
 	if (!pgn_table_try_open(table, queue->relid, lockmode))
 		return false;
-	usable = pgn_table_has_columns(table->rel, delivery_columns, Natts_delivery);
-	/* No other unique index, which could refuse what the key does not. */
-	for (int i = 0; i < table->nindexes; i++)
-	{
-		Form_pg_index index = table->indexes[i]->rd_index;
-
-		if (index->indisunique &&
-			(index->indnkeyatts < lengthof(message_index) ||
-			 memcmp(index->indkey.values, message_index, sizeof(message_index)) != 0))
-			usable = false;
-	}
+	usable = pgn_table_has_columns(table->rel, delivery_columns, Natts_delivery) &&
+		pgn_table_unique_by(table, message_index, lengthof(message_index));
 	if (!usable)
 		pgn_table_close(table, lockmode);
 	return usable;

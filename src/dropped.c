@@ -23,7 +23,11 @@
 
 PG_FUNCTION_INFO_V1(pgn_forget_dropped_tables);
 
-/* Drop the tables of groups and deduplication keys of queues and topics, if they have any. */
+/*
+ * Drop the tables of groups and deduplication keys of FIFO queues and topics;
+ * "ids" is an array of their numbers.  Others have no such tables: what may
+ * bear their names is not ours.
+ */
 static void
 drop_side_tables(Datum ids)
 {
@@ -44,33 +48,37 @@ drop_side_tables(Datum ids)
 	}
 }
 
+/* Run a statement that forgets what has the numbers in the array "ids" and returns those of FIFO queues or topics. */
+static void
+forget(const char *sql, Datum ids)
+{
+	Oid			types[] = {INT4ARRAYOID};
+	Datum		fifo;
+	bool		none;
+
+	(void) pgn_owner_row(sql, 1, types, &ids, 1, &fifo, &none);
+	if (!none)
+		drop_side_tables(fifo);
+	pgn_activity_job(JOB_REGISTRY);
+}
+
 /* Forget queues; "ids" is an array of their numbers. */
 static void
 forget_queues(Datum ids)
 {
-	Oid			types[] = {INT4ARRAYOID};
-
-	pgn_owner_begin();
-	pgn_owner_execute("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1)),"
-					  " notes AS (DELETE FROM pigeon.processed WHERE queue_id = ANY ($1))"
-					  " DELETE FROM pigeon.queue WHERE id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_end();
-	drop_side_tables(ids);
-	pgn_activity_job(JOB_REGISTRY);
+	forget("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1)),"
+		   " notes AS (DELETE FROM pigeon.processed WHERE queue_id = ANY ($1)),"
+		   " queues AS (DELETE FROM pigeon.queue WHERE id = ANY ($1) RETURNING id, fifo)"
+		   " SELECT array_agg(id) FROM queues WHERE fifo", ids);
 }
 
 /* Forget topics and their subscriptions; "ids" is an array of the topics' numbers. */
 static void
 forget_topics(Datum ids)
 {
-	Oid			types[] = {INT4ARRAYOID};
-
-	pgn_owner_begin();
-	pgn_owner_execute("DELETE FROM pigeon.subscription WHERE topic_id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_execute("DELETE FROM pigeon.topic WHERE id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_end();
-	drop_side_tables(ids);
-	pgn_activity_job(JOB_REGISTRY);
+	forget("WITH subscriptions AS (DELETE FROM pigeon.subscription WHERE topic_id = ANY ($1)),"
+		   " topics AS (DELETE FROM pigeon.topic WHERE id = ANY ($1) RETURNING id, fifo)"
+		   " SELECT array_agg(id) FROM topics WHERE fifo", ids);
 }
 
 /* An array of one number. */

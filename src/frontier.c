@@ -117,9 +117,8 @@ pgn_frontier_advance(Queue *queue, int lane, TimestampTz now, const Frontier *fr
 		shared->nstragglers + nleft_behind <= PGN_STRAGGLERS;
 	if (advance)
 	{
-		memcpy(&shared->stragglers[shared->nstragglers], left_behind,
-			   nleft_behind * sizeof(TimestampTz));
-		shared->nstragglers += nleft_behind;
+		for (int i = 0; i < nleft_behind; i++)
+			shared->stragglers[shared->nstragglers++] = left_behind[i];
 		/* Ahead of the clock it stays where it is until then. */
 		shared->moved_at = Max(now, to);
 		pg_atomic_write_u64(&shared->frontier, (uint64) to);

@@ -81,18 +81,15 @@ pgn_queue_job_request(pg_atomic_uint64 *job_at, TimestampTz at)
 	}
 }
 
-/* Ask for a notification of a queue of this database. */
+/*
+ * Ask for a notification for a queue, no earlier than one may follow the last:
+ * many commits in a row must not wake the worker, one by one, in vain.
+ */
 void
-pgn_notification_request(SharedQueue *shared, TimestampTz at)
+pgn_notify_request(SharedQueue *shared, TimestampTz at)
 {
-	SharedDatabase *database = my_database();
 	TimestampTz notified_at = (TimestampTz) pg_atomic_read_u64(&shared->notified_at);
 
-	if (database == NULL)
-		return;
-	(void) pgn_lower(&shared->notify_at, at);
-	/* Woken earlier, the worker would do nothing, and that once for each of many commits. */
-	if (notified_at != PG_INT64_MIN)
-		at = Max(at, notified_at + pgn_notify_interval * INT64CONST(1000));
-	pgn_run_at(database, at);
+	pgn_queue_job_request(&shared->notify_at,
+						  Max(at, notified_at + pgn_notify_interval * INT64CONST(1000)));
 }

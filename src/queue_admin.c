@@ -19,7 +19,6 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -482,7 +481,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 		check_dead_letter_queue(name, &a);
 
 	forget_remains(name);
-	id = nextval_internal(pgn_relation("queue_id_seq"), false);
+	id = pgn_new_id();
 	create_tables(id, name, a.fifo);
 	write_registry(true, id, name, &a, &given);
 	pgn_activity_job(JOB_REGISTRY);
@@ -601,6 +600,22 @@ delete_deliveries(Queue *queue)
 }
 
 /*
+ * Truncate what a FIFO queue has beside its deliveries.  That is done with all
+ * rights of the extension's owner, so the tables are locked and looked at first:
+ * they have no triggers then.
+ */
+static void
+truncate_side_tables(Queue *queue)
+{
+	Schedule	schedule;
+
+	pgn_schedule_open(&schedule, queue, AccessExclusiveLock);
+	pgn_schedule_close(&schedule, NoLock);
+	pgn_deduplication_lock(queue, AccessExclusiveLock);
+	pgn_owner_run(psprintf("TRUNCATE ONLY pigeon.g_%d, ONLY pigeon.d_%d", queue->id, queue->id));
+}
+
+/*
  * Truncate the deliveries; how many they were.  The table is locked
  * exclusively.  The right to truncate is the caller's own: the table belongs
  * to a user, so nothing may be run on it with more rights than the caller has.
@@ -626,7 +641,7 @@ truncate_deliveries(Queue *queue)
 		elog(ERROR, "could not truncate the table of queue \"%s\"", queue->name);
 	SPI_finish();
 	if (queue->attributes.fifo)
-		pgn_owner_run(psprintf("TRUNCATE ONLY pigeon.g_%d, ONLY pigeon.d_%d", queue->id, queue->id));
+		truncate_side_tables(queue);
 	queue->changed_in = pgn_local_transaction();
 	return n;
 }

@@ -11,7 +11,9 @@
  * table is opened (it costs some nanoseconds): columns of another shape,
  * triggers and row security, which would silently not run, and indexes on
  * expressions or with a predicate.  Plain extra indexes are maintained, which
- * also is what REINDEX CONCURRENTLY needs.
+ * also is what REINDEX CONCURRENTLY needs.  One trigger is our own: it keeps
+ * those who have rights on a queue from changing its table with SQL, which
+ * would let them do more than the rights are meant for.
  *
  * Updates and deletes wait for another transaction only if they are told to;
  * otherwise a row that somebody else holds is reported as such.
@@ -24,6 +26,7 @@
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_trigger.h"
 #include "nodes/execnodes.h"
 #include "nodes/makefuncs.h"
 #include "miscadmin.h"
@@ -32,6 +35,8 @@
 
 #include "compat.h"
 #include "table.h"
+
+#define PGN_GUARD "pigeon_guard"
 
 /* The index access method wants one; B-trees do not look at it. */
 static IndexInfo *no_index_info = NULL;
@@ -49,6 +54,24 @@ pgn_begin_write(const char *function)
 	CommandCounterIncrement();
 }
 
+/* Is the guard the only trigger, and one that minds nothing but SQL? */
+static bool
+is_guard(const TriggerDesc *triggers)
+{
+	return triggers->numtriggers == 1 &&
+		triggers->triggers[0].tgtype == (TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT |
+										 TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE) &&
+		strcmp(triggers->triggers[0].tgname, PGN_GUARD) == 0;
+}
+
+/* The statement that keeps everybody but its owner from changing a table with SQL. */
+char *
+pgn_guard_sql(const char *table)
+{
+	return psprintf("CREATE TRIGGER " PGN_GUARD " BEFORE INSERT OR UPDATE OR DELETE ON pigeon.%s"
+					" FOR EACH STATEMENT EXECUTE FUNCTION pigeon.guard_deliveries()", table);
+}
+
 /* False, or an error of this level, if the direct path would silently ignore something. */
 static bool
 check_table(Relation rel, int elevel)
@@ -57,7 +80,7 @@ check_table(Relation rel, int elevel)
 
 	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 		what = "it is not an ordinary table";
-	else if (rel->trigdesc != NULL)
+	else if (rel->trigdesc != NULL && !is_guard(rel->trigdesc))
 		what = "it has triggers";
 	else if (rel->rd_rel->relrowsecurity)
 		what = "it has row-level security";
@@ -215,7 +238,26 @@ pgn_table_find_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 	return NULL;
 }
 
-/* The same, but an error if somebody dropped it. */
+/*
+ * Is nothing but these columns (none: nothing at all) a key of the table?  An
+ * index that somebody added must not refuse what we insert.
+ */
+bool
+pgn_table_unique_by(const PgnTable *table, const AttrNumber *columns, int ncolumns)
+{
+	for (int i = 0; i < table->nindexes; i++)
+	{
+		Form_pg_index form = table->indexes[i]->rd_index;
+
+		if (form->indisunique &&
+			(ncolumns == 0 || form->indnkeyatts < ncolumns ||
+			 memcmp(form->indkey.values, columns, ncolumns * sizeof(AttrNumber)) != 0))
+			return false;
+	}
+	return true;
+}
+
+/* The same as pgn_table_find_index, but an error if somebody dropped it. */
 Relation
 pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 {

@@ -31,10 +31,12 @@ typedef struct PgnColumn
 extern void pgn_begin_write(const char *function);
 extern void pgn_table_open(PgnTable *table, Oid relid, LOCKMODE lockmode);
 extern bool pgn_table_try_open(PgnTable *table, Oid relid, LOCKMODE lockmode);
+extern char *pgn_guard_sql(const char *table);
 extern void pgn_table_close(PgnTable *table, LOCKMODE lockmode);
 extern bool pgn_table_has_columns(Relation rel, const PgnColumn *columns, int ncolumns);
 extern void pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns);
 extern Relation pgn_table_find_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
+extern bool pgn_table_unique_by(const PgnTable *table, const AttrNumber *columns, int ncolumns);
 extern Relation pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
 
 extern void pgn_table_insert(PgnTable *table, TupleTableSlot *slot);
