@@ -181,6 +181,10 @@ check_binary(const char *name, JsonbContainer *object)
 	value = getKeyJsonValueFromContainer(object, "binary", strlen("binary"), &buffer);
 	if (JsonContainerSize(object) != 1 || value == NULL || value->type != jbvString)
 		bad_attribute(name, "object is not a binary value", hint);
+	/* The decoder does not mind more padding than there can be. */
+	for (int i = 0; i < value->val.string.len - 2; i++)
+		if (value->val.string.val[i] == '=')
+			bad_attribute(name, "value is not base64", hint);
 	bytes = palloc(pg_b64_dec_len(value->val.string.len) + 1);
 	len = pg_b64_decode(value->val.string.val, value->val.string.len, (void *) bytes,
 						pg_b64_dec_len(value->val.string.len));
