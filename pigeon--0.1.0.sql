@@ -133,6 +133,15 @@ CREATE TABLE pigeon.log_state (
 COMMENT ON TABLE pigeon.log_state IS 'which message log segment is appended to';
 SELECT pg_catalog.pg_extension_config_dump('pigeon.log_state', '');
 
+-- Segments that will be truncated.  In a restored database they are marked
+-- anew.
+CREATE TABLE pigeon.log_unused (
+	segment integer PRIMARY KEY,
+	since   timestamptz NOT NULL,
+	xid     xid8 NOT NULL
+);
+COMMENT ON TABLE pigeon.log_unused IS 'which message log segments are not needed any more, since when and by which transaction''s snapshot';
+
 ------------------------------------------------------------------------------
 -- Redrive tasks
 ------------------------------------------------------------------------------
@@ -208,7 +217,8 @@ CREATE TABLE pigeon.replay_task (
 	failure_reason  text,
 	started_by      name NOT NULL,
 	started_at      timestamptz NOT NULL,
-	finished_at     timestamptz
+	finished_at     timestamptz,
+	next_xid        xid8 NOT NULL
 );
 CREATE UNIQUE INDEX replay_task_running ON pigeon.replay_task (subscription_id) WHERE status = 'RUNNING';
 COMMENT ON TABLE pigeon.replay_task IS 'replay tasks, running and past; read them through the view pigeon.replay_tasks';
@@ -771,7 +781,12 @@ CREATE FUNCTION pigeon.queue_figures(
 	OUT expired bigint,
 	OUT purged bigint,
 	OUT dead_lettered bigint,
-	OUT redriven bigint
+	OUT redriven bigint,
+	OUT noisy_groups bigint,
+	OUT visible_in_quiet_groups bigint,
+	OUT in_flight_in_quiet_groups bigint,
+	OUT delayed_in_quiet_groups bigint,
+	OUT oldest_sent_at_in_quiet_groups timestamptz
 ) RETURNS record
 	AS 'MODULE_PATHNAME', 'pgn_queue_figures' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
 	SET search_path = pg_catalog, pg_temp;
@@ -785,7 +800,11 @@ CREATE VIEW pigeon.queue_metrics WITH (security_barrier) AS
 				THEN greatest(pg_catalog.clock_timestamp() - f.oldest_sent_at, '0') END AS oldest_message_age,
 		   f.groups_in_flight, f.approximate,
 		   f.sent, f.sent_bytes, f.deduplicated, f.received, f.empty_receives, f.deleted,
-		   f.expired, f.purged, f.dead_lettered, f.redriven
+		   f.expired, f.purged, f.dead_lettered, f.redriven,
+		   f.noisy_groups, f.visible_in_quiet_groups, f.in_flight_in_quiet_groups, f.delayed_in_quiet_groups,
+		   CASE WHEN f.oldest_sent_at_in_quiet_groups IS NOT NULL
+				THEN greatest(pg_catalog.clock_timestamp() - f.oldest_sent_at_in_quiet_groups, '0')
+		   END AS oldest_message_age_in_quiet_groups
 	FROM pigeon.queue q
 	JOIN pg_catalog.pg_class c ON c.oid = pigeon.queue_table(q.id)
 	CROSS JOIN LATERAL pigeon.queue_figures(
@@ -1088,7 +1107,7 @@ BEGIN ATOMIC
 		(d.hidden, pg_catalog.format('is below the scan frontier, due at %s', d.visible_at)),
 		(d.home <= 0, 'has an impossible home'),
 		(d.segment NOT BETWEEN 0 AND 7, pg_catalog.format('is in segment %s, which does not exist', d.segment)),
-		(d.lane NOT BETWEEN 0 AND CASE WHEN d.fifo THEN 1 ELSE 2 END, pg_catalog.format('is in lane %s, which does not exist', d.lane)),
+		(d.lane NOT BETWEEN 0 AND CASE WHEN d.fifo THEN 1 ELSE 3 END, pg_catalog.format('is in lane %s, which does not exist', d.lane)),
 		(d.queue_receive_count NOT BETWEEN 0 AND d.receive_count, 'has impossible receive counts'),
 		((d.receive_count > 0) <> (d.received_at > '-infinity'), 'has a receive count and a time of receive that contradict each other'),
 		(d.fifo AND d.group_key = 0, 'has no message group'),

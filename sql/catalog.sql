@@ -23,7 +23,7 @@ WHERE c.relnamespace = 'pigeon'::regnamespace AND c.relkind = 'c'
 GROUP BY c.relname ORDER BY c.relname COLLATE "C";
 
 \echo == settings
-SELECT name || ' = ' || reset_val || coalesce(' ' || unit, '') || ', ' || context
+SELECT name || ' = ' || boot_val || coalesce(' ' || unit, '') || ', ' || context
 FROM pg_settings WHERE name LIKE 'pigeon.%' ORDER BY name COLLATE "C";
 
 -- From here on: each query lists what breaks the rule, so prints nothing.

@@ -320,16 +320,26 @@ pgn_group_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int64 group_
 	begin_scan(scan, deliveries, group_index, keys, 2, NULL);
 }
 
-/* Walk over all versions, dead ones too, of deliveries of a group up to a message. */
+/* Prepare to walk over all versions, dead ones too, of deliveries of message groups. */
 void
-pgn_group_scan_back_begin(DeliveryScan *scan, DeliveryTable *deliveries, int64 group_key,
-						  int64 to_message_id)
+pgn_group_scan_back_begin(DeliveryScan *scan, DeliveryTable *deliveries)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(0));
+	ScanKeyInit(&keys[1], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(0));
+	begin_scan(scan, deliveries, group_index, keys, 2, SnapshotAny);
+}
+
+/* Walk over those of a group up to a message, the last first. */
+void
+pgn_group_scan_back_restart(DeliveryScan *scan, int64 group_key, int64 to_message_id)
 {
 	ScanKeyData keys[2];
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(group_key));
 	ScanKeyInit(&keys[1], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(to_message_id));
-	begin_scan(scan, deliveries, group_index, keys, 2, SnapshotAny);
+	index_rescan(scan->scan, keys, 2, NULL, 0);
 }
 
 /* Use a walk over messages for another range. */

@@ -127,8 +127,8 @@ extern void pgn_message_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries
 								   int64 from_message_id, int64 to_message_id, Snapshot snapshot);
 extern void pgn_group_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int64 group_key,
 								 int64 from_message_id);
-extern void pgn_group_scan_back_begin(DeliveryScan *scan, DeliveryTable *deliveries, int64 group_key,
-									  int64 to_message_id);
+extern void pgn_group_scan_back_begin(DeliveryScan *scan, DeliveryTable *deliveries);
+extern void pgn_group_scan_back_restart(DeliveryScan *scan, int64 group_key, int64 to_message_id);
 extern void pgn_message_scan_range(DeliveryScan *scan, int64 from_message_id, int64 to_message_id);
 extern void pgn_message_scan_restart(DeliveryScan *scan, int64 message_id, int32 home);
 extern void pgn_place_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries);

@@ -6,7 +6,8 @@
  * a topic's view by hand, an event trigger does.  A topic takes its
  * subscriptions along; a queue does not, so that it can be dropped and created
  * anew while its subscriptions wait for it; but a FIFO queue takes along its
- * tables of groups and deduplication keys.
+ * tables of groups and deduplication keys.  So does a queue whose table was
+ * renamed or moved away, when another queue takes its name.
  */
 #include "postgres.h"
 
@@ -22,6 +23,36 @@
 
 PG_FUNCTION_INFO_V1(pgn_forget_dropped_tables);
 
+/*
+ * Drop the tables of groups and deduplication keys of what was forgotten by a
+ * statement that returned the numbers; the owner's turn ends here.  A table that
+ * is merely named like one of a queue has no such tables, even if its number
+ * is that of a topic that does.
+ */
+static void
+end_and_drop_side_tables(void)
+{
+	static const char *const prefixes[] = {"g", "d"};
+	int			n = SPI_processed;
+	int32	   *ids = SPI_palloc((n + 1) * sizeof(int32));
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	pgn_owner_end();
+	for (int i = 0; i < n * lengthof(prefixes); i++)
+	{
+		char	   *name = psprintf("%s_%d", prefixes[i % lengthof(prefixes)], ids[i / lengthof(prefixes)]);
+
+		if (OidIsValid(pgn_relation(name)))
+			pgn_owner_run(psprintf("DROP TABLE pigeon.%s", name));
+	}
+	pfree(ids);
+}
+
 /* Forget queues; "ids" is an array of their numbers. */
 static void
 forget_queues(Datum ids)
@@ -31,8 +62,9 @@ forget_queues(Datum ids)
 	pgn_owner_begin();
 	pgn_owner_execute("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1)),"
 					  " notes AS (DELETE FROM pigeon.processed WHERE queue_id = ANY ($1))"
-					  " DELETE FROM pigeon.queue WHERE id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_end();
+					  " DELETE FROM pigeon.queue WHERE id = ANY ($1) RETURNING id", 1, types, &ids, NULL);
+	end_and_drop_side_tables();
+	pgn_activity_job(JOB_REGISTRY);
 }
 
 /* Forget topics and their subscriptions; "ids" is an array of the topics' numbers. */
@@ -43,8 +75,9 @@ forget_topics(Datum ids)
 
 	pgn_owner_begin();
 	pgn_owner_execute("DELETE FROM pigeon.subscription WHERE topic_id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_execute("DELETE FROM pigeon.topic WHERE id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_end();
+	pgn_owner_execute("DELETE FROM pigeon.topic WHERE id = ANY ($1) RETURNING id", 1, types, &ids, NULL);
+	end_and_drop_side_tables();
+	pgn_activity_job(JOB_REGISTRY);
 }
 
 /* An array of one number. */
@@ -68,31 +101,6 @@ void
 pgn_forget_topic(int32 id)
 {
 	forget_topics(array_of_one(id));
-}
-
-/*
- * Drop what is left of FIFO queues and topics whose tables of deliveries and
- * views were dropped; SPI is connected.
- */
-static void
-drop_side_tables(Datum ids)
-{
-	static const char *const prefixes[] = {"g", "d"};
-	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
-	Datum		id;
-	bool		isnull;
-
-	while (array_iterate(iterator, &id, &isnull))
-	{
-		for (int i = 0; i < lengthof(prefixes); i++)
-		{
-			char	   *name = psprintf("%s_%d", prefixes[i], DatumGetInt32(id));
-
-			if (OidIsValid(pgn_relation(name)) &&
-				SPI_execute(psprintf("DROP TABLE IF EXISTS pigeon.%s", name), false, 0) < 0)
-				elog(ERROR, "could not drop table \"%s\"", name);
-		}
-	}
 }
 
 /* Event trigger on sql_drop. */
@@ -119,17 +127,9 @@ pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
 	queues = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &no_queues);
 	topics = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &no_topics);
 	if (!no_queues)
-	{
 		forget_queues(queues);
-		drop_side_tables(queues);
-		pgn_activity_job(JOB_REGISTRY);
-	}
 	if (!no_topics)
-	{
 		forget_topics(topics);
-		drop_side_tables(topics);
-		pgn_activity_job(JOB_REGISTRY);
-	}
 	SPI_finish();
 	PG_RETURN_NULL();
 }

@@ -25,25 +25,40 @@
  *	  no delivery in the snapshot refers to, none ever will.
  *
  *	- A queue whose table somebody has locked exclusively (a purge that may
- *	  still roll back) cannot be looked at (see references.c), nor can one that was dropped or
- *	  truncated after the snapshot was taken: deliveries that had moved on from
- *	  there are in the snapshot nowhere.  The segment is left for later.
+ *	  still roll back) cannot be looked at (see references.c), nor can one that
+ *	  was dropped or truncated after the snapshot was taken: deliveries that had
+ *	  moved on from there are in the snapshot nowhere.  The segment is left for
+ *	  later.
  *
  *	- The truncation is transactional: a crash before commit changes nothing.
+ *
+ * An older snapshot may still show deliveries whose messages a truncation takes
+ * away.  That would hurt a pg_dump that has its snapshot, but not its locks
+ * yet.  So a segment is first marked as unused, with the number of the marking
+ * transaction.  A snapshot that sees that transaction as committed sees no
+ * delivery that needs the segment: nobody who appended to it was open, and
+ * copies of the survivors came with the mark or before.  The segment is
+ * truncated when there are only such snapshots, or when the mark is older than
+ * pigeon.log_snapshot_threshold: somebody who holds a snapshot for hours must
+ * not make the log grow for hours.
  *
  * Only one process at a time does any of this; a second one does nothing.
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "storage/procarray.h"
 #include "utils/array.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 #include "log.h"
 #include "log_rotation.h"
@@ -51,6 +66,7 @@
 #include "pigeon.h"
 #include "queue.h"
 #include "references.h"
+#include "transaction.h"
 
 /*
  * A segment is compacted when at most one in SURVIVORS of its messages is
@@ -63,8 +79,9 @@
 /* How many messages of the old generation are looked at together. */
 #define CLEAN_MESSAGES 100000
 
-/* When to look again at a sealed segment that could not be freed. */
+/* When to look again at a sealed segment that could not be freed, and at one that waits for older snapshots. */
 #define SEALED_INTERVAL USECS_PER_MINUTE
+#define UNUSED_INTERVAL (5 * USECS_PER_SEC)
 
 /* A set of messages. */
 typedef struct MessageIds
@@ -126,6 +143,17 @@ become_maintainer(void)
 		ConditionalLockRelationOid(pgn_relation("log_state"), ShareUpdateExclusiveLock);
 }
 
+/* Does every snapshot that shows this table see what the transaction did? */
+static bool
+no_older_snapshot(Oid relid, FullTransactionId transaction)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	uint64		oldest = pgn_widen_xid(GetOldestNonRemovableTransactionId(rel));
+
+	table_close(rel, AccessShareLock);
+	return oldest > U64FromFullTransactionId(transaction);
+}
+
 /* Is a segment without any page? */
 static bool
 segment_is_empty(int segment)
@@ -133,12 +161,32 @@ segment_is_empty(int segment)
 	return query_number(psprintf("SELECT pg_relation_size('pigeon.log_%d')", segment), 0) == 0;
 }
 
-/* Is no segment left to become current? */
+/* Is a segment marked as unused?  *ripe tells whether it has waited for older snapshots long enough. */
+static bool
+is_unused(int segment, bool *ripe)
+{
+	Oid			types[] = {INT4OID, INT4OID};
+	Datum		values[] = {Int32GetDatum(segment), Int32GetDatum(pgn_log_snapshot_threshold)};
+	Datum		row[2];
+	bool		isnull[2];
+
+	if (!pgn_owner_row("SELECT xid, since <= clock_timestamp() - make_interval(secs => $2)"
+					   " FROM pigeon.log_unused WHERE segment = $1", 2, types, values, 2, row, isnull))
+		return false;
+	*ripe = DatumGetBool(row[1]) ||
+		no_older_snapshot(pgn_log_segment(segment), DatumGetFullTransactionId(row[0]));
+	return true;
+}
+
+/* Is no segment left to become current, nor about to be? */
 static bool
 ring_is_full(void)
 {
+	bool		ripe;
+
 	for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
-		if (segment != pgn_log_current_segment() && segment_is_empty(segment))
+		if (segment != pgn_log_current_segment() &&
+			(segment_is_empty(segment) || is_unused(segment, &ripe)))
 			return false;
 	return true;
 }
@@ -215,46 +263,77 @@ count_missing(int segment, const MessageIds *survivors)
 }
 
 /*
- * Truncate a sealed segment if nothing, or little, of it is still needed.
- * True if it was truncated.
+ * Find the messages of a segment that deliveries refer to.  False if that
+ * cannot be known, or there are many, unless many are welcome.
  */
-bool
-pgn_log_free_segment(int segment)
+static bool
+find_survivors(int segment, MessageIds *survivors, bool many)
 {
-	int64		first,
-				last;
-	MessageIds	survivors = {0};
+	int64		first = query_number(psprintf("SELECT min(message_id) FROM pigeon.log_%d", segment), 0);
+	int64		last = query_number(psprintf("SELECT max(message_id) FROM pigeon.log_%d", segment), -1);
 	Snapshot	snapshot;
-	bool		free_now;
+	bool		known;
 
-	if (!become_maintainer() || segment == pgn_log_current_segment() || segment_is_empty(segment))
-		return false;
-	first = query_number(psprintf("SELECT min(message_id) FROM pigeon.log_%d", segment), 0);
-	last = query_number(psprintf("SELECT max(message_id) FROM pigeon.log_%d", segment), -1);
-	survivors.limit = ring_is_full() ? PG_INT64_MAX - 1 : (last - first + 1) / SURVIVORS;
+	survivors->limit = many ? PG_INT64_MAX - 1 : (last - first + 1) / SURVIVORS;
+	survivors->n = 0;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	known = pgn_references_find(snapshot, first, last, segment, collect, survivors);
+	UnregisterSnapshot(snapshot);
+	return known;
+}
+
+/*
+ * Is nothing of a segment needed that is not in the old generation?  Certain
+ * if the caller has a lock on it that keeps everybody from appending.
+ */
+static bool
+nothing_missing(int segment)
+{
+	MessageIds	survivors = {0};
+
+	return find_survivors(segment, &survivors, true) && count_missing(segment, &survivors) == 0;
+}
+
+/* Mark a segment as unused if nothing, or little, of it is still needed.  True if it is marked. */
+static bool
+mark_unused(int segment)
+{
+	MessageIds	survivors = {0};
 
 	/* First look, without a lock on the segment. */
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	free_now = pgn_references_find(snapshot, first, last, segment, collect, &survivors);
-	UnregisterSnapshot(snapshot);
-	if (!free_now)
+	if (!find_survivors(segment, &survivors, ring_is_full()))
 		return false;
 	if (survivors.n > 0)
 		copy_survivors(segment, &survivors);
 
 	/* Now for certain; what was appended since the first look is seen here. */
-	if (!ConditionalLockRelationOid(pgn_log_segment(segment), AccessExclusiveLock))
+	if (!ConditionalLockRelationOid(pgn_log_segment(segment), ShareLock) || !nothing_missing(segment))
 		return false;
-	first = query_number(psprintf("SELECT min(message_id) FROM pigeon.log_%d", segment), 0);
-	last = query_number(psprintf("SELECT max(message_id) FROM pigeon.log_%d", segment), -1);
-	survivors.n = 0;
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	free_now = pgn_references_find(snapshot, first, last, segment, collect, &survivors);
-	UnregisterSnapshot(snapshot);
-	if (!free_now || count_missing(segment, &survivors) > 0)
-		return false;
-	(void) query_number(psprintf("TRUNCATE pigeon.log_%d", segment), 0);
+	(void) query_number(psprintf("INSERT INTO pigeon.log_unused VALUES (%d, clock_timestamp(), pg_current_xact_id())",
+								 segment), 0);
 	return true;
+}
+
+/*
+ * Take the next step towards freeing a sealed segment: mark it as unused, or
+ * truncate it.  True if the step that follows may be taken at once, in a new
+ * transaction.
+ */
+bool
+pgn_log_free_segment(int segment)
+{
+	bool		ripe;
+
+	if (!become_maintainer() || segment == pgn_log_current_segment() || segment_is_empty(segment))
+		return false;
+	if (!is_unused(segment, &ripe))
+		return mark_unused(segment);
+	if (!ripe || !ConditionalLockRelationOid(pgn_log_segment(segment), AccessExclusiveLock))
+		return false;
+	if (nothing_missing(segment))
+		(void) query_number(psprintf("TRUNCATE pigeon.log_%d", segment), 0);
+	(void) query_number(psprintf("DELETE FROM pigeon.log_unused WHERE segment = %d", segment), 0);
+	return false;
 }
 
 /* Messages of the old generation, in order, and which of them are needed. */
@@ -379,13 +458,14 @@ pgn_log_next_look(TimestampTz now)
 {
 	int			current = pgn_log_current_segment();
 	TimestampTz next = PG_INT64_MAX;
+	bool		ripe;
 
 	for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
 	{
 		if (segment_is_empty(segment))
 			continue;
 		if (segment != current)
-			next = Min(next, now + SEALED_INTERVAL);
+			next = Min(next, now + (is_unused(segment, &ripe) ? UNUSED_INTERVAL : SEALED_INTERVAL));
 		else
 			next = Min(next, now + Max(SEALED_INTERVAL,
 									   (pgn_log_segment_age - current_age()) * USECS_PER_SEC));

@@ -234,8 +234,7 @@ pgn_job_rotate_log(int64 unused)
 TimestampTz
 pgn_job_free_segment(int64 segment)
 {
-	(void) pgn_log_free_segment(segment);
-	return PGN_IDLE;
+	return pgn_log_free_segment(segment) ? PGN_AGAIN : PGN_IDLE;
 }
 
 /* Delete what is not needed in the old generation of the log. */

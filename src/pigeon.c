@@ -28,6 +28,7 @@ PG_MODULE_MAGIC;
 int			pgn_max_queues = 1000;
 int			pgn_log_segment_size = 64 * 1024;
 int			pgn_log_segment_age = 60 * 60;
+int			pgn_log_snapshot_threshold = 60;
 bool		pgn_durable_leases = false;
 int			pgn_max_visibility = 12 * 60 * 60;
 int			pgn_poll_interval = 100;
@@ -47,6 +48,11 @@ define_settings(void)
 	DefineCustomIntVariable("pigeon.log_segment_age",
 							"Age at which the next segment of the message log becomes the current one.",
 							NULL, &pgn_log_segment_age, 60 * 60, 1, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("pigeon.log_snapshot_threshold",
+							"Longest time for which a segment of the message log that is not needed any more is kept for older snapshots.",
+							"Such a snapshot is that of a pg_dump that has not locked its tables yet.",
+							&pgn_log_snapshot_threshold, 60, 0, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomBoolVariable("pigeon.durable_leases",
 							 "Whether a transaction that only received messages waits for the disk when it commits.",

@@ -8,6 +8,7 @@
 extern int	pgn_max_queues;
 extern int	pgn_log_segment_size;	/* kilobytes */
 extern int	pgn_log_segment_age;	/* seconds */
+extern int	pgn_log_snapshot_threshold; /* seconds */
 extern bool pgn_durable_leases;
 extern int	pgn_max_visibility; /* seconds */
 extern int	pgn_poll_interval;	/* milliseconds */

@@ -232,6 +232,40 @@ pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 			 errhint("Create it again, or REINDEX the table.")));
 }
 
+/* Add the entry of a row version to one index; the answer is that of index_insert. */
+static bool
+insert_index_entry(PgnTable *table, Relation index, TupleTableSlot *slot,
+				   IndexUniqueCheck check, bool unchanged)
+{
+	Form_pg_index form = index->rd_index;
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS];
+
+	if (no_index_info == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		no_index_info = makeNode(IndexInfo);
+		MemoryContextSwitchTo(old);
+	}
+	for (int k = 0; k < form->indnatts; k++)
+		values[k] = slot_getattr(slot, form->indkey.values[k], &isnull[k]);
+	return index_insert(index, values, isnull, &slot->tts_tid, table->rel, check, unchanged,
+						no_index_info);
+}
+
+/* Is the index on none of these columns? */
+static bool
+is_unchanged(Relation index, uint64 changed)
+{
+	Form_pg_index form = index->rd_index;
+
+	for (int k = 0; k < form->indnatts; k++)
+		if (changed & PGN_COLUMN(form->indkey.values[k]))
+			return false;
+	return true;
+}
+
 /*
  * Add the entries of a new row version to the indexes.  "changed" is the set
  * of columns an update changed; an index on none of them is told so, since a
@@ -243,34 +277,31 @@ pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 static void
 insert_index_entries(PgnTable *table, TupleTableSlot *slot, bool is_update, uint64 changed)
 {
-	if (no_index_info == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		no_index_info = makeNode(IndexInfo);
-		MemoryContextSwitchTo(old);
-	}
-
 	for (int i = 0; i < table->nindexes; i++)
 	{
 		Relation	index = table->indexes[i];
-		Form_pg_index form = index->rd_index;
-		Datum		values[INDEX_MAX_KEYS];
-		bool		isnull[INDEX_MAX_KEYS];
-		bool		unchanged = is_update;
+		bool		unchanged = is_update && is_unchanged(index, changed);
 
-		for (int k = 0; k < form->indnatts; k++)
-		{
-			AttrNumber	attnum = form->indkey.values[k];
-
-			values[k] = slot_getattr(slot, attnum, &isnull[k]);
-			if (changed & PGN_COLUMN(attnum))
-				unchanged = false;
-		}
-		index_insert(index, values, isnull, &slot->tts_tid, table->rel,
-					 form->indisunique && !unchanged ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-					 unchanged, no_index_info);
+		(void) insert_index_entry(table, index, slot,
+								  index->rd_index->indisunique && !unchanged ?
+								  UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, unchanged);
 	}
+}
+
+/*
+ * Add the entries of a row to the indexes.  True if in the index "alone" there
+ * is no other entry with this key whose row is there, or may be when open
+ * transactions end.  That holds also while REINDEX CONCURRENTLY is
+ * replacing the index, and different backends ask the old one and the new one:
+ * the index that is asked comes last.
+ */
+bool
+pgn_table_insert_entries(PgnTable *table, TupleTableSlot *slot, Relation alone)
+{
+	for (int i = 0; i < table->nindexes; i++)
+		if (table->indexes[i] != alone)
+			(void) insert_index_entry(table, table->indexes[i], slot, UNIQUE_CHECK_NO, false);
+	return insert_index_entry(table, alone, slot, UNIQUE_CHECK_PARTIAL, false);
 }
 
 /* Insert one row, and its index entries. */
@@ -281,20 +312,27 @@ pgn_table_insert(PgnTable *table, TupleTableSlot *slot)
 	insert_index_entries(table, slot, false, 0);
 }
 
-/* Insert many rows in one pass, and their index entries. */
+/* Insert many rows in one pass, without their index entries. */
 void
-pgn_table_multi_insert(PgnTable *table, TupleTableSlot **slots, int nslots)
+pgn_table_insert_rows(PgnTable *table, TupleTableSlot **slots, int nslots)
 {
 	BulkInsertState bulk;
 
 	if (nslots == 1)
 	{
-		pgn_table_insert(table, slots[0]);
+		table_tuple_insert(table->rel, slots[0], GetCurrentCommandId(true), 0, NULL);
 		return;
 	}
 	bulk = GetBulkInsertState();
 	table_multi_insert(table->rel, slots, nslots, GetCurrentCommandId(true), 0, bulk);
 	FreeBulkInsertState(bulk);
+}
+
+/* Insert many rows in one pass, and their index entries. */
+void
+pgn_table_multi_insert(PgnTable *table, TupleTableSlot **slots, int nslots)
+{
+	pgn_table_insert_rows(table, slots, nslots);
 	for (int i = 0; i < nslots; i++)
 		insert_index_entries(table, slots[i], false, 0);
 }

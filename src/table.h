@@ -38,6 +38,8 @@ extern Relation pgn_table_find_index(PgnTable *table, const AttrNumber *columns,
 extern Relation pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
 
 extern void pgn_table_insert(PgnTable *table, TupleTableSlot *slot);
+extern void pgn_table_insert_rows(PgnTable *table, TupleTableSlot **slots, int nslots);
+extern bool pgn_table_insert_entries(PgnTable *table, TupleTableSlot *slot, Relation alone);
 extern void pgn_table_multi_insert(PgnTable *table, TupleTableSlot **slots, int nslots);
 extern TM_Result pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot,
 								  uint64 changed, bool wait);

@@ -209,12 +209,25 @@ create_view(int32 id, const TopicAttributes *a)
 	if (archived)
 		execute(pgn_archive_create_sql(id));
 	if (a->fifo)
-		execute(pgn_deduplication_table_sql(id));
+		pgn_owner_run(pgn_deduplication_table_sql(id));
 	execute(pgn_topic_view_sql(id, archived));
 	execute(psprintf("CREATE TRIGGER publish_row INSTEAD OF INSERT ON pigeon.t_%d"
 					 " FOR EACH ROW EXECUTE FUNCTION pigeon.publish_rows();"
 					 "CREATE TRIGGER publish_rows AFTER INSERT ON pigeon.t_%d"
 					 " FOR EACH STATEMENT EXECUTE FUNCTION pigeon.publish_rows()", id, id));
+}
+
+/* Forget a topic of this name if its view was renamed or moved away: nobody can use it any more. */
+static void
+forget_remains(const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	int64		id = pgn_owner_number("SELECT id::bigint FROM pigeon.topic WHERE name = $1",
+									  1, types, values, 0);
+
+	if (id != 0)
+		pgn_forget_topic(id);
 }
 
 /* create_topic(topic, fifo, content_based_deduplication, ...) */
@@ -253,6 +266,7 @@ pgn_create_topic(PG_FUNCTION_ARGS)
 				 errmsg("permission denied to create a topic"),
 				 errhint("Creating topics needs CREATE on schema pigeon.")));
 
+	forget_remains(name);
 	id = nextval_internal(pgn_relation("queue_id_seq"), false);
 	create_view(id, &a);
 	write_registry(true, id, name, &a, &given);
