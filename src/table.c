@@ -24,8 +24,6 @@
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
-#include "nodes/execnodes.h"
-#include "nodes/makefuncs.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -33,8 +31,8 @@
 #include "compat.h"
 #include "table.h"
 
-/* The index access method wants one; B-trees do not look at it. */
-static IndexInfo *no_index_info = NULL;
+/* Rows that go in at once: enough to share pages and WAL records, few enough to stay in the cache. */
+#define INSERT_CHUNK 128
 
 /*
  * Every function that writes calls this first: it fails in a read-only
@@ -232,71 +230,71 @@ pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 			 errhint("Create it again, or REINDEX the table.")));
 }
 
-/*
- * Add the entries of a new row version to the indexes.  "changed" is the set
- * of columns an update changed; an index on none of them is told so, since a
- * B-tree then tries to drop dead versions before it splits a page.
- *
- * A version made by an update needs no look for duplicates: the key it
- * carries was unique before.
- */
+/* Insert one row, and its index entries. */
 static void
-insert_index_entries(PgnTable *table, TupleTableSlot *slot, bool is_update, uint64 changed)
+insert_row(PgnTable *table, HeapTuple row)
 {
-	if (no_index_info == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		no_index_info = makeNode(IndexInfo);
-		MemoryContextSwitchTo(old);
-	}
-
+	heap_insert(table->rel, row, GetCurrentCommandId(true), 0, NULL);
 	for (int i = 0; i < table->nindexes; i++)
-	{
-		Relation	index = table->indexes[i];
-		Form_pg_index form = index->rd_index;
-		Datum		values[INDEX_MAX_KEYS];
-		bool		isnull[INDEX_MAX_KEYS];
-		bool		unchanged = is_update;
-
-		for (int k = 0; k < form->indnatts; k++)
-		{
-			AttrNumber	attnum = form->indkey.values[k];
-
-			values[k] = slot_getattr(slot, attnum, &isnull[k]);
-			if (changed & PGN_COLUMN(attnum))
-				unchanged = false;
-		}
-		index_insert(index, values, isnull, &slot->tts_tid, table->rel,
-					 form->indisunique && !unchanged ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-					 unchanged, no_index_info);
-	}
+		pgn_index_insert(table->rel, table->indexes[i], &row, 1);
 }
 
-/* Insert one row, and its index entries. */
+/* Insert the row in a slot, and its index entries. */
 void
 pgn_table_insert(PgnTable *table, TupleTableSlot *slot)
 {
-	table_tuple_insert(table->rel, slot, GetCurrentCommandId(true), 0, NULL);
-	insert_index_entries(table, slot, false, 0);
+	insert_row(table, ExecFetchSlotHeapTuple(slot, true, NULL));
 }
 
 /* Insert many rows in one pass, and their index entries. */
-void
-pgn_table_multi_insert(PgnTable *table, TupleTableSlot **slots, int nslots)
+static void
+insert_many(PgnTable *table, int n, PgnRowFunction form, void *state)
 {
-	BulkInsertState bulk;
+	/* A copy, since each slot would count its reference to the original. */
+	TupleDesc	desc = CreateTupleDescCopy(RelationGetDescr(table->rel));
+	int			nslots = Min(n, INSERT_CHUNK);
+	TupleTableSlot *slots[INSERT_CHUNK];
+	HeapTuple	rows[INSERT_CHUNK];
+	int			chunk;
 
-	if (nslots == 1)
+	for (int i = 0; i < nslots; i++)
+		slots[i] = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
+	for (int done = 0; done < n; done += chunk)
 	{
-		pgn_table_insert(table, slots[0]);
+		chunk = Min(n - done, INSERT_CHUNK);
+		for (int i = 0; i < chunk; i++)
+		{
+			rows[i] = form(RelationGetDescr(table->rel), done + i, state);
+			ExecStoreHeapTuple(rows[i], slots[i], true);
+		}
+		heap_multi_insert(table->rel, slots, chunk, GetCurrentCommandId(true), 0, NULL);
+		for (int i = 0; i < chunk; i++)
+			rows[i]->t_self = slots[i]->tts_tid;
+		for (int i = 0; i < table->nindexes; i++)
+			pgn_index_insert(table->rel, table->indexes[i], rows, chunk);
+	}
+	for (int i = 0; i < nslots; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	FreeTupleDesc(desc);
+}
+
+/*
+ * Insert n rows, and their index entries; "form" makes each of them.  It is
+ * fastest if their keys rise.
+ */
+void
+pgn_table_insert_rows(PgnTable *table, int n, PgnRowFunction form, void *state)
+{
+	HeapTuple	row;
+
+	if (n != 1)
+	{
+		insert_many(table, n, form, state);
 		return;
 	}
-	bulk = GetBulkInsertState();
-	table_multi_insert(table->rel, slots, nslots, GetCurrentCommandId(true), 0, bulk);
-	FreeBulkInsertState(bulk);
-	for (int i = 0; i < nslots; i++)
-		insert_index_entries(table, slots[i], false, 0);
+	row = form(RelationGetDescr(table->rel), 0, state);
+	insert_row(table, row);
+	heap_freetuple(row);
 }
 
 /*
@@ -313,7 +311,13 @@ pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot,
 										  wait, &indexes);
 
 	if (result == TM_Ok && indexes)
-		insert_index_entries(table, slot, true, changed);
+	{
+		HeapTuple	row = ExecFetchSlotHeapTuple(slot, true, NULL);
+
+		row->t_self = slot->tts_tid;
+		for (int i = 0; i < table->nindexes; i++)
+			pgn_index_insert_update(table->rel, table->indexes[i], row, changed);
+	}
 	return result;
 }
 
