@@ -15,6 +15,7 @@ from .peers import ALL as PEERS
 from .results import Results
 
 ROOT = Path(__file__).parent.parent
+ROUNDS = 5
 QUICK_ROUNDS, QUICK_SECONDS = 3, 2
 
 
@@ -24,9 +25,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="check the required ratios in a few minutes")
     parser.add_argument("--strict", action="store_true", help="fail if a required ratio is missed")
     parser.add_argument("--rounds", type=int, help="alternating rounds at each point (default 5, quick 3)")
-    parser.add_argument("--seconds", type=int, help="seconds a sample, or of a steady workload (default: the workload's)")
+    parser.add_argument("--seconds", type=int, help="seconds a sample (default: the workload's)")
+    parser.add_argument("--minutes", type=float, help="minutes of a steady workload (default: the workload's)")
+    parser.add_argument("--points", help="points of the axis, separated by semicolons (default: all)")
     parser.add_argument("--peers", help="comma-separated (default: all that are installed)")
     parser.add_argument("--output", type=Path, help="where pages and plots go (default docs/benchmarks; quick: nowhere)")
+    parser.add_argument("--packages", action="store_true", help="list the Debian packages that the peers need")
     parser.add_argument("--list", action="store_true", help="list workloads and peers")
     options = parser.parse_args()
     unknown = set(options.workload) - set(workloads.ALL)
@@ -39,13 +43,11 @@ def arguments() -> argparse.Namespace:
 def environment(bindir: Path) -> dict[str, object]:
     """What the numbers depend on, the machine's own limits included."""
     version = subprocess.run([bindir / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True,
-                            check=False).stdout
     model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                   if line.startswith("model name")), platform.machine())
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": commit.strip() or "unknown",
+        "pigeon": extension_commit(),
         "server": version.strip(),
         "processors": f"{os.cpu_count()} x {model}",
         "fdatasync of 8 kB per second (pg_test_fsync)": round(cluster.fdatasync_rate(bindir)),
@@ -53,8 +55,30 @@ def environment(bindir: Path) -> dict[str, object]:
     }
 
 
+def extension_commit() -> str:
+    """The last commit that changed what is measured, and whether it has been changed since."""
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", ROOT, *arguments, "--", "src", "pigeon--*.sql"], capture_output=True,
+                              text=True, check=False).stdout.strip()
+
+    commit = git("log", "-1", "--format=%h") or "unknown"
+    return f"{commit}, changed" if git("status", "--porcelain") else commit
+
+
+def chosen_options(options: argparse.Namespace) -> str:
+    """The options that make a run of workloads what it is, as they are typed; those that only cut it in pieces left out."""
+    return " ".join(f"--{name} {value:g}" for name in ("rounds", "seconds", "minutes")
+                    if (value := getattr(options, name)) is not None)
+
+
 def main() -> int:
     options = arguments()
+    chosen = [workloads.ALL[name] for name in options.workload or workloads.ALL]
+    wanted = checks.quick_cells() if options.quick else None
+    needed = needed_peers(chosen, wanted, options.peers)
+    if options.packages:
+        print(*{package: None for name in needed for package in PEERS[name].packages})
+        return 0
     if options.list:
         for workload in workloads.ALL.values():
             print(f"{workload.name:<22}{workload.title}")
@@ -63,13 +87,13 @@ def main() -> int:
     bindir = Path(subprocess.run([os.environ.get("PG_CONFIG", "pg_config"), "--bindir"], capture_output=True, text=True,
                                  check=True).stdout.strip())
     libraries = "pigeon" if (pkglibdir(bindir) / "pigeon.so").exists() else ""
-    results = Results(environment(bindir))
-    chosen = [workloads.ALL[name] for name in options.workload or workloads.ALL]
-    wanted = checks.quick_cells() if options.quick else None
+    results = Results(environment(bindir), chosen_options(options))
     with Cluster(bindir, libraries) as server:
-        peers = prepare_peers(server, needed_peers(chosen, wanted, options.peers), results)
-        context = Context(server, peers, bodies.load(), results, rounds=options.rounds or (QUICK_ROUNDS if options.quick else 5),
-                          seconds=options.seconds or (QUICK_SECONDS if options.quick else None), wanted=wanted)
+        peers = prepare_peers(server, needed, results)
+        context = Context(server, peers, bodies.load(), results,
+                          rounds=options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS),
+                          seconds=options.seconds or (QUICK_SECONDS if options.quick else None), minutes=options.minutes,
+                          points=tuple(options.points.split(";")) if options.points else None, wanted=wanted)
         for workload in chosen:
             if not context.participants(workload.name, None, workload.peers):
                 continue
@@ -79,7 +103,7 @@ def main() -> int:
     results.write(path)
     output = options.output or (None if options.quick else ROOT / "docs" / "benchmarks")
     if output:
-        report.publish(results, chosen, output)
+        report.publish(results, chosen, list(PEERS), output)
     for peer, reason in results.skipped.items():
         print(f"skipped {peer}: {reason}")
     print(report.ratios(results))
@@ -100,7 +124,7 @@ def needed_peers(chosen: list, wanted: frozenset | None, selection: str | None) 
 
 
 def prepare_peers(server: Cluster, names: list[str], results: Results) -> dict:
-    """Install every peer that can run here into its own database; say which cannot."""
+    """Prepare every peer that can run here; say which cannot."""
     present = {}
     for name in names:
         peer = PEERS[name]
@@ -108,9 +132,7 @@ def prepare_peers(server: Cluster, names: list[str], results: Results) -> dict:
         if reason:
             results.skipped[name] = reason
             continue
-        server.sql("postgres", f"CREATE DATABASE {peer.database}")
-        peer.install(server)
-        bodies.install(lambda text, database=peer.database: server.sql(database, text))
+        peer.setup(server)
         present[name] = peer
     return present
 

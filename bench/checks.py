@@ -94,10 +94,15 @@ ALL = (
       for circumstances in ("100,000", "100,000 messages behind one", "100,000 blocked")),
     Check("FIFO messages/s, 16 senders and receivers, batches of 10", (Cell("fifo-throughput", "30", "pigeon"),),
           at_least=30_000, quick=False),
-    Check("wake-up after commit, median, microseconds", (Cell("wakeup", "one", "pigeon", "p50_us"),), at_most=1000,
-          quick=False),
-    Check("wake-up after commit, p99, microseconds", (Cell("wakeup", "one", "pigeon", "p99_us"),), at_most=5000,
-          quick=False),
+    Check("time in a fair queue beside a flood of 100,000 / without, median",
+          **_own("fair", "100,000 from one", "none", "p50_us"), at_most=3, quick=False),
+    *(Check(f"wake-up after commit, {waiting} waiting, {figure}, microseconds",
+            (Cell("wakeup", waiting, "pigeon", metric),), at_most=limit)
+      for waiting in ("one", "100, each at a queue of its own")
+      for figure, metric, limit in (("median", "p50_us", 1000), ("p99", "p99_us", 5000))),
+    Check("50 senders, NOTIFY / nothing", **_own("notify", "NOTIFY", "nothing", "rate"), at_least=0.9),
+    Check("200 idle waiters, CPU of the whole server in % of a processor", (Cell("idle", "200", "pigeon", "cpu_percent"),),
+          at_most=0.5),
     Check("disk size after 30 minutes in peace / after 5", **_own("soak", "1800", "300", "disk_bytes"), at_most=1.2,
           quick=False),
 )

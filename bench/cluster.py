@@ -15,7 +15,7 @@ from pathlib import Path
 
 SETTINGS = {
     "listen_addresses": "''",
-    "max_connections": "200",
+    "max_connections": "300",
     "shared_buffers": "1GB",
     "max_wal_size": "16GB",
     "min_wal_size": "2GB",
@@ -143,16 +143,26 @@ class Cluster:
         return int(self.sql("postgres", "SELECT sum(size)::bigint FROM pg_ls_waldir()"))
 
 
-def cpu_seconds(parent: int) -> float:
-    """CPU time of a process and of all its children, those that have ended included."""
+def cpu_seconds(root: int) -> float:
+    """CPU time of a process and of all that descend from it, those that have ended included."""
     while True:
-        before = _stat(parent)
-        ticks = sum(int(before[index]) for index in (11, 12, 13, 14))
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and (child := _stat(entry.name)) and int(child[1]) == parent:
-                ticks += int(child[11]) + int(child[12])
-        if _stat(parent)[13:15] == before[13:15]:       # else a child has ended meanwhile
+        family = _family(root)
+        before = {pid: stat[13:15] for pid, stat in family.items()}     # what each has heard of its dead children
+        ticks = sum(int(ticks) for stat in family.values() for ticks in stat[11:15])
+        if {pid: stat[13:15] for pid, stat in _family(root).items()} == before:     # else one has ended meanwhile
             return ticks / CLOCK_TICKS
+
+
+def _family(root: int) -> dict[int, list[str]]:
+    """The stat fields of a process and of all that descend from it."""
+    everybody = {int(entry.name): stat for entry in Path("/proc").iterdir()
+                 if entry.name.isdigit() and (stat := _stat(entry.name))}
+    family = {}
+    young = [root]
+    while young:
+        family |= {pid: everybody[pid] for pid in young if pid in everybody}
+        young = [pid for pid, stat in everybody.items() if int(stat[1]) in young]
+    return family
 
 
 def _stat(pid: int | str) -> list[str]:

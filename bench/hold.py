@@ -65,6 +65,19 @@ def idle_snapshot(cluster: Cluster, database: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def listener(cluster: Cluster, database: str, listen: str) -> Iterator[None]:
+    """A session that listens and takes what comes ten times a second."""
+    with subprocess.Popen(cluster.command("psql", "-XAtq", *cluster.connection(database)), stdin=subprocess.PIPE,
+                          stdout=subprocess.DEVNULL, text=True) as session:
+        session.stdin.write(f"{listen};\nSELECT \\watch 0.1\n")
+        session.stdin.flush()
+        try:
+            yield
+        finally:
+            session.terminate()
+
+
+@contextlib.contextmanager
 def long_writer(cluster: Cluster, database: str) -> Iterator[None]:
     """A transaction that wrote one row long ago and has not ended."""
     session = _begin(cluster, database, "CREATE TEMP TABLE held (n integer); BEGIN; INSERT INTO held VALUES (1);")

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Pgbench:
     def __init__(self, cluster: Cluster, database: str, scripts: list[str], *, clients: int, variables: dict[str, str],
                  seconds: float | None = None, transactions: int | None = None, rate: float | None = None,
                  weights: list[int] | None = None):
+        self.cluster, self.database, self.clients = cluster, database, clients
         self.directory = Path(tempfile.mkdtemp(prefix="pigeon-pgbench-"))
         arguments: list[object] = ["-n", "-M", "prepared", "-c", clients, "-j", min(clients, THREADS), "-l",
                                    "--log-prefix", self.directory / "log"]
@@ -51,6 +53,24 @@ class Pgbench:
         with open(self.directory / "output", "wb") as output, open(self.directory / "errors", "wb") as errors:
             self.process = subprocess.Popen(cluster.command("pgbench", *arguments, *cluster.connection(database)),
                                             stdout=output, stderr=errors)
+
+    def wait_until_active(self) -> None:
+        """Wait until every client is in the middle of a statement; raise if one failed."""
+        while self._backends("count(*) FILTER (WHERE state = 'active')") < self.clients:
+            if self.process.poll() is not None:
+                self.finish()
+                raise RuntimeError("pgbench ended before all its clients were there")
+            time.sleep(0.1)
+
+    def abandon(self) -> None:
+        """End the clients' backends in the middle of what they do, and forget about them."""
+        self._backends("count(pg_terminate_backend(pid))")
+        self.process.wait()
+        shutil.rmtree(self.directory)
+
+    def _backends(self, what: str) -> int:
+        return int(self.cluster.sql("postgres", f"SELECT {what} FROM pg_stat_activity WHERE application_name = 'pgbench'"
+                                                f" AND datname = '{self.database}'"))
 
     def finish(self) -> Load:
         """Wait for the end; raise if any client failed."""

@@ -1,5 +1,6 @@
 """From samples to what a person reads: a page with a table and a plot for every workload, and the table of ratios."""
 
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -7,7 +8,8 @@ from . import checks
 from .results import Cell, Results
 
 UNITS = {"rate": ("messages/s", 1), "p50_us": ("ms, median", 1000), "p99_us": ("ms, p99", 1000),
-         "cpu_us": ("CPU µs/message", 1), "wal_bytes": ("WAL bytes/message", 1),
+         "cpu_us": ("CPU µs/message", 1), "client_cpu_us": ("CPU µs/message, client", 1),
+         "cpu_percent": ("CPU, % of one processor", 1), "wal_bytes": ("WAL bytes/message", 1),
          "wal_total": ("WAL with full page images", 1), "disk_bytes": ("MB on disk", 1e6),
          "wal_directory_bytes": ("MB of pg_wal", 1e6), "memory_bytes": ("MB private", 1e6)}
 
@@ -40,11 +42,17 @@ def page(results: Results, workload) -> str:
     rows = [[point, peer, *(spread(results, Cell(workload.name, point, peer, metric)) for metric in metrics)]
             for point in results.distinct(workload.name, "point") for peer in results.distinct(workload.name, "peer")]
     rows = [row for row in rows if set(row[2:]) != {"-"}]
-    text = [f"# {workload.title}\n", f"`scripts/bench {workload.name}` reproduces this page.\n"]
+    command = " ".join(("scripts/bench", *filter(None, [results.options]), workload.name))
+    text = [f"# {workload.title}\n", f"`{command}` reproduces this page; `{workload.name}.json` has the samples.\n"]
     if workload.notes:
         text.append(workload.notes + "\n")
     text.append(f"![{workload.title}]({workload.name}.svg)\n")
-    text.append("Medians of the rounds, in brackets the lowest and the highest round.\n")
+    if workload.axis == "seconds":
+        last = max(map(int, results.distinct(workload.name, "point")))
+        text.append(f"Each peer ran for {last / 60:g} minutes; a row is what happened since the row before.\n")
+    rounds = len(results.distinct(workload.name, "round"))
+    if rounds > 1:
+        text.append(f"Medians of {rounds} rounds, in brackets the lowest and the highest.\n")
     text.append(lines([workload.axis, "peer", *(UNITS[metric][0] for metric in metrics)], rows))
     if ratios_here := checks.table(results, workload.name):
         text.append(lines(["ratio", "required", "measured", ""], [list(row) for row in ratios_here]))
@@ -59,25 +67,29 @@ def circumstances(results: Results) -> str:
 
 
 def plot(results: Results, workload, path: Path) -> None:
-    """An SVG of the workload's own metric, with the spread as bars."""
+    """An SVG of the workload's own metric with its spread: lines where the axis is a number, else bars."""
     unit, divisor = UNITS[workload.metric]
     points = results.distinct(workload.name, "point")
     peers = results.distinct(workload.name, "peer")
     script = [f"set terminal svg size 800,480 font 'sans,13' background '#ffffff'\nset output '{path}'",
               f"set title '{workload.title}'", f"set xlabel '{workload.axis}'", f"set ylabel '{unit}'",
-              "set key outside right top", "set grid ytics lc '#dddddd'", "set yrange [0:*]",
+              "set key outside right top", "set grid ytics lc '#dddddd'", "set yrange [0:*]", "set datafile missing '-'",
               "set xtics (" + ", ".join(f"'{point}' {index}" for index, point in enumerate(points)) + ")",
-              f"set xrange [-0.3:{len(points) - 0.7}]"]
-    for peer in peers:
-        script.append(f"${peer} << EOD")
+              f"set xrange [-0.6:{len(points) - 0.4}]"]
+    for place, peer in enumerate(peers):
+        script.append(f"$data{place} << EOD")
         for index, point in enumerate(points):
             cell = Cell(workload.name, point, peer, workload.metric)
-            if values := results.values(cell):
-                script.append(" ".join(str(value / divisor) for value in (index * divisor, results.median(cell),
-                                                                           min(values), max(values))))
+            values = [value / divisor for value in results.values(cell)]
+            row = (statistics.median(values), min(values), max(values)) if values else "---"
+            script.append(" ".join(map(str, (index, *row))))
         script.append("EOD")
-    script.append("plot " + ", ".join(f"${peer} using 1:2:3:4 with yerrorlines lw 2 pt 7 ps 0.6 title '{peer}'"
-                                      for peer in peers))
+    if all(point.replace(",", "").isdigit() for point in points):
+        style = "using 1:2:3:4 with yerrorlines lw 2 pt 7 ps 0.6"
+    else:
+        style = "using 2:3:4"
+        script += ["set style data histograms", "set style histogram errorbars gap 1", "set style fill solid 0.7 noborder"]
+    script.append("plot " + ", ".join(f"$data{place} {style} title '{peer}'" for place, peer in enumerate(peers)))
     subprocess.run(["gnuplot"], input="\n".join(script), text=True, check=True)
 
 
@@ -89,15 +101,41 @@ def ratios(results: Results) -> str:
                      in rows)
 
 
-def publish(results: Results, workloads: list, directory: Path) -> None:
-    """Write the pages and plots of the workloads that were run, and a list of all pages that are there."""
+def publish(results: Results, workloads: list, peers: list[str], directory: Path) -> None:
+    """Write samples, page and plot of each workload that was run, and the list of them.
+
+    A run may measure some points or peers only.  What an earlier run of the same extension on the same kind of machine
+    has of the others stays on the page.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     for workload in workloads:
-        if results.distinct(workload.name, "point"):
-            (directory / f"{workload.name}.md").write_text(page(results, workload), encoding="utf-8")
-            plot(results, workload, directory / f"{workload.name}.svg")
-    pages = sorted(path for path in directory.glob("*.md") if path.name != "README.md")
-    titles = [f"- [{path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}]({path.name})" for path in pages]
-    (directory / "README.md").write_text(
-        "# Benchmarks\n\n[How they are made and read](../../bench/README.md)\n\n" + "\n".join(titles) + "\n",
-        encoding="utf-8")
+        mine = results.of(workload.name)
+        if not mine.samples:
+            continue
+        path = directory / f"{workload.name}.json"
+        if path.exists() and (earlier := Results.read(path)).environment["pigeon"] == results.environment["pigeon"]:
+            mine = mine.completed_by(earlier, list(getattr(workload, "points", ())), peers)
+        mine.write(path)
+        path.with_suffix(".md").write_text(page(mine, workload), encoding="utf-8")
+        plot(mine, workload, path.with_suffix(".svg"))
+    index(directory)
+
+
+GENERATED = "<!-- What follows is written by scripts/bench. -->\n"
+
+
+def index(directory: Path) -> None:
+    """Write the required ratios and the list of pages into README.md, below whatever a person wrote there."""
+    readme = directory / "README.md"
+    prose = readme.read_text(encoding="utf-8").partition(GENERATED)[0] if readme.exists() else "# Benchmarks\n\n"
+    everything = Results({})
+    pages = []
+    for path in sorted(directory.glob("*.json")):
+        one = Results.read(path)
+        everything.samples += one.samples
+        title = path.with_suffix(".md").read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        pages.append([f"[{title}]({path.stem}.md)", one.environment["pigeon"], one.environment["date"]])
+    readme.write_text("\n".join([
+        prose + GENERATED, "## Required ratios\n",
+        lines(["ratio", "required", "measured", ""], [list(row) for row in checks.table(everything)]),
+        "## Pages\n", lines(["page", "pigeon as of", "measured on"], pages)]), encoding="utf-8")

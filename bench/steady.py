@@ -46,8 +46,8 @@ class Steady:
 
     def _run_peer(self, context: Context, peer: Peer) -> None:
         cluster, body = context.cluster, context.bodies[self.body]
-        seconds = context.seconds or self.seconds
-        interval = max(1, seconds // 10) if context.seconds else self.interval
+        seconds = round(60 * context.minutes) if context.minutes else self.seconds
+        interval = min(self.interval, max(1, seconds // 3))
         if self.groups:
             peer = peer.grouped(self.groups)
         for statement in (peer.drop(), peer.create()):

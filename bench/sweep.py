@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from . import hold
@@ -13,7 +14,8 @@ FAR_FUTURE = 7200               # seconds; what is in flight or delayed stays so
 SECONDS = 5
 PEERS = ("pigeon", "plain", "pgmq")
 SENDING_PEERS = (*PEERS, "pgq")
-CLIENTS_PER_SECOND = 32         # at least so long a sample, or starting the connections would weigh in it
+CLIENTS_PER_SECOND = 64         # at least so long a sample, or starting the connections would weigh in it
+WARM_UP_CALLS = 800             # of all clients together
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Point:
     blocked       messages in groups of their own, each of which is blocked: its first message is in flight
     blocked_groups  how many groups those are
     subscribers   a topic with so many queues subscribed
+    notify        the queue sends NOTIFY, and somebody listens
     transactions  a fixed number per client, instead of a time
     """
 
@@ -47,12 +50,17 @@ class Point:
     blocked: int = 0
     blocked_groups: int = 0
     subscribers: int = 0
+    notify: bool = False
     transactions: int | None = None
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A workload: points by the name that the tables show."""
+    """A workload: points by the name that the tables show.
+
+    Points that are to be compared closely with each other are measured in alternation: the queue is then made anew for
+    each sample.
+    """
 
     name: str
     title: str
@@ -61,18 +69,24 @@ class Sweep:
     peers: tuple[str, ...] = PEERS
     metric: str = "rate"
     notes: str = ""
+    alternating: bool = False
 
     def run(self, context: Context) -> None:
-        """Points one after another; at each, rounds; in each round, every peer in turn."""
-        for label, point in self.points.items():
-            peers = context.participants(self.name, label, self.peers)
-            with contextlib.ExitStack() as stack:
-                queues = [Queue(context, peer, point, stack) for peer in peers]
-                for number in range(1, context.rounds + 1):
-                    for queue in queues:
-                        context.results.add(self.name, label, queue.peer.name, number, **queue.sample())
+        """Points one after another; at each, rounds; in each round, every peer in turn.  In alternation: round by round."""
+        rounds = range(1, context.rounds + 1)
+        for some in ([number] for number in rounds) if self.alternating else [rounds]:
+            for label, point in self.points.items():
+                self._measure(context, label, point, some)
+
+    def _measure(self, context: Context, label: str, point: Point, rounds: Iterable[int]) -> None:
+        """Some rounds at one point."""
+        with contextlib.ExitStack() as stack:
+            queues = [Queue(context, peer, point, stack) for peer in context.participants(self.name, label, self.peers)]
+            for number in rounds:
                 for queue in queues:
-                    context.cluster.sql(queue.peer.database, queue.peer.drop())
+                    context.results.add(self.name, label, queue.peer.name, number, **queue.sample())
+            for queue in queues:
+                context.cluster.sql(queue.peer.database, queue.peer.drop())
 
 
 def over(field_name: str, values: tuple, base: Point, label=str) -> dict[str, Point]:
@@ -97,7 +111,10 @@ class Queue:
             self.peer = self.peer.grouped(point.groups)
         if point.subscribers:
             self.peer = self.peer.fanned_out(point.subscribers)
-        self._recreate()
+        if point.notify:
+            self.peer = self.peer.notifying()
+            self.stack.enter_context(hold.listener(cluster, self.peer.database, self.peer.listen()))
+        self.peer.recreate(self.context.cluster)
         if point.deleted:
             self.stack.enter_context(hold.idle_snapshot(cluster, self.peer.database))
             self._fill(point.deleted)
@@ -167,10 +184,6 @@ class Queue:
         return Pgbench(self.context.cluster, self.peer.database, [script],
                        variables=self.context.bodies[self.point.body].variables(), **options).finish()
 
-    def _recreate(self) -> None:
-        for statement in (self.peer.drop(), self.peer.maintain(), self.peer.create()):
-            self.context.cluster.sql(self.peer.database, statement)
-
     def _fill(self, count: int, delay: int = 0) -> None:
         self.peer.fill(self.context.cluster, count, self.context.bodies[self.point.body], delay)
         self.visible += -(-count // CHUNK) * CHUNK
@@ -195,17 +208,15 @@ class Queue:
 
     def _prepare(self) -> None:
         if self.point.operation == "send":
-            self._recreate()
+            self.peer.recreate(self.context.cluster)
         if self.visible < self._needed():
             self._fill(self._needed() - self.visible)
-        if self.peer.maintain():
-            self.context.cluster.sql(self.peer.database, self.peer.maintain())
-        self.context.cluster.vacuum(self.peer.database)
+        self.peer.tidy(self.context.cluster)
 
     def _warm_up(self) -> None:
         """A short run that is thrown away: it fills caches and tells how fast this peer about is."""
         point = self.point
-        transactions = max(5, 100 // point.batch)
+        transactions = max(5, min(100, WARM_UP_CALLS // point.clients) // point.batch)
         if point.operation != "send":
             self._fill(2 * transactions * point.clients * point.batch)
         load = self._pgbench(self._script(), clients=point.clients, transactions=transactions)

@@ -7,12 +7,13 @@ from .load import Pgbench
 from .peers.peer import Peer
 
 SECONDS = 20
-RATE = 50
+PAUSE = "10 ms"                 # between two messages, so that whoever got the last one waits again
+SPARE_SECONDS = 2               # for which the receivers wait on when the last message has been sent
 
 
 @dataclass(frozen=True)
 class Wakeup:
-    """Messages come one by one to a connection that waits.
+    """Messages come one by one to connections that wait, each at a queue of its own.
 
     A message carries the time at which it was sent; its commit does not wait for the disk, so that is the time of its
     commit, too.  The receiver compares it with the time at which its receive returned.
@@ -20,31 +21,37 @@ class Wakeup:
 
     name: str
     title: str
+    points: dict[str, int]
     peers: tuple[str, ...] = ("pigeon", "pgmq")
     axis: str = "waiting"
     metric: str = "p50_us"
     notes: str = ""
 
     def run(self, context: Context) -> None:
-        """Rounds; in each, every peer in turn."""
+        """Rounds; in each, every number of waiters; with each, every peer in turn."""
         for number in range(1, context.rounds + 1):
-            for peer in context.participants(self.name, None, self.peers):
-                self._sample(context, peer, number)
+            for label, waiters in self.points.items():
+                for peer in context.participants(self.name, label, self.peers):
+                    context.results.add(self.name, label, peer.name, number, **self._sample(context, peer, waiters))
 
-    def _sample(self, context: Context, peer: Peer, number: int) -> None:
+    @staticmethod
+    def _sample(context: Context, peer: Peer, waiters: int) -> dict[str, float]:
         cluster = context.cluster
         seconds = context.seconds or SECONDS
-        for statement in (peer.drop(), peer.create(), "CREATE TABLE arrival (microseconds float8)"):
+        for statement in (peer.drop_many(), peer.create_many(waiters), "CREATE TABLE arrival (microseconds float8)"):
             cluster.sql(peer.database, statement)
         wait = ("INSERT INTO arrival SELECT 1e6 * extract(epoch FROM clock_timestamp() - sent::timestamptz)"
-                f" FROM ({peer.wake_receive()}) AS received;\n")
-        receiver = Pgbench(cluster, peer.database, [wait], clients=1, seconds=seconds, variables={})
-        sender = Pgbench(cluster, peer.database, [peer.wake_send()], clients=1, seconds=seconds, rate=RATE, variables={})
-        sender.finish()
-        receiver.finish()
-        median, slow = cluster.sql(
-            peer.database, "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY microseconds) || ' ' ||"
-                           " percentile_cont(0.99) WITHIN GROUP (ORDER BY microseconds) FROM arrival").split()
-        context.results.add(self.name, "one", peer.name, number, p50_us=float(median), p99_us=float(slow))
-        for statement in (peer.drop(), "DROP TABLE arrival"):
+                f" FROM ({peer.wake_receive('(:client_id)::text')}) AS received;\n")
+        send = f"\\sleep {PAUSE}\n\\set queue random(0, {waiters - 1})\n{peer.wake_send('(:queue)::text')}"
+        receivers = Pgbench(cluster, peer.database, [wait], clients=waiters, seconds=seconds + SPARE_SECONDS, variables={})
+        receivers.wait_until_active()
+        sent = Pgbench(cluster, peer.database, [send], clients=1, seconds=seconds, variables={}).finish().transactions
+        receivers.finish()
+        arrived, median, slow = map(float, cluster.sql(
+            peer.database, "SELECT count(*) || ' ' || percentile_cont(0.5) WITHIN GROUP (ORDER BY microseconds) || ' ' ||"
+                           " percentile_cont(0.99) WITHIN GROUP (ORDER BY microseconds) FROM arrival").split())
+        if arrived < sent:
+            raise RuntimeError(f"{peer.name}: of {sent} messages only {arrived:.0f} were received")
+        for statement in (peer.drop_many(), "DROP TABLE arrival"):
             cluster.sql(peer.database, statement)
+        return {"p50_us": median, "p99_us": slow, "messages": arrived}

@@ -24,7 +24,7 @@ die()
 	exit 1
 }
 
-# need PACKAGE...: installs those Debian packages that are missing.
+# need PACKAGE...: installs those Debian packages that are missing; no service that they bring is started, now or later.
 need()
 {
 	local package missing=() sudo=()
@@ -42,7 +42,13 @@ need()
 		set -euo pipefail
 		log=$(mktemp)
 		dropin=/etc/postgresql-common/createcluster.d/pigeon-tests.conf
-		trap 'rm -f "$log" "$dropin"' EXIT
+		files=("$log" "$dropin")
+		trap 'rm -f "${files[@]}"' EXIT
+		policy=/usr/sbin/policy-rc.d
+		if [[ ! -e $policy ]]; then
+			files+=("$policy")
+			install -m 755 /dev/stdin "$policy" <<<$'#!/bin/sh\nexit 101'
+		fi
 		# A first installation of the server would create and start a cluster.
 		mkdir -p "${dropin%/*}"
 		echo "create_main_cluster = false" >"$dropin"
@@ -51,6 +57,7 @@ need()
 		"${install[@]}" </dev/null >/dev/null 2>&1 ||
 			{ apt-get -q update && "${install[@]}"; } </dev/null >"$log" 2>&1 ||
 			{ tail -n 30 "$log" >&2; exit 1; }
+		for package; do systemctl -q disable "$package" 2>/dev/null || true; done
 	END
 }
 

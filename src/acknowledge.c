@@ -38,6 +38,11 @@ PG_FUNCTION_INFO_V1(pgn_delete_batch);
 PG_FUNCTION_INFO_V1(pgn_change_visibility);
 PG_FUNCTION_INFO_V1(pgn_change_visibility_batch);
 
+/* Walks over messages that follow one another; see delete_in_walk. */
+#define MIN_WALK 4
+#define MAX_WALK 1000
+#define MAX_STEP 4
+
 /* What is to be done with the deliveries. */
 typedef struct Action
 {
@@ -171,6 +176,81 @@ compare_entries(const void *a, const void *b)
 	return x->home < y->home ? -1 : x->home > y->home;
 }
 
+/* A walk over messages that follow one another. */
+typedef struct Walk
+{
+	bool		going;
+	int64		until;			/* the last message of its range */
+	bool		at_end;
+	DeliveryVersion version;	/* where it is, unless at the end */
+	bool		deleted;		/* that version has been deleted */
+} Walk;
+
+/* Go to the next version. */
+static void
+walk_on(Walk *walk, DeliveryScan *scan)
+{
+	walk->at_end = !pgn_scan_next(scan, &walk->version);
+	walk->deleted = false;
+}
+
+/* Start a walk over what follows the first of n entries closely; not for too few. */
+static void
+start_walk(Walk *walk, DeliveryScan *scan, const Entry *entries, int n)
+{
+	int			length = 1;
+
+	while (length < n && length < MAX_WALK &&
+		   entries[length].receipt.message_id - entries[length - 1].receipt.message_id <= MAX_STEP)
+		length++;
+	walk->going = length >= MIN_WALK;
+	if (!walk->going)
+		return;
+	walk->until = entries[length - 1].receipt.message_id;
+	pgn_message_scan_range(scan, entries[0].receipt.message_id, walk->until);
+	walk_on(walk, scan);
+}
+
+/* Does the version come before the delivery of the receipt? */
+static bool
+is_before(const Delivery *row, const Receipt *receipt)
+{
+	return row->message_id < receipt->message_id ||
+		(row->message_id == receipt->message_id && row->home < receipt->home);
+}
+
+/*
+ * Delete the delivery of the first of n entries from a standard queue in a
+ * walk: messages that were received together mostly were sent one after
+ * another, and to walk over them costs less than to look for each.
+ *
+ * True if that was done.  Whatever is not plain (a delivery that somebody
+ * holds, that is not met, or that must not be deleted) is left to acknowledge(),
+ * before anything further is deleted: the order must stay.  The walk is over
+ * then, since both use the same scan.
+ */
+static bool
+delete_in_walk(Walk *walk, DeliveryTable *deliveries, DeliveryScan *scan,
+			   const Entry *entries, int n, const Action *action)
+{
+	const Receipt *receipt = &entries[0].receipt;
+	DeliveryVersion *version = &walk->version;
+
+	if (!walk->going || receipt->message_id > walk->until)
+		start_walk(walk, scan, entries, n);
+	while (walk->going && !walk->at_end && (walk->deleted || is_before(&version->row, receipt)))
+		walk_on(walk, scan);
+	walk->going = walk->going && !walk->at_end &&
+		version->row.message_id == receipt->message_id && version->row.home == receipt->home &&
+		!version->uncommitted && !version->held &&
+		is_allowed(deliveries->queue, &version->row, receipt, action) &&
+		pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok;
+	walk->deleted = walk->going;
+	if (walk->going)
+		pgn_activity_count(deliveries->queue, COUNT_DELETED, 1);
+	return walk->going;
+}
+
 /* Act on n receipts, each answer in its place in "answers". */
 static void
 acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum *answers)
@@ -178,6 +258,8 @@ acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum
 	DeliveryTable deliveries;
 	DeliveryScan scan;
 	GroupSet	changed = {0};
+	Walk		walk = {0};
+	bool		may_walk = action->is_delete && !queue->attributes.fifo;
 
 	for (int i = 0; i < n; i++)
 		if (entries[i].receipt.queue_id != queue->id)
@@ -191,11 +273,14 @@ acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum
 	pgn_message_scan_begin(&scan, &deliveries, 0, 0, NULL);
 	for (int i = 0; i < n; i++)
 	{
+		bool		done;
+
 		/* The same message twice: let the second see what the first did. */
 		if (i > 0 && compare_entries(&entries[i - 1], &entries[i]) == 0)
 			CommandCounterIncrement();
-		answers[entries[i].position] =
-			BoolGetDatum(acknowledge(&deliveries, &scan, &entries[i].receipt, action, &changed));
+		done = (may_walk && delete_in_walk(&walk, &deliveries, &scan, &entries[i], n - i, action)) ||
+			acknowledge(&deliveries, &scan, &entries[i].receipt, action, &changed);
+		answers[entries[i].position] = BoolGetDatum(done);
 	}
 	pgn_scan_end(&scan);
 	pgn_fifo_reschedule_groups(&deliveries, &changed, action->now);

@@ -25,6 +25,7 @@
 #include "common/pg_prng.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -81,9 +82,10 @@ pgn_delivery_table_sql(int32 queue_id, bool fifo)
 						 delivery_columns[i].type == INT4OID ? "integer" :
 						 delivery_columns[i].type == INT2OID ? "smallint" : "timestamptz");
 	appendStringInfo(&sql, "PRIMARY KEY (message_id, home)) USING heap WITH (fillfactor = 50);"
-					 "CREATE INDEX q_%d_%s ON pigeon.q_%d (%s) WITH (deduplicate_items = off)",
+					 "CREATE INDEX q_%d_%s ON pigeon.q_%d (%s) WITH (deduplicate_items = off);",
 					 queue_id, fifo ? "group" : "due", queue_id,
 					 fifo ? "group_key, message_id" : "lane, visible_at");
+	appendStringInfoString(&sql, pgn_guard_sql(psprintf("q_%d", queue_id)));
 	return sql.data;
 }
 
@@ -110,17 +112,8 @@ pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmo
 	deliveries->queue = queue;
 	if (!pgn_table_try_open(table, queue->relid, lockmode))
 		return false;
-	usable = pgn_table_has_columns(table->rel, delivery_columns, Natts_delivery);
-	/* No other unique index, which could refuse what the key does not. */
-	for (int i = 0; i < table->nindexes; i++)
-	{
-		Form_pg_index index = table->indexes[i]->rd_index;
-
-		if (index->indisunique &&
-			(index->indnkeyatts < lengthof(message_index) ||
-			 memcmp(index->indkey.values, message_index, sizeof(message_index)) != 0))
-			usable = false;
-	}
+	usable = pgn_table_has_columns(table->rel, delivery_columns, Natts_delivery) &&
+		pgn_table_unique_by(table, message_index, lengthof(message_index));
 	if (!usable)
 		pgn_table_close(table, lockmode);
 	return usable;
@@ -225,7 +218,7 @@ form_row_of_array(TupleDesc desc, int i, void *rows)
 void
 pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n)
 {
-	pgn_table_insert_rows(&deliveries->table, n, form_row_of_array, (void *) rows);
+	pgn_table_insert_many(&deliveries->table, n, form_row_of_array, (void *) rows);
 	for (int i = 0; i < n; i++)
 	{
 		pgn_frontier_lower(deliveries->queue, rows[i].lane, rows[i].visible_at);
@@ -233,16 +226,23 @@ pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n)
 	}
 }
 
-/* Start a scan on one of the indexes. */
+/* Set up what all scans have. */
 static void
-begin_scan(DeliveryScan *scan, DeliveryTable *deliveries, const AttrNumber *index,
-		   ScanKey keys, int nkeys, Snapshot snapshot)
+init_scan(DeliveryScan *scan, DeliveryTable *deliveries)
 {
 	scan->deliveries = deliveries;
 	InitDirtySnapshot(scan->dirty);
 	scan->dirty.xmin = scan->dirty.xmax = InvalidTransactionId;
 	scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(deliveries->table.rel),
 										  &TTSOpsBufferHeapTuple);
+}
+
+/* Start a scan on one of the indexes. */
+static void
+begin_scan(DeliveryScan *scan, DeliveryTable *deliveries, const AttrNumber *index,
+		   ScanKey keys, int nkeys, Snapshot snapshot)
+{
+	init_scan(scan, deliveries);
 	scan->scan = pgn_index_beginscan(deliveries->table.rel,
 									 pgn_table_index(&deliveries->table, index, 2),
 									 snapshot ? snapshot : &scan->dirty, nkeys);
@@ -265,6 +265,14 @@ pgn_due_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int16 lane,
 	begin_scan(scan, deliveries, due_index, keys, 3, NULL);
 }
 
+/* The scan keys of a range of messages, both ends included. */
+static void
+message_range(ScanKeyData keys[2], int64 from_message_id, int64 to_message_id)
+{
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from_message_id));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(to_message_id));
+}
+
 /*
  * Walk over the deliveries of a range of messages (both ends included), in
  * order: as of "snapshot", or if that is NULL as they are now.
@@ -275,8 +283,7 @@ pgn_message_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries,
 {
 	ScanKeyData keys[2];
 
-	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from_message_id));
-	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(to_message_id));
+	message_range(keys, from_message_id, to_message_id);
 	begin_scan(scan, deliveries, message_index, keys, 2, snapshot);
 }
 
@@ -292,16 +299,36 @@ pgn_group_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int64 group_
 	begin_scan(scan, deliveries, group_index, keys, 2, NULL);
 }
 
-/* Walk over all versions, dead ones too, of deliveries of a group up to a message. */
+/* Prepare to walk over all versions, dead ones too, of deliveries of message groups. */
 void
-pgn_group_scan_back_begin(DeliveryScan *scan, DeliveryTable *deliveries, int64 group_key,
-						  int64 to_message_id)
+pgn_group_scan_back_begin(DeliveryScan *scan, DeliveryTable *deliveries)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(0));
+	ScanKeyInit(&keys[1], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(0));
+	begin_scan(scan, deliveries, group_index, keys, 2, SnapshotAny);
+}
+
+/* Walk over those of a group up to a message, the last first. */
+void
+pgn_group_scan_back_restart(DeliveryScan *scan, int64 group_key, int64 to_message_id)
 {
 	ScanKeyData keys[2];
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(group_key));
 	ScanKeyInit(&keys[1], 2, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(to_message_id));
-	begin_scan(scan, deliveries, group_index, keys, 2, SnapshotAny);
+	index_rescan(scan->scan, keys, 2, NULL, 0);
+}
+
+/* Use a walk over messages for another range. */
+void
+pgn_message_scan_range(DeliveryScan *scan, int64 from_message_id, int64 to_message_id)
+{
+	ScanKeyData keys[2];
+
+	message_range(keys, from_message_id, to_message_id);
+	index_rescan(scan->scan, keys, 2, NULL, 0);
 }
 
 /* Use a walk over messages for the versions of a single delivery. */
@@ -350,6 +377,52 @@ pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version)
 		return false;
 	read_version(scan, version);
 	return true;
+}
+
+/* Look at single places of the table, one after the other. */
+void
+pgn_place_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries)
+{
+	init_scan(scan, deliveries);
+	scan->scan = NULL;
+	scan->nblocks = RelationGetNumberOfBlocks(deliveries->table.rel);
+}
+
+/* The row version at a place, if there is one that is not dead. */
+static bool
+fetch_version(DeliveryScan *scan, ItemPointer place, DeliveryVersion *version)
+{
+	if (!table_tuple_fetch_row_version(scan->deliveries->table.rel, place, &scan->dirty, scan->slot))
+		return false;
+	read_version(scan, version);
+	return true;
+}
+
+/* The same, of a place that need not exist. */
+bool
+pgn_scan_place(DeliveryScan *scan, ItemPointer place, DeliveryVersion *version)
+{
+	return ItemPointerGetBlockNumber(place) < scan->nblocks && fetch_version(scan, place, version);
+}
+
+/*
+ * The places of up to "max" row versions that a walk would come to next, and
+ * when the last of them is due.  Only the last is known not to be dead.
+ */
+int
+pgn_scan_ahead(DeliveryScan *scan, ItemPointerData *places, int max, TimestampTz *until)
+{
+	DeliveryVersion last;
+	ItemPointer place;
+	int			n = 0;
+
+	while (n < max && (place = index_getnext_tid(scan->scan, ForwardScanDirection)) != NULL)
+		places[n++] = *place;
+	while (n > 0 && !fetch_version(scan, &places[n - 1], &last))
+		n--;
+	if (n > 0)
+		*until = last.row.visible_at;
+	return n;
 }
 
 /*
@@ -412,7 +485,8 @@ pgn_last_due(DeliveryTable *deliveries, int16 lane)
 void
 pgn_scan_end(DeliveryScan *scan)
 {
-	index_endscan(scan->scan);
+	if (scan->scan)
+		index_endscan(scan->scan);
 	ExecDropSingleTupleTableSlot(scan->slot);
 }
 

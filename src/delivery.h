@@ -104,7 +104,8 @@ typedef struct DeliveryVersion
 typedef struct DeliveryScan
 {
 	DeliveryTable *deliveries;
-	IndexScanDesc scan;
+	IndexScanDesc scan;			/* NULL if it is of places */
+	BlockNumber nblocks;		/* of the table, if it is of places */
 	TupleTableSlot *slot;
 	SnapshotData dirty;
 } DeliveryScan;
@@ -126,9 +127,13 @@ extern void pgn_message_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries
 								   int64 from_message_id, int64 to_message_id, Snapshot snapshot);
 extern void pgn_group_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int64 group_key,
 								 int64 from_message_id);
-extern void pgn_group_scan_back_begin(DeliveryScan *scan, DeliveryTable *deliveries, int64 group_key,
-									  int64 to_message_id);
+extern void pgn_group_scan_back_begin(DeliveryScan *scan, DeliveryTable *deliveries);
+extern void pgn_group_scan_back_restart(DeliveryScan *scan, int64 group_key, int64 to_message_id);
+extern void pgn_message_scan_range(DeliveryScan *scan, int64 from_message_id, int64 to_message_id);
 extern void pgn_message_scan_restart(DeliveryScan *scan, int64 message_id, int32 home);
+extern void pgn_place_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries);
+extern bool pgn_scan_place(DeliveryScan *scan, ItemPointer place, DeliveryVersion *version);
+extern int	pgn_scan_ahead(DeliveryScan *scan, ItemPointerData *places, int max, TimestampTz *until);
 extern bool pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version);
 extern bool pgn_scan_next_within(DeliveryScan *scan, DeliveryVersion *version, int64 *limit);
 extern bool pgn_scan_count(DeliveryScan *scan, int64 limit, int64 *count);

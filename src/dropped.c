@@ -6,7 +6,8 @@
  * a topic's view by hand, an event trigger does.  A topic takes its
  * subscriptions along; a queue does not, so that it can be dropped and created
  * anew while its subscriptions wait for it; but a FIFO queue takes along its
- * tables of groups and deduplication keys.
+ * tables of groups and deduplication keys.  So does a queue whose table was
+ * renamed or moved away, when another queue takes its name.
  */
 #include "postgres.h"
 
@@ -22,29 +23,62 @@
 
 PG_FUNCTION_INFO_V1(pgn_forget_dropped_tables);
 
+/*
+ * Drop the tables of groups and deduplication keys of FIFO queues and topics;
+ * "ids" is an array of their numbers.  Others have no such tables: what may
+ * bear their names is not ours.
+ */
+static void
+drop_side_tables(Datum ids)
+{
+	static const char *const prefixes[] = {"g", "d"};
+	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
+	Datum		id;
+	bool		isnull;
+
+	while (array_iterate(iterator, &id, &isnull))
+	{
+		for (int i = 0; i < lengthof(prefixes); i++)
+		{
+			char	   *name = psprintf("%s_%d", prefixes[i], DatumGetInt32(id));
+
+			if (OidIsValid(pgn_relation(name)))
+				pgn_owner_run(psprintf("DROP TABLE pigeon.%s", name));
+		}
+	}
+}
+
+/* Run a statement that forgets what has the numbers in the array "ids" and returns those of FIFO queues or topics. */
+static void
+forget(const char *sql, Datum ids)
+{
+	Oid			types[] = {INT4ARRAYOID};
+	Datum		fifo;
+	bool		none;
+
+	(void) pgn_owner_row(sql, 1, types, &ids, 1, &fifo, &none);
+	if (!none)
+		drop_side_tables(fifo);
+	pgn_activity_job(JOB_REGISTRY);
+}
+
 /* Forget queues; "ids" is an array of their numbers. */
 static void
 forget_queues(Datum ids)
 {
-	Oid			types[] = {INT4ARRAYOID};
-
-	pgn_owner_begin();
-	pgn_owner_execute("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1)),"
-					  " notes AS (DELETE FROM pigeon.processed WHERE queue_id = ANY ($1))"
-					  " DELETE FROM pigeon.queue WHERE id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_end();
+	forget("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1)),"
+		   " notes AS (DELETE FROM pigeon.processed WHERE queue_id = ANY ($1)),"
+		   " queues AS (DELETE FROM pigeon.queue WHERE id = ANY ($1) RETURNING id, fifo)"
+		   " SELECT array_agg(id) FROM queues WHERE fifo", ids);
 }
 
 /* Forget topics and their subscriptions; "ids" is an array of the topics' numbers. */
 static void
 forget_topics(Datum ids)
 {
-	Oid			types[] = {INT4ARRAYOID};
-
-	pgn_owner_begin();
-	pgn_owner_execute("DELETE FROM pigeon.subscription WHERE topic_id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_execute("DELETE FROM pigeon.topic WHERE id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_end();
+	forget("WITH subscriptions AS (DELETE FROM pigeon.subscription WHERE topic_id = ANY ($1)),"
+		   " topics AS (DELETE FROM pigeon.topic WHERE id = ANY ($1) RETURNING id, fifo)"
+		   " SELECT array_agg(id) FROM topics WHERE fifo", ids);
 }
 
 /* An array of one number. */
@@ -68,31 +102,6 @@ void
 pgn_forget_topic(int32 id)
 {
 	forget_topics(array_of_one(id));
-}
-
-/*
- * Drop what is left of FIFO queues and topics whose tables of deliveries and
- * views were dropped; SPI is connected.
- */
-static void
-drop_side_tables(Datum ids)
-{
-	static const char *const prefixes[] = {"g", "d"};
-	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
-	Datum		id;
-	bool		isnull;
-
-	while (array_iterate(iterator, &id, &isnull))
-	{
-		for (int i = 0; i < lengthof(prefixes); i++)
-		{
-			char	   *name = psprintf("%s_%d", prefixes[i], DatumGetInt32(id));
-
-			if (OidIsValid(pgn_relation(name)) &&
-				SPI_execute(psprintf("DROP TABLE IF EXISTS pigeon.%s", name), false, 0) < 0)
-				elog(ERROR, "could not drop table \"%s\"", name);
-		}
-	}
 }
 
 /* Event trigger on sql_drop. */
@@ -119,17 +128,9 @@ pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
 	queues = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &no_queues);
 	topics = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &no_topics);
 	if (!no_queues)
-	{
 		forget_queues(queues);
-		drop_side_tables(queues);
-		pgn_activity_job(JOB_REGISTRY);
-	}
 	if (!no_topics)
-	{
 		forget_topics(topics);
-		drop_side_tables(topics);
-		pgn_activity_job(JOB_REGISTRY);
-	}
 	SPI_finish();
 	PG_RETURN_NULL();
 }

@@ -12,8 +12,8 @@
  * Noisy is who has sent some NOISY_LOAD messages lately, and more than one
  * in NOISY_SHARE of all that were.  SQS draws the line at the same numbers,
  * but counts what is in flight; what is sent is known earlier, before there is
- * a backlog to be overtaken in.  "Lately" has a half-life of a minute, so that
- * a tenant is forgiven within five minutes of silence.
+ * a backlog to be overtaken in.  "Lately" has a half-life of a minute, and ends
+ * with five minutes of silence.
  *
  * A queue's busiest tenants are watched, in shared memory.  Messages without a
  * group_id are not counted and cost nothing; without shared memory no tenant
@@ -31,12 +31,22 @@
 #define NOISY_LOAD 30
 #define NOISY_SHARE 10
 #define HALF_LIFE ((double) USECS_PER_MINUTE)
+#define SILENCE (5 * USECS_PER_MINUTE)
 
 /* What a load has become by now. */
 static double
 decayed(const Tenant *tenant, TimestampTz now)
 {
-	return now <= tenant->at ? tenant->load : tenant->load * exp2((tenant->at - now) / HALF_LIFE);
+	if (now <= tenant->at)
+		return tenant->load;
+	return now - tenant->at > SILENCE ? 0 : tenant->load * exp2((tenant->at - now) / HALF_LIFE);
+}
+
+/* Is this the load of a noisy tenant? */
+static bool
+is_noisy(double load, double load_of_all)
+{
+	return load > NOISY_LOAD - 1 && load * NOISY_SHARE > load_of_all;
 }
 
 /* Count one more message. */
@@ -88,7 +98,27 @@ pgn_fair_lane(Queue *queue, int64 group_key, TimestampTz now)
 	tenant = find_tenant(shared->tenants, group_key, now);
 	add_load(tenant, now);
 	add_load(&shared->all_tenants, now);
-	noisy = tenant->load > NOISY_LOAD - 1 && tenant->load * NOISY_SHARE > shared->all_tenants.load;
+	noisy = is_noisy(tenant->load, shared->all_tenants.load);
 	SpinLockRelease(&shared->tenants_lock);
 	return noisy ? PGN_LANE_NOISY : PGN_LANE_NORMAL;
+}
+
+/* How many tenants are noisy; negative if nobody knows. */
+int
+pgn_fair_noisy_tenants(Queue *queue, TimestampTz now)
+{
+	SharedQueue *shared = pgn_shared_queue(queue);
+	Tenant		tenants[PGN_TENANTS];
+	double		load_of_all;
+	int			n = 0;
+
+	if (shared == NULL)
+		return -1;
+	SpinLockAcquire(&shared->tenants_lock);
+	memcpy(tenants, shared->tenants, sizeof(tenants));
+	load_of_all = decayed(&shared->all_tenants, now);
+	SpinLockRelease(&shared->tenants_lock);
+	for (int i = 0; i < PGN_TENANTS; i++)
+		n += is_noisy(decayed(&tenants[i], now), load_of_all);
+	return n;
 }

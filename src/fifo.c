@@ -120,7 +120,7 @@ pgn_fifo_reschedule(DeliveryTable *deliveries, Schedule *schedule, int64 group_k
 
 	/* What this command has written before it can change only as a new one. */
 	CommandCounterIncrement();
-	pgn_schedule_lookup(schedule, group_key, &lookup);
+	pgn_schedule_lookup(schedule, group_key, true, &lookup);
 	if (find_head(deliveries, group_key, pgn_schedule_first_message(&lookup), now, &entry))
 		pgn_schedule_ensure(schedule, &lookup, &entry);
 	else
@@ -131,6 +131,8 @@ pgn_fifo_reschedule(DeliveryTable *deliveries, Schedule *schedule, int64 group_k
 void
 pgn_group_set_add(GroupSet *set, const Delivery *row)
 {
+	if (set->n > 0 && set->keys[set->n - 1] == row->group_key)
+		return;
 	if (set->n == set->size)
 	{
 		set->size = Max(16, set->size * 2);
@@ -252,28 +254,27 @@ pgn_fifo_lock_groups(const Queue *queue, const Message *messages, int n)
  * it costs the same whatever the group has been through; false if in doubt.
  */
 static bool
-follows_settled_message(DeliveryTable *deliveries, int64 group_key, int64 message_id)
+follows_settled_message(DeliveryScan *scan, int64 group_key, int64 message_id)
 {
-	Relation	rel = deliveries->table.rel;
-	DeliveryScan scan;
+	Relation	rel = scan->deliveries->table.rel;
 	SnapshotData dirty;
 	int64		previous = 0;
 	bool		settled = false;
 
 	InitDirtySnapshot(dirty);
-	pgn_group_scan_back_begin(&scan, deliveries, group_key, message_id - 1);
-	while (!settled && index_getnext_slot(scan.scan, BackwardScanDirection, scan.slot))
+	pgn_group_scan_back_restart(scan, group_key, message_id - 1);
+	while (!settled && index_getnext_slot(scan->scan, BackwardScanDirection, scan->slot))
 	{
 		bool		isnull;
-		int64		id = DatumGetInt64(slot_getattr(scan.slot, Anum_delivery_message_id, &isnull));
+		int64		id = DatumGetInt64(slot_getattr(scan->slot, Anum_delivery_message_id, &isnull));
 
 		if (previous != 0 && id != previous)
 			break;
 		previous = id;
-		settled = table_tuple_satisfies_snapshot(rel, scan.slot, &dirty) &&
+		settled = table_tuple_satisfies_snapshot(rel, scan->slot, &dirty) &&
 			!TransactionIdIsValid(dirty.xmin) && !TransactionIdIsValid(dirty.xmax);
 	}
-	pgn_scan_end(&scan);
+	ExecClearTuple(scan->slot);
 	return settled;
 }
 
@@ -297,6 +298,7 @@ void
 pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, TimestampTz now)
 {
 	const Delivery **sorted = palloc(n * sizeof(Delivery *));
+	DeliveryScan scan;
 	Schedule	schedule;
 
 	pgn_deliveries_insert(deliveries, rows, n);
@@ -305,18 +307,20 @@ pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, Timestam
 	qsort(sorted, n, sizeof(Delivery *), compare_deliveries);
 
 	pgn_schedule_open(&schedule, deliveries->queue, RowExclusiveLock);
+	pgn_group_scan_back_begin(&scan, deliveries);
 	for (int i = 0; i < n; i++)
 	{
 		int64		group_key = sorted[i]->group_key;
 
 		if ((i > 0 && group_key == sorted[i - 1]->group_key) ||
-			follows_settled_message(deliveries, group_key, sorted[i]->message_id))
+			follows_settled_message(&scan, group_key, sorted[i]->message_id))
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		pgn_group_latch(deliveries->queue, group_key);
 		pgn_fifo_reschedule(deliveries, &schedule, group_key, Min(now, sorted[i]->visible_at));
 		pgn_group_unlatch(deliveries->queue, group_key);
 	}
+	pgn_scan_end(&scan);
 	pgn_schedule_close(&schedule, NoLock);
 	pfree(sorted);
 }

@@ -35,6 +35,9 @@
  *	  a transaction can only turn an entry that stopped the frontier into a
  *	  dead one, or leave it live.
  *
+ *	- It may lie ahead of the clock, where nothing falls due for a while; then
+ *	  a receive need not look at all.  To W1 to W3 the clock does not matter.
+ *
  *	- The frontier is advanced only from the very value the scan started at,
  *	  so that one that was lowered meanwhile stays low.  If it was lowered and
  *	  advanced again to the same value, that advance has checked the range
@@ -114,10 +117,10 @@ pgn_frontier_advance(Queue *queue, int lane, TimestampTz now, const Frontier *fr
 		shared->nstragglers + nleft_behind <= PGN_STRAGGLERS;
 	if (advance)
 	{
-		memcpy(&shared->stragglers[shared->nstragglers], left_behind,
-			   nleft_behind * sizeof(TimestampTz));
-		shared->nstragglers += nleft_behind;
-		shared->moved_at = now;
+		for (int i = 0; i < nleft_behind; i++)
+			shared->stragglers[shared->nstragglers++] = left_behind[i];
+		/* Ahead of the clock it stays where it is until then. */
+		shared->moved_at = Max(now, to);
 		pg_atomic_write_u64(&shared->frontier, (uint64) to);
 	}
 	SpinLockRelease(&shared->lock);

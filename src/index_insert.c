@@ -103,6 +103,17 @@ index_columns(Relation heap, Relation index, HeapTuple row, Datum *values, bool 
 	return any_null;
 }
 
+/* Insert the entry of a row by the access method; the answer is that of index_insert. */
+bool
+pgn_index_insert_checked(Relation heap, Relation index, HeapTuple row, IndexUniqueCheck check, bool unchanged)
+{
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS];
+
+	(void) index_columns(heap, index, row, values, isnull);
+	return index_insert(index, values, isnull, &row->t_self, heap, check, unchanged, no_index_info());
+}
+
 /*
  * Insert the entry of a row version made by an update.  "changed" is the set of
  * columns that it changed; an index on none of them is told so, since a
@@ -113,30 +124,14 @@ void
 pgn_index_insert_update(Relation heap, Relation index, HeapTuple row, uint64 changed)
 {
 	Form_pg_index form = index->rd_index;
-	Datum		values[INDEX_MAX_KEYS];
-	bool		isnull[INDEX_MAX_KEYS];
 	bool		unchanged = true;
 
-	(void) index_columns(heap, index, row, values, isnull);
 	for (int i = 0; i < form->indnatts; i++)
 		if (changed & PGN_COLUMN(form->indkey.values[i]))
 			unchanged = false;
-	index_insert(index, values, isnull, &row->t_self, heap,
-				 form->indisunique && !unchanged ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-				 unchanged, no_index_info());
-}
-
-/* Insert the entry of a new row by the access method. */
-static void
-insert_by_method(Relation heap, Relation index, HeapTuple row)
-{
-	Datum		values[INDEX_MAX_KEYS];
-	bool		isnull[INDEX_MAX_KEYS];
-
-	(void) index_columns(heap, index, row, values, isnull);
-	index_insert(index, values, isnull, &row->t_self, heap,
-				 index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-				 false, no_index_info());
+	(void) pgn_index_insert_checked(heap, index, row,
+									form->indisunique && !unchanged ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+									unchanged);
 }
 
 /* Can entries be inserted here at all? */
@@ -362,7 +357,9 @@ pgn_index_insert(Relation heap, Relation index, HeapTuple *rows, int n)
 		if (served && set_row(&insertion, rows[i]) && insert_here(&insertion, n - i))
 			continue;
 		close_page(&insertion);
-		insert_by_method(heap, index, rows[i]);
+		(void) pgn_index_insert_checked(heap, index, rows[i],
+										index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+										false);
 	}
 	close_page(&insertion);
 	if (insertion.key)

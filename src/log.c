@@ -45,6 +45,12 @@
 #include "queue.h"
 #include "table.h"
 
+/* A message not further away than this from the one before is walked to. */
+#define MAX_STEP 4
+
+/* How far a walk over messages goes before a new one is begun. */
+#define WALK_LENGTH 100
+
 /* The current segment as this backend knows it. */
 static int	current_segment = -1;
 static Oid	log_state_relid = InvalidOid;
@@ -213,7 +219,7 @@ pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 
 	namestrcpy(&append.sender, GetUserNameFromId(GetUserId(), false));
 	pgn_table_open(&table, pgn_log_segment(append.segment), RowExclusiveLock);
-	pgn_table_insert_rows(&table, n, form_row, &append);
+	pgn_table_insert_many(&table, n, form_row, &append);
 	pgn_table_close(&table, NoLock);
 }
 
@@ -226,42 +232,104 @@ pgn_log_reader_open(LogReader *reader)
 	reader->snapshot = SnapshotAny;
 }
 
-/* Open a segment for reading, if it is not open. */
+/* Open a segment for reading, if it is not open; in the reader's context. */
 static void
 open_segment(LogReader *reader, int i)
 {
-	MemoryContext old;
 	Oid			relid;
 
 	if (reader->segments[i].rel != NULL)
 		return;
-	old = MemoryContextSwitchTo(reader->context);
 	relid = pgn_log_segment(i);
 	reader->segments[i].rel = table_open(relid, AccessShareLock);
 	(void) RelationGetIndexList(reader->segments[i].rel);
 	reader->segments[i].index = index_open(reader->segments[i].rel->rd_pkindex, AccessShareLock);
 	reader->segments[i].scan = pgn_index_beginscan(reader->segments[i].rel, reader->segments[i].index,
-												   reader->snapshot, 1);
+												   reader->snapshot, 2);
 	reader->segments[i].slot = MakeSingleTupleTableSlot(RelationGetDescr(reader->segments[i].rel),
 														&TTSOpsBufferHeapTuple);
-	MemoryContextSwitchTo(old);
 }
 
-/* The next row that the scan of a segment finds, in its slot; the scan's memory is the reader's. */
+/* Go to the next row that the scan of a segment finds; false if there is none. */
 static bool
-next_row(LogReader *reader, int i)
+next_row(LogReader *reader, int i, int64 *message_id)
 {
-	MemoryContext old = MemoryContextSwitchTo(reader->context);
-	bool		found = index_getnext_slot(reader->segments[i].scan, ForwardScanDirection,
-										   reader->segments[i].slot);
+	TupleTableSlot *slot = reader->segments[i].slot;
+	bool		isnull;
 
-	MemoryContextSwitchTo(old);
-	return found;
+	if (!index_getnext_slot(reader->segments[i].scan, ForwardScanDirection, slot))
+		return false;
+	*message_id = DatumGetInt64(slot_getattr(slot, Anum_log_message_id, &isnull));
+	return true;
+}
+
+/* Go to the first row of a range of messages in a segment; false if there is none. */
+static bool
+start_walk(LogReader *reader, int i, int64 from, int64 until, int64 *message_id)
+{
+	ScanKeyData keys[2];
+
+	reader->segments[i].walk_until = until;
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(until));
+	index_rescan(reader->segments[i].scan, keys, 2, NULL, 0);
+	return next_row(reader, i, message_id);
 }
 
 /*
- * Read one message: true, and its columns in *entry, allocated in the current
- * memory context; false if there is none with this id and key.
+ * Go to the row of a message in a segment, and have it in the slot; false if
+ * there is none.
+ *
+ * Messages that are received together mostly were sent one after another, so
+ * from the second of a row on we walk in the index instead of looking for
+ * each.  A walk reads ahead, and does not meet what was added meanwhile; so
+ * what it does not find is looked for.
+ */
+static bool
+find_row(LogReader *reader, int i, int64 message_id)
+{
+	int64		last = reader->segments[i].last;
+	bool		follows = message_id > last && message_id - last <= MAX_STEP;
+	bool		any = false;
+	int64		found;
+
+	reader->segments[i].last = message_id;
+	if (follows && message_id <= reader->segments[i].walk_until)
+	{
+		do
+			any = next_row(reader, i, &found);
+		while (any && found < message_id);
+	}
+	if (!any || found != message_id)
+	{
+		int64		length = follows ? Min(WALK_LENGTH, PG_INT64_MAX - message_id) : 0;
+
+		any = start_walk(reader, i, message_id, message_id + length, &found);
+	}
+	return any && found == message_id;
+}
+
+/* The columns of the row in a slot, which stays the owner of those that it has whole. */
+static void
+read_columns(TupleTableSlot *slot, LogEntry *entry)
+{
+	TupleDesc	desc = slot->tts_tupleDescriptor;
+
+	for (int a = 0; a < Natts_log; a++)
+	{
+		entry->isnull[a] = slot->tts_isnull[a];
+		entry->values[a] = slot->tts_values[a];
+		/* What is kept elsewhere is fetched now: the lock is given back soon. */
+		if (!entry->isnull[a] && TupleDescAttr(desc, a)->attlen == -1 &&
+			VARATT_IS_EXTERNAL(DatumGetPointer(entry->values[a])))
+			entry->values[a] = PointerGetDatum(PG_DETOAST_DATUM(entry->values[a]));
+	}
+}
+
+/*
+ * Read one message: true, and its columns in *entry, good until the next is
+ * read and as long as the current memory context; false if there is none
+ * with this id and key.
  */
 bool
 pgn_log_read(LogReader *reader, int64 message_id, int64 log_key, int16 segment, LogEntry *entry)
@@ -270,36 +338,31 @@ pgn_log_read(LogReader *reader, int64 message_id, int64 log_key, int16 segment, 
 
 	for (int i = 0; i < 2; i++)
 	{
-		TupleTableSlot *slot;
-		ScanKeyData key;
+		int			place = places[i];
+		MemoryContext old;
+		bool		found;
+		int64		next;
 
-		if (places[i] < 0 || places[i] > PGN_LOG_OLD)
+		if (place < 0 || place > PGN_LOG_OLD)
 			continue;
-		open_segment(reader, places[i]);
-		slot = reader->segments[places[i]].slot;
-		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(message_id));
-		index_rescan(reader->segments[places[i]].scan, &key, 1, NULL, 0);
-		while (next_row(reader, places[i]))
+		/* What the scan keeps is the reader's. */
+		old = MemoryContextSwitchTo(reader->context);
+		open_segment(reader, place);
+		found = find_row(reader, place, message_id);
+		while (found)
 		{
-			TupleDesc	desc = slot->tts_tupleDescriptor;
+			TupleTableSlot *slot = reader->segments[place].slot;
 
 			slot_getallattrs(slot);
-			if (DatumGetInt64(slot->tts_values[Anum_log_log_key - 1]) != log_key)
-				continue;
-			/* Copy out of the page, and whole: the lock is given back soon. */
-			for (int a = 0; a < Natts_log; a++)
-			{
-				Form_pg_attribute attr = TupleDescAttr(desc, a);
-
-				entry->isnull[a] = slot->tts_isnull[a];
-				if (entry->isnull[a])
-					continue;
-				if (attr->attlen == -1)
-					entry->values[a] = PointerGetDatum(PG_DETOAST_DATUM_COPY(slot->tts_values[a]));
-				else
-					entry->values[a] = datumCopy(slot->tts_values[a], attr->attbyval, attr->attlen);
-			}
-			ExecClearTuple(slot);
+			if (DatumGetInt64(slot->tts_values[Anum_log_log_key - 1]) == log_key)
+				break;
+			found = next_row(reader, place, &next) && next == message_id;
+			reader->segments[place].walk_until = PG_INT64_MIN;
+		}
+		MemoryContextSwitchTo(old);
+		if (found)
+		{
+			read_columns(reader->segments[place].slot, entry);
 			return true;
 		}
 	}

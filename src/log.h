@@ -32,7 +32,7 @@ enum
 	Natts_log = Anum_log_replayed_message_id
 };
 
-/* A row of the log as it was read. */
+/* A row of the log as it was read; good until the next is read. */
 typedef struct LogEntry
 {
 	Datum		values[Natts_log];
@@ -50,6 +50,8 @@ typedef struct LogReader
 		Relation	index;
 		IndexScanDesc scan;
 		TupleTableSlot *slot;
+		int64		last;		/* message that was asked for last */
+		int64		walk_until; /* the scan goes on up to this message */
 	}			segments[PGN_LOG_SEGMENTS + 1];
 } LogReader;
 

@@ -47,7 +47,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -67,6 +66,7 @@
 #include "pigeon.h"
 #include "queue.h"
 #include "references.h"
+#include "transaction.h"
 
 /*
  * A segment is compacted when at most one in SURVIVORS of its messages is
@@ -148,9 +148,7 @@ static bool
 no_older_snapshot(Oid relid, FullTransactionId transaction)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
-	TransactionId horizon = GetOldestNonRemovableTransactionId(rel);
-	FullTransactionId next = ReadNextFullTransactionId();
-	uint64		oldest = U64FromFullTransactionId(next) - (uint32) (XidFromFullTransactionId(next) - horizon);
+	uint64		oldest = pgn_widen_xid(GetOldestNonRemovableTransactionId(rel));
 
 	table_close(rel, AccessShareLock);
 	return oldest > U64FromFullTransactionId(transaction);

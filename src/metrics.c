@@ -23,6 +23,11 @@
  *	  that was walked to the last time at which something in the lane falls
  *	  due.
  *
+ * Messages of noisy tenants (see fair.c) are in a lane of their own, so those of
+ * quiet ones are counted apart without further cost.  If there is more of both
+ * due than was counted, entries of the quiet ones are counted without looking
+ * at their rows, and the rest is of the noisy ones.
+ *
  * Then the numbers are said to be approximate.  A walk is bounded in the index
  * entries it looks at, not in those that it finds alive.
  *
@@ -45,6 +50,7 @@
 #include "utils/timestamp.h"
 
 #include "delivery.h"
+#include "fair.h"
 #include "frontier.h"
 #include "schedule.h"
 #include "shared.h"
@@ -67,18 +73,39 @@ enum
 	EXACT_FIGURES,
 	FIGURE_APPROXIMATE = EXACT_FIGURES,
 	FIGURE_FIRST_COUNTER,
-	FIGURES = FIGURE_FIRST_COUNTER + COUNT_REDRIVEN + 1
+	FIGURE_NOISY_GROUPS = FIGURE_FIRST_COUNTER + COUNT_REDRIVEN + 1,
+	FIGURE_VISIBLE_QUIET,
+	FIGURE_IN_FLIGHT_QUIET,
+	FIGURE_DELAYED_QUIET,
+	FIGURE_OLDEST_QUIET,
+	FIGURES
 };
+
+/* Messages by what they are doing. */
+typedef struct Counts
+{
+	int64		visible;
+	int64		in_flight;
+	int64		delayed;
+	TimestampTz oldest;			/* DT_NOEND: none */
+} Counts;
+
+/* Who sent them. */
+enum
+{
+	QUIET,
+	NOISY,
+	KINDS_OF_GROUPS
+};
+
+#define KIND(lane) ((lane) == PGN_LANE_NOISY ? NOISY : QUIET)
 
 /* What was counted of a queue. */
 typedef struct Tally
 {
 	Queue	   *queue;
 	TimestampTz now;
-	int64		visible;
-	int64		in_flight;
-	int64		delayed;
-	TimestampTz oldest;			/* DT_NOEND: none */
+	Counts		counts[KINDS_OF_GROUPS];
 	int64	   *groups;			/* of what is in flight, with repetitions */
 	int64		ngroups;
 	int64		groups_size;
@@ -139,23 +166,24 @@ static void
 count_delivery(Tally *tally, const DeliveryVersion *version)
 {
 	const Delivery *row = &version->row;
+	Counts	   *counts = &tally->counts[KIND(row->lane)];
 	TimestampTz since = row->enqueued_at;
 
 	if (version->uncommitted || pgn_delivery_expired(tally->queue, row, tally->now))
 		return;
 	if (row->visible_at <= tally->now)
-		tally->visible++;
+		counts->visible++;
 	else if (row->received_at == PGN_NEVER)
-		tally->delayed++;
+		counts->delayed++;
 	else
 	{
-		tally->in_flight++;
+		counts->in_flight++;
 		add_group(tally, row->group_key);
 	}
 	/* In a dead-letter queue the age counts from the move, see dead_letter.c. */
 	if (row->source != 0 && row->queue_receive_count == 0)
 		since = row->visible_at;
-	tally->oldest = Min(tally->oldest, since);
+	counts->oldest = Min(counts->oldest, since);
 }
 
 /* Count what a scan finds, looking at "limit" index entries; true if it came to its end. */
@@ -177,7 +205,8 @@ count_scan(Tally *tally, DeliveryScan *scan, int64 limit, TimestampTz *reached)
 static Walk
 walk_lane(Tally *tally, DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz until)
 {
-	Walk		walk = {.in_flight = tally->in_flight,.delayed = tally->delayed,.reached = from};
+	Counts	   *counts = &tally->counts[KIND(lane)];
+	Walk		walk = {.in_flight = counts->in_flight,.delayed = counts->delayed,.reached = from};
 	DeliveryScan scan;
 
 	pgn_due_scan_begin(&scan, deliveries, lane, from, until);
@@ -185,17 +214,16 @@ walk_lane(Tally *tally, DeliveryTable *deliveries, int16 lane, TimestampTz from,
 	if (!walk.complete && from > tally->now)
 		walk.ended = pgn_scan_count(&scan, COUNT, &walk.beyond);
 	pgn_scan_end(&scan);
-	walk.in_flight = tally->in_flight - walk.in_flight;
-	walk.delayed = tally->delayed - walk.delayed;
+	walk.in_flight = counts->in_flight - walk.in_flight;
+	walk.delayed = counts->delayed - walk.delayed;
 	return walk;
 }
 
-/* Count what is due, as far as the walks go. */
-static bool
-count_due(Tally *tally, DeliveryTable *deliveries)
+/* Count what is due, as far as the walks go; of which kinds of groups that is all. */
+static void
+count_due(Tally *tally, DeliveryTable *deliveries, bool complete[KINDS_OF_GROUPS])
 {
-	bool		complete = true;
-
+	complete[QUIET] = complete[NOISY] = true;
 	for (int16 lane = 0; lane < PGN_LANES; lane++)
 	{
 		Frontier	frontier;
@@ -203,17 +231,19 @@ count_due(Tally *tally, DeliveryTable *deliveries)
 		pgn_frontier_read(tally->queue, lane, tally->now, &frontier);
 		for (int i = 0; i < frontier.nstragglers; i++)
 			(void) walk_lane(tally, deliveries, lane, frontier.stragglers[i], frontier.stragglers[i]);
-		complete &= walk_lane(tally, deliveries, lane, frontier.at, tally->now).complete;
+		if (!walk_lane(tally, deliveries, lane, frontier.at, tally->now).complete)
+			complete[KIND(lane)] = false;
 	}
-	return complete;
 }
 
 /* Add to a range that was walked in part what is in the rest of it. */
 static void
-enlarge(Tally *tally, const Walk *walk, double factor)
+enlarge(Tally *tally, int16 lane, const Walk *walk, double factor)
 {
-	tally->in_flight += (factor - 1) * walk->in_flight;
-	tally->delayed += (factor - 1) * walk->delayed;
+	Counts	   *counts = &tally->counts[KIND(lane)];
+
+	counts->in_flight += (factor - 1) * walk->in_flight;
+	counts->delayed += (factor - 1) * walk->delayed;
 }
 
 /* How much larger a range probably is than the part that was walked. */
@@ -238,11 +268,70 @@ live_messages(Relation rel)
 	return live > 0 ? live : Max(0, (int64) rel->rd_rel->reltuples);
 }
 
-/* The sum of a tally. */
+/* What was counted, of all groups. */
+static Counts
+all_groups(const Tally *tally)
+{
+	const Counts *quiet = &tally->counts[QUIET],
+			   *noisy = &tally->counts[NOISY];
+
+	return (Counts)
+	{
+		.visible = quiet->visible + noisy->visible,
+			.in_flight = quiet->in_flight + noisy->in_flight,
+			.delayed = quiet->delayed + noisy->delayed,
+			.oldest = Min(quiet->oldest, noisy->oldest)
+	};
+}
+
+/* The number of messages counted. */
 static int64
 total(const Tally *tally)
 {
-	return tally->visible + tally->in_flight + tally->delayed;
+	Counts		all = all_groups(tally);
+
+	return all.visible + all.in_flight + all.delayed;
+}
+
+/* How many entries of quiet groups are due, dead ones included; no more than COUNT in a lane. */
+static int64
+quiet_entries_due(Tally *tally, DeliveryTable *deliveries)
+{
+	int64		n = 0;
+
+	for (int16 lane = 0; lane < PGN_LANES; lane++)
+	{
+		Frontier	frontier;
+		DeliveryScan scan;
+		int64		in_lane;
+
+		if (KIND(lane) != QUIET)
+			continue;
+		pgn_frontier_read(tally->queue, lane, tally->now, &frontier);
+		pgn_due_scan_begin(&scan, deliveries, lane, frontier.at, tally->now);
+		(void) pgn_scan_count(&scan, COUNT, &in_lane);
+		pgn_scan_end(&scan);
+		n += in_lane;
+	}
+	return n;
+}
+
+/* Add what is due but was not counted, if there are "live" messages in all. */
+static void
+add_uncounted_due(Tally *tally, DeliveryTable *deliveries, int64 live,
+				  const bool complete[KINDS_OF_GROUPS])
+{
+	int64		uncounted = live - total(tally);
+	int64		quiet = 0;
+
+	if (uncounted <= 0)
+		return;
+	if (complete[NOISY])
+		quiet = uncounted;
+	else if (!complete[QUIET])
+		quiet = Min(uncounted, Max(0, quiet_entries_due(tally, deliveries) - tally->counts[QUIET].visible));
+	tally->counts[QUIET].visible += quiet;
+	tally->counts[NOISY].visible += uncounted - quiet;
 }
 
 /* Count a standard queue; false if the numbers are approximate. */
@@ -251,11 +340,13 @@ count_standard(Tally *tally, DeliveryTable *deliveries)
 {
 	int64		live = live_messages(deliveries->table.rel);
 	Walk		walks[PGN_LANES];
-	bool		due_complete = count_due(tally, deliveries);
+	bool		complete[KINDS_OF_GROUPS];
+	bool		due_complete;
 	int			incomplete = 0,
 				endless = 0;
-	int64		due_counted = tally->visible;
 
+	count_due(tally, deliveries, complete);
+	due_complete = complete[QUIET] && complete[NOISY];
 	for (int16 lane = 0; lane < PGN_LANES; lane++)
 	{
 		walks[lane] = walk_lane(tally, deliveries, lane, tally->now + 1, PG_INT64_MAX);
@@ -270,14 +361,14 @@ count_standard(Tally *tally, DeliveryTable *deliveries)
 		if (walk->complete || walked == 0)
 			continue;
 		if (walk->ended)
-			enlarge(tally, walk, 1 + (double) walk->beyond / WALK);
+			enlarge(tally, lane, walk, 1 + (double) walk->beyond / WALK);
 		else if (endless == 1 && due_complete)
-			enlarge(tally, walk, Max(1, (double) (live - (total(tally) - walked)) / walked));
+			enlarge(tally, lane, walk, Max(1, (double) (live - (total(tally) - walked)) / walked));
 		else
-			enlarge(tally, walk, extrapolate(tally, deliveries, lane, walk));
+			enlarge(tally, lane, walk, extrapolate(tally, deliveries, lane, walk));
 	}
 	if (!due_complete)
-		tally->visible = Max(due_counted, live - tally->in_flight - tally->delayed);
+		add_uncounted_due(tally, deliveries, live, complete);
 	return due_complete && incomplete == 0;
 }
 
@@ -321,7 +412,7 @@ count_fifo(Tally *tally, DeliveryTable *deliveries)
 	if (complete)
 		return true;
 
-	oldest = tally->oldest;
+	oldest = tally->counts[QUIET].oldest;
 	*tally = empty;
 	pgn_schedule_open(&schedule, tally->queue, AccessShareLock);
 	pgn_schedule_scan_begin(&groups, &schedule, tally->now + 1, PG_INT64_MAX);
@@ -330,8 +421,8 @@ count_fifo(Tally *tally, DeliveryTable *deliveries)
 			count_group(tally, deliveries, &version.row, &limit);
 	pgn_schedule_scan_end(&groups);
 	pgn_schedule_close(&schedule, AccessShareLock);
-	tally->visible = Max(0, live_messages(deliveries->table.rel) - tally->in_flight - tally->delayed);
-	tally->oldest = Min(tally->oldest, oldest);
+	tally->counts[QUIET].visible = Max(0, live_messages(deliveries->table.rel) - total(tally));
+	tally->counts[QUIET].oldest = Min(tally->counts[QUIET].oldest, oldest);
 	return false;
 }
 
@@ -342,19 +433,39 @@ begin_tally(Tally *tally, Queue *queue)
 	memset(tally, 0, sizeof(*tally));
 	tally->queue = queue;
 	tally->now = GetCurrentTimestamp();
-	tally->oldest = DT_NOEND;
+	tally->counts[QUIET].oldest = tally->counts[NOISY].oldest = DT_NOEND;
 }
 
 /* The first figures of a result. */
 static void
 tally_figures(Tally *tally, Datum *values, bool *isnull)
 {
-	values[FIGURE_VISIBLE] = Int64GetDatum(tally->visible);
-	values[FIGURE_IN_FLIGHT] = Int64GetDatum(tally->in_flight);
-	values[FIGURE_DELAYED] = Int64GetDatum(tally->delayed);
-	values[FIGURE_OLDEST_SENT_AT] = TimestampTzGetDatum(tally->oldest);
-	isnull[FIGURE_OLDEST_SENT_AT] = tally->oldest == DT_NOEND;
+	Counts		all = all_groups(tally);
+
+	values[FIGURE_VISIBLE] = Int64GetDatum(all.visible);
+	values[FIGURE_IN_FLIGHT] = Int64GetDatum(all.in_flight);
+	values[FIGURE_DELAYED] = Int64GetDatum(all.delayed);
+	values[FIGURE_OLDEST_SENT_AT] = TimestampTzGetDatum(all.oldest);
+	isnull[FIGURE_OLDEST_SENT_AT] = all.oldest == DT_NOEND;
 	values[FIGURE_GROUPS_IN_FLIGHT] = Int64GetDatum(count_groups(tally));
+}
+
+/* The figures of fairness; a FIFO queue has none. */
+static void
+fairness_figures(const Tally *tally, Datum *values, bool *isnull)
+{
+	const Counts *quiet = &tally->counts[QUIET];
+	int			noisy = pgn_fair_noisy_tenants(tally->queue, tally->now);
+
+	values[FIGURE_NOISY_GROUPS] = Int64GetDatum(noisy);
+	values[FIGURE_VISIBLE_QUIET] = Int64GetDatum(quiet->visible);
+	values[FIGURE_IN_FLIGHT_QUIET] = Int64GetDatum(quiet->in_flight);
+	values[FIGURE_DELAYED_QUIET] = Int64GetDatum(quiet->delayed);
+	values[FIGURE_OLDEST_QUIET] = TimestampTzGetDatum(quiet->oldest);
+	isnull[FIGURE_NOISY_GROUPS] = noisy < 0;
+	isnull[FIGURE_OLDEST_QUIET] = quiet->oldest == DT_NOEND;
+	if (tally->queue->attributes.fifo)
+		memset(&isnull[FIGURE_NOISY_GROUPS], true, (FIGURES - FIGURE_NOISY_GROUPS) * sizeof(bool));
 }
 
 /* A row of figures as a result. */
@@ -393,6 +504,7 @@ pgn_queue_figures(PG_FUNCTION_ARGS)
 	pgn_deliveries_close(&deliveries, AccessShareLock);
 
 	tally_figures(&tally, values, isnull);
+	fairness_figures(&tally, values, isnull);
 	values[FIGURE_APPROXIMATE] = BoolGetDatum(!exact);
 	shared = pgn_shared_queue(queue);
 	for (int i = 0; i <= COUNT_REDRIVEN; i++)

@@ -282,9 +282,11 @@ message_group(const Source *source, TupleDesc desc, HeapTuple tuple)
 static void
 publish_change(const Source *source, const TriggerData *trigger, HeapTuple old, HeapTuple new)
 {
-	Topic	   *topic = pgn_topic_open(source->topic, 0, RowExclusiveLock);
+	Topic	   *topic;
 	Message		message = {0};
 
+	pgn_topic_begin_publish();
+	topic = pgn_topic_open(source->topic, 0, RowExclusiveLock);
 	pgn_topic_check_rights(topic, PGN_ACL_PUBLISH, source->owner);
 	message.body = message_body(source, trigger, old, new);
 	message.attributes = source->attributes;

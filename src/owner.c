@@ -73,6 +73,15 @@ pgn_owner_end(void)
 	in_use = false;
 }
 
+/* Run statements as the owner. */
+void
+pgn_owner_run(const char *sql)
+{
+	pgn_owner_begin();
+	pgn_owner_execute(sql, 0, NULL, NULL, NULL);
+	pgn_owner_end();
+}
+
 /*
  * Run one statement as the owner and copy the columns of its first row to the
  * caller's memory context.  False if it returned none.

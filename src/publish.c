@@ -159,6 +159,7 @@ open_topic(FunctionCallInfo fcinfo)
 	pgn_begin_write("pigeon.publish()");
 	if (PG_ARGISNULL(0))
 		pgn_null_argument("topic");
+	pgn_topic_begin_publish();
 	return pgn_topic_open(text_to_cstring(PG_GETARG_TEXT_PP(0)), PGN_ACL_PUBLISH, RowExclusiveLock);
 }
 

@@ -118,8 +118,10 @@ begin_keeping(Oid relid, MemoryContext parent)
 static Topic *
 topic_of_view(Relation rel)
 {
-	Topic	   *topic = pgn_topic_find_by_relid(RelationGetRelid(rel));
+	Topic	   *topic;
 
+	pgn_topic_begin_publish();
+	topic = pgn_topic_find_by_relid(RelationGetRelid(rel));
 	if (topic == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -4,7 +4,9 @@
  *
  * A queue is a row in the registry and a table.  The table is created by and
  * belongs to the caller, and its rights are the queue's rights; the registry
- * belongs to the extension, so it is written as its owner.  Every attribute
+ * belongs to the extension, so it is written as its owner.  So do the two more
+ * tables of a FIFO queue: they hold nothing that is of use to anybody but us,
+ * and what users could do to them would only break the queue.  Every attribute
  * is checked before anything is written.
  *
  * Who creates or drops queues holds a lock on the registry until the end of
@@ -17,7 +19,6 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -30,6 +31,7 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "activity.h"
 #include "admin.h"
@@ -404,6 +406,36 @@ check_same(const Queue *queue, const Given *given)
 				 errhint("Change the attribute with pigeon.alter_queue().")));
 }
 
+/*
+ * Forget a queue of this name if its table was renamed or moved away: nobody
+ * can use it any more.
+ */
+static void
+forget_remains(const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	int64		id = pgn_owner_number("SELECT id::bigint FROM pigeon.queue WHERE name = $1",
+									  1, types, values, 0);
+
+	if (id != 0)
+		pgn_forget_queue(id);
+}
+
+/* Create the tables of a new queue. */
+static void
+create_tables(int32 id, const char *name, bool fifo)
+{
+	SPI_connect();
+	if (SPI_execute(pgn_delivery_table_sql(id, fifo), false, 0) < 0)
+		elog(ERROR, "could not create the table of queue \"%s\"", name);
+	SPI_finish();
+	if (!fifo)
+		return;
+	pgn_owner_run(pgn_schedule_table_sql(id));
+	pgn_owner_run(pgn_deduplication_table_sql(id));
+}
+
 /* create_queue(queue, fifo, visibility_timeout, ...) */
 Datum
 pgn_create_queue(PG_FUNCTION_ARGS)
@@ -448,13 +480,9 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	if (a.dead_letter_queue[0] != '\0')
 		check_dead_letter_queue(name, &a);
 
-	id = nextval_internal(pgn_relation("queue_id_seq"), false);
-	SPI_connect();
-	if (SPI_execute(pgn_delivery_table_sql(id, a.fifo), false, 0) < 0 ||
-		(a.fifo && (SPI_execute(pgn_schedule_table_sql(id), false, 0) < 0 ||
-					SPI_execute(pgn_deduplication_table_sql(id), false, 0) < 0)))
-		elog(ERROR, "could not create the tables of queue \"%s\"", name);
-	SPI_finish();
+	forget_remains(name);
+	id = pgn_new_id();
+	create_tables(id, name, a.fifo);
 	write_registry(true, id, name, &a, &given);
 	pgn_activity_job(JOB_REGISTRY);
 	PG_RETURN_VOID();
@@ -533,9 +561,7 @@ pgn_drop_queue(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	queue = open_own_queue(name, AccessExclusiveLock);
 	SPI_connect();
-	if (SPI_execute(psprintf(queue->attributes.fifo ?
-							 "DROP TABLE pigeon.q_%d, pigeon.g_%d, pigeon.d_%d" : "DROP TABLE pigeon.q_%d",
-							 queue->id, queue->id, queue->id), false, 0) < 0)
+	if (SPI_execute(psprintf("DROP TABLE pigeon.q_%d", queue->id), false, 0) < 0)
 		elog(ERROR, "could not drop the table of queue \"%s\"", name);
 	SPI_finish();
 	/* The event trigger did this, unless somebody disabled it. */
@@ -550,6 +576,7 @@ delete_deliveries(Queue *queue)
 	DeliveryTable deliveries;
 	DeliveryScan scan;
 	DeliveryVersion version;
+	GroupSet	changed = {0};
 	int64		n = 0;
 
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
@@ -557,11 +584,15 @@ delete_deliveries(Queue *queue)
 	while (pgn_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!version.uncommitted && !version.held &&
-			pgn_delivery_delete(&deliveries, &version.tid, false) == TM_Ok)
-			n++;
+		if (version.uncommitted || version.held ||
+			pgn_delivery_delete(&deliveries, &version.tid, false) != TM_Ok)
+			continue;
+		if (queue->attributes.fifo)
+			pgn_group_set_add(&changed, &version.row);
+		n++;
 	}
 	pgn_scan_end(&scan);
+	pgn_fifo_reschedule_groups(&deliveries, &changed, GetCurrentTimestamp());
 	pgn_deliveries_close(&deliveries, NoLock);
 	if (queue->attributes.fifo)
 		pgn_deduplication_expire(queue, PG_INT64_MAX);
@@ -569,24 +600,19 @@ delete_deliveries(Queue *queue)
 }
 
 /*
- * Truncate what a FIFO queue has beside its deliveries.  Users have no rights
- * on that but as its owner, so it is done as the owner of the queue.  SPI is
- * connected.
+ * Truncate what a FIFO queue has beside its deliveries.  That is done with all
+ * rights of the extension's owner, so the tables are locked and looked at first:
+ * they have no triggers then.
  */
 static void
-truncate_fifo_tables(Queue *queue)
+truncate_side_tables(Queue *queue)
 {
-	Relation	rel = table_open(queue->relid, AccessShareLock);
-	Oid			owner = rel->rd_rel->relowner;
-	Oid			caller;
-	int			context;
+	Schedule	schedule;
 
-	table_close(rel, AccessShareLock);
-	GetUserIdAndSecContext(&caller, &context);
-	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	if (SPI_execute(psprintf("TRUNCATE ONLY pigeon.g_%d, ONLY pigeon.d_%d", queue->id, queue->id), false, 0) < 0)
-		elog(ERROR, "could not truncate the tables of queue \"%s\"", queue->name);
-	SetUserIdAndSecContext(caller, context);
+	pgn_schedule_open(&schedule, queue, AccessExclusiveLock);
+	pgn_schedule_close(&schedule, NoLock);
+	pgn_deduplication_lock(queue, AccessExclusiveLock);
+	pgn_owner_run(psprintf("TRUNCATE ONLY pigeon.g_%d, ONLY pigeon.d_%d", queue->id, queue->id));
 }
 
 /*
@@ -613,9 +639,9 @@ truncate_deliveries(Queue *queue)
 	SPI_connect();
 	if (SPI_execute(psprintf("TRUNCATE ONLY pigeon.q_%d", queue->id), false, 0) < 0)
 		elog(ERROR, "could not truncate the table of queue \"%s\"", queue->name);
-	if (queue->attributes.fifo)
-		truncate_fifo_tables(queue);
 	SPI_finish();
+	if (queue->attributes.fifo)
+		truncate_side_tables(queue);
 	queue->changed_in = pgn_local_transaction();
 	return n;
 }
@@ -625,8 +651,7 @@ truncate_deliveries(Queue *queue)
  * row otherwise; messages that an open transaction holds then stay.  In a
  * transaction block always row by row: the lock for truncating would be kept
  * to the end of the block, and all who use the queue would wait for that.  A FIFO
- * queue forgets its deduplication keys; its schedule, if it is not truncated,
- * puts itself right.
+ * queue forgets its deduplication keys and the groups that are empty now.
  */
 Datum
 pgn_purge_queue(PG_FUNCTION_ARGS)

@@ -25,6 +25,7 @@
 
 #include "activity.h"
 #include "arguments.h"
+#include "candidates.h"
 #include "compat.h"
 #include "dead_letter.h"
 #include "delivery.h"
@@ -46,6 +47,9 @@ PG_FUNCTION_INFO_V1(pgn_peek);
 
 /* How many expired messages and dead letters a receive that finds something clears away. */
 #define MAX_CLEARED 1000
+
+/* How much memory a backend keeps from one receive to the next; see keep_memory. */
+#define MEMORY_KEPT (1024 * 1024)
 
 /* Columns of pigeon.message, in order. */
 enum
@@ -75,6 +79,12 @@ enum
  */
 #define ADVANCE_AFTER 16
 static int	received_since_advance = ADVANCE_AFTER;
+
+/* For how long a lane need not be looked at if nothing falls due in it. */
+#define LOOK_AHEAD (100 * INT64CONST(1000))
+
+/* A receive of no more than this many takes candidates; for more a look at the index is cheap. */
+#define FEW_MESSAGES 16
 
 /* One call of receive, pop or peek. */
 typedef struct Receive
@@ -113,10 +123,26 @@ queue_argument(FunctionCallInfo fcinfo)
 	return text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 
+/*
+ * What a large result occupies is freed at the end of the statement.  glibc
+ * would return it to the kernel, and the next receive would fault it in again
+ * page by page, unless something larger was freed before.
+ */
+static void
+keep_memory(void)
+{
+	static bool done = false;
+
+	if (!done)
+		pfree(palloc(MEMORY_KEPT));
+	done = true;
+}
+
 /* Prepare for returning messages. */
 static void
 begin_receive(Receive *receive, FunctionCallInfo fcinfo)
 {
+	keep_memory();
 	InitMaterializedSRF(fcinfo, 0);
 	receive->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	receive->max_messages = max_messages_argument(fcinfo);
@@ -296,12 +322,81 @@ has_enough(const Receive *receive)
 		(receive->found > 0 && receive->cleared >= MAX_CLEARED);
 }
 
+/* Receive a delivery, or clear it away if its time is over, unless somebody is busy with it. */
+static void
+receive_version(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
+				DeliveryVersion *version, TimestampTz now)
+{
+	Queue	   *queue = deliveries->queue;
+
+	if (version->uncommitted || version->held)
+		return;
+	if (pgn_delivery_expired(queue, &version->row, now))
+	{
+		if (pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok)
+		{
+			pgn_activity_count(queue, COUNT_EXPIRED, 1);
+			receive->cleared++;
+		}
+		return;
+	}
+	if (pgn_received_too_often(queue, &version->row))
+	{
+		DeadLetterResult dead_letter = pgn_dead_letter(letters, version, now);
+
+		receive->cleared += dead_letter == DEAD_LETTER_MOVED;
+		if (dead_letter == DEAD_LETTER_MOVED || dead_letter == DEAD_LETTER_BUSY)
+			return;
+	}
+	if (claim(receive, deliveries, version, now))
+		return_received(receive, queue, &version->row);
+}
+
+/* Receive from the candidates, until there is enough; see candidates.c. */
+static void
+receive_candidates(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters, TimestampTz now)
+{
+	Oid			file = deliveries->table.rel->rd_rel->relfilenode;
+	bool		begun = false;
+	DeliveryScan scan;
+	DeliveryVersion version;
+	ItemPointerData place;
+
+	while (!has_enough(receive) && pgn_candidates_take(deliveries->queue, file, now, &place))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!begun)
+			pgn_place_scan_begin(&scan, deliveries);
+		begun = true;
+		if (pgn_scan_place(&scan, &place, &version) &&
+			version.row.lane == PGN_LANE_NORMAL && version.row.visible_at <= now)
+			receive_version(receive, deliveries, letters, &version, now);
+	}
+	if (begun)
+		pgn_scan_end(&scan);
+}
+
+/* Leave what a scan of the normal lane would come to next to others. */
+static void
+collect_candidates(DeliveryScan *scan, TimestampTz now)
+{
+	DeliveryTable *deliveries = scan->deliveries;
+	ItemPointerData places[PGN_CANDIDATES];
+	TimestampTz until;
+	int			n;
+
+	if (!pgn_candidates_wanted(deliveries->queue))
+		return;
+	n = pgn_scan_ahead(scan, places, PGN_CANDIDATES, &until);
+	pgn_candidates_offer(deliveries->queue, deliveries->table.rel->rd_rel->relfilenode, now, until,
+						 places, n);
+}
+
 /* Receive what is due in a part of a lane, until there is enough. */
 static void
 receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 			  int16 lane, TimestampTz from, TimestampTz to, TimestampTz now, ScanResult *result)
 {
-	Queue	   *queue = deliveries->queue;
 	DeliveryScan scan;
 	DeliveryVersion version;
 
@@ -312,29 +407,29 @@ receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 	{
 		CHECK_FOR_INTERRUPTS();
 		note_delivery(result, &version);
-		if (version.uncommitted || version.held)
-			continue;
-		if (pgn_delivery_expired(queue, &version.row, now))
-		{
-			if (pgn_delivery_delete(deliveries, &version.tid, false) == TM_Ok)
-			{
-				pgn_activity_count(queue, COUNT_EXPIRED, 1);
-				receive->cleared++;
-			}
-			continue;
-		}
-		if (pgn_received_too_often(queue, &version.row))
-		{
-			DeadLetterResult dead_letter = pgn_dead_letter(letters, &version, now);
-
-			receive->cleared += dead_letter == DEAD_LETTER_MOVED;
-			if (dead_letter == DEAD_LETTER_MOVED || dead_letter == DEAD_LETTER_BUSY)
-				continue;
-		}
-		if (claim(receive, deliveries, &version, now))
-			return_received(receive, queue, &version.row);
+		receive_version(receive, deliveries, letters, &version, now);
 	}
+	if (lane == PGN_LANE_NORMAL && receive->max_messages <= FEW_MESSAGES && has_enough(receive))
+		collect_candidates(&scan, now);
 	pgn_scan_end(&scan);
+}
+
+/*
+ * In a lane nothing is due.  Until when does it stay so?  We do not look far,
+ * since a delivery that falls due earlier brings the frontier back.
+ */
+static TimestampTz
+nothing_due_until(DeliveryTable *deliveries, int16 lane, TimestampTz now)
+{
+	TimestampTz until = now + LOOK_AHEAD;
+	DeliveryScan scan;
+	DeliveryVersion version;
+
+	pgn_due_scan_begin(&scan, deliveries, lane, now, until);
+	if (pgn_scan_next(&scan, &version))
+		until = version.row.visible_at;
+	pgn_scan_end(&scan);
+	return until;
 }
 
 /*
@@ -369,6 +464,8 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 	ScanResult	result;
 	TimestampTz to;
 
+	if (has_enough(receive))
+		return;
 	pgn_frontier_read(queue, lane, now, &frontier);
 	for (int i = 0; i < frontier.nstragglers; i++)
 	{
@@ -383,10 +480,13 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 	}
 
 	/* Nor may the frontier advance over what was not looked at. */
-	if (has_enough(receive))
+	if (has_enough(receive) || frontier.at > now)
 		return;
 	receive_range(receive, deliveries, letters, lane, frontier.at, now, now, &result);
 	to = Min(now, frontier.stuck ? result.first_free : result.first);
+	/* In the other lanes senders would bring the frontier back all the time. */
+	if (receive->advance && result.first == DT_NOEND && (lane == PGN_LANE_FINAL || lane == PGN_LANE_RETRY))
+		to = nothing_due_until(deliveries, lane, now);
 	if (receive->advance && to > frontier.at &&
 		pgn_frontier_advance(queue, lane, now, &frontier, to, result.held,
 							 frontier.stuck ? result.nheld : 0))
@@ -472,6 +572,8 @@ receive_due(Receive *receive, Queue *queue)
 	{
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_FINAL, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_RETRY, now);
+		if (receive->max_messages <= FEW_MESSAGES)
+			receive_candidates(receive, &deliveries, &letters, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_NOISY, now);
 		if (receive->found > 0 || !pgn_frontier_doubt(queue, now))

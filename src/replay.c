@@ -14,9 +14,10 @@
  * maintenance.  The row says how far the task has come, so it goes on after a
  * crash, a restart or a restore.
  *
- * A step delivers what is committed when it passes.  A message of a
- * transaction that takes longer than that to commit is not replayed; it went
- * to the subscription directly if that existed when it was published.
+ * A step delivers what is committed when it passes.  So that nothing is passed
+ * that is committed later, a task begins when the transactions that may have
+ * published before it was made have ended.  Those that publish later do so
+ * after the end of the replayed time, and see the subscription.
  */
 #include "postgres.h"
 
@@ -31,6 +32,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 #include "activity.h"
 #include "archive.h"
@@ -40,6 +42,7 @@
 #include "owner.h"
 #include "replay.h"
 #include "subscription.h"
+#include "transaction.h"
 
 PG_FUNCTION_INFO_V1(pgn_replay);
 PG_FUNCTION_INFO_V1(pgn_cancel_replay);
@@ -61,6 +64,8 @@ typedef struct Task
 	int64		replayed;
 	int64		filtered_out;
 	TimestampTz started_at;
+	uint64		next_xid;		/* transactions before that may be older than
+								 * the task */
 	char	   *failure;		/* why the task cannot go on */
 } Task;
 
@@ -79,34 +84,29 @@ read_task(int64 task_id, Task *task)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(task_id)};
-	bool		found;
+	Datum		row[10];
+	bool		isnull[10];
 
-	pgn_owner_begin();
-	pgn_owner_execute("SELECT subscription_id, topic_id, to_time, coalesce(max_per_second, 0), position_time,"
-					  " position_id, replayed, filtered_out, started_at"
-					  " FROM pigeon.replay_task WHERE id = $1 AND status = 'RUNNING'"
-					  " FOR UPDATE SKIP LOCKED", 1, types, values, NULL);
-	found = SPI_processed == 1;
-	if (found)
+	if (!pgn_owner_row("SELECT subscription_id, topic_id, to_time, coalesce(max_per_second, 0), position_time,"
+					   " position_id, replayed, filtered_out, started_at, next_xid"
+					   " FROM pigeon.replay_task WHERE id = $1 AND status = 'RUNNING'"
+					   " FOR UPDATE SKIP LOCKED", 1, types, values, lengthof(row), row, isnull))
+		return false;
+	*task = (Task)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-
-		memset(task, 0, sizeof(*task));
-		task->id = task_id;
-		task->subscription_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-		task->topic_id = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
-		task->to_time = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3, &isnull));
-		task->max_per_second = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
-		task->position_time = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull));
-		task->position_id = DatumGetInt64(SPI_getbinval(tuple, desc, 6, &isnull));
-		task->replayed = DatumGetInt64(SPI_getbinval(tuple, desc, 7, &isnull));
-		task->filtered_out = DatumGetInt64(SPI_getbinval(tuple, desc, 8, &isnull));
-		task->started_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 9, &isnull));
-	}
-	pgn_owner_end();
-	return found;
+		.id = task_id,
+			.subscription_id = DatumGetInt32(row[0]),
+			.topic_id = DatumGetInt32(row[1]),
+			.to_time = DatumGetTimestampTz(row[2]),
+			.max_per_second = DatumGetInt32(row[3]),
+			.position_time = DatumGetTimestampTz(row[4]),
+			.position_id = DatumGetInt64(row[5]),
+			.replayed = DatumGetInt64(row[6]),
+			.filtered_out = DatumGetInt64(row[7]),
+			.started_at = DatumGetTimestampTz(row[8]),
+			.next_xid = U64FromFullTransactionId(DatumGetFullTransactionId(row[9]))
+	};
+	return true;
 }
 
 /* Write how far a task has come. */
@@ -186,6 +186,19 @@ passes(const Subscription *subscription, const Message *message, MemoryContext c
 	return passes;
 }
 
+/*
+ * Has the message what the topic needs of groups?  An archive is a table of
+ * the topic's owner, so there may be anything in it.
+ */
+static bool
+has_group(const Topic *topic, const Message *message)
+{
+	const text *group = message->group_id;
+
+	return !topic->attributes.fifo ||
+		(group != NULL && pgn_is_id(VARDATA_ANY(group), VARSIZE_ANY_EXHDR(group)));
+}
+
 /* Read the next messages; advances the task.  True if there may be more. */
 static bool
 read_batch(Task *task, const Topic *topic, const Subscription *subscription, Batch *batch)
@@ -216,6 +229,11 @@ read_batch(Task *task, const Topic *topic, const Subscription *subscription, Bat
 			break;
 		}
 		message = message_of_slot(slot);
+		if (!has_group(topic, &message))
+		{
+			task->failure = psprintf("message " INT64_FORMAT " was archived without a message group", id);
+			break;
+		}
 		if (passes(subscription, &message, match_context))
 		{
 			batch->messages[batch->n++] = message;
@@ -259,8 +277,25 @@ deliver(Topic *topic, Subscription subscription, Batch *batch)
 }
 
 /*
+ * May a transaction be open that published to the topic before the task was
+ * made?  It has a lock on the topic, and one of the older numbers.
+ */
+static bool
+publishers_open(const Task *task, const Topic *topic)
+{
+	LOCKTAG		tag;
+	int			n;
+
+	if (task->position_id != 0)
+		return false;
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, topic->relid);
+	(void) GetLockConflicts(&tag, ShareLock, &n);
+	return n > 0 && pgn_oldest_running_xid() < task->next_xid;
+}
+
+/*
  * Advance a task by one step.  True if another step can follow right away;
- * false if the task has ended, or has to wait for its rate.
+ * false if the task has ended, or has to wait for its rate or for publishers.
  */
 bool
 pgn_replay_step(int64 task_id)
@@ -280,6 +315,8 @@ pgn_replay_step(int64 task_id)
 		task.failure = "subscription does not exist any more";
 	else if (topic->attributes.archive_retention == 0)
 		task.failure = "topic has no archive any more";
+	else if (publishers_open(&task, topic))
+		return false;
 	else
 	{
 		more = read_batch(&task, topic, subscription, &batch);
@@ -371,7 +408,7 @@ to_time_argument(FunctionCallInfo fcinfo)
 Datum
 pgn_replay(PG_FUNCTION_ARGS)
 {
-	Oid			types[] = {INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, NAMEOID};
+	Oid			types[] = {INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, NAMEOID, XID8OID};
 	Datum		values[lengthof(types)];
 	NameData	role;
 	int32		subscription_id;
@@ -395,11 +432,12 @@ pgn_replay(PG_FUNCTION_ARGS)
 	values[0] = Int64GetDatum(task_id);
 	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
 	values[6] = NameGetDatum(&role);
+	values[7] = FullTransactionIdGetDatum(ReadNextFullTransactionId());
 	pgn_owner_begin();
 	pgn_owner_execute("INSERT INTO pigeon.replay_task (id, subscription_id, topic_id, from_time, to_time,"
-					  " max_per_second, started_by, position_time, position_id, status, started_at)"
-					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $4, 0, 'RUNNING', clock_timestamp())",
-					  lengthof(types), types, values, PG_ARGISNULL(3) ? "     n " : NULL);
+					  " max_per_second, started_by, position_time, position_id, status, started_at, next_xid)"
+					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $4, 0, 'RUNNING', clock_timestamp(), $8)",
+					  lengthof(types), types, values, PG_ARGISNULL(3) ? "     n  " : NULL);
 	pgn_owner_end();
 	CommandCounterIncrement();
 	(void) pgn_replay_step(task_id);

@@ -55,8 +55,13 @@
  *
  * Dead versions.  A group that is received from and deleted from leaves dead
  * entries in both indexes.  Walks over due entries start at the frontier (see
- * frontier.c), and a lookup by group looks at the latest few versions only:
- * what it misses can but lead to one entry too many.
+ * frontier.c), and a lookup by group looks at the latest few versions only, or
+ * at one that is free: what it misses can but lead to one entry too many.
+ *
+ * A B-tree scan reads all that it wants of a page before it returns the first
+ * entry.  A receive mostly wants just one of the hundreds of groups that are
+ * due; so a walk over due entries scans a short time at first, and a longer one
+ * whenever that is done.
  */
 #include "postgres.h"
 
@@ -83,15 +88,23 @@ static const PgnColumn schedule_columns[Natts_schedule] = {
 	{"final", BOOLOID, true},
 };
 
+/* How long a time a walk over due entries scans at first, and how much longer ones next. */
+#define FIRST_PART INT64CONST(1000)
+#define PART_GROWTH 16
+
 static const AttrNumber due_index[] = {Anum_schedule_visible_at};
 static const AttrNumber group_index[] = {Anum_schedule_group_key, Anum_schedule_visible_at};
 
-/* The statements that create the schedule of a queue. */
+/*
+ * The statements that create the schedule of a queue.  Its pages are a quarter
+ * full: an entry changes all the time, and the dead versions that leaves are
+ * pruned by whoever comes by, at a cost that grows with what is on the page.
+ */
 char *
 pgn_schedule_table_sql(int32 queue_id)
 {
 	return psprintf("CREATE TABLE pigeon.g_%d (group_key bigint NOT NULL, first_message_id bigint NOT NULL,"
-					" visible_at timestamptz NOT NULL, final boolean NOT NULL);"
+					" visible_at timestamptz NOT NULL, final boolean NOT NULL) USING heap WITH (fillfactor = 25);"
 					"CREATE INDEX g_%d_due ON pigeon.g_%d (visible_at);"
 					"CREATE INDEX g_%d_group ON pigeon.g_%d (group_key, visible_at)",
 					queue_id, queue_id, queue_id, queue_id, queue_id);
@@ -140,6 +153,24 @@ pgn_schedule_try_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode)
 		pgn_table_close(&schedule->table, lockmode);
 		return false;
 	}
+	return usable;
+}
+
+/* Would an insert into the schedule succeed?  It is locked as for one. */
+bool
+pgn_schedule_usable(const Queue *queue)
+{
+	Oid			relid = schedule_relid(queue);
+	PgnTable	table;
+	bool		usable;
+
+	if (!OidIsValid(relid) || !pgn_table_try_open(&table, relid, RowExclusiveLock))
+		return false;
+	usable = pgn_table_has_columns(table.rel, schedule_columns, Natts_schedule) &&
+		pgn_table_unique_by(&table, NULL, 0) &&
+		pgn_table_find_index(&table, due_index, lengthof(due_index)) &&
+		pgn_table_find_index(&table, group_index, lengthof(group_index));
+	pgn_table_close(&table, NoLock);
 	return usable;
 }
 
@@ -254,14 +285,28 @@ begin_scan(ScheduleScan *scan, Schedule *schedule, Relation index, ScanKey keys,
 	index_rescan(scan->scan, keys, nkeys, NULL, 0);
 }
 
+/* The keys of a part of a walk over due entries; all that is left if there is no telling where they begin. */
+static void
+begin_part(ScheduleScan *scan, TimestampTz from, ScanKeyData *keys)
+{
+	if (from == PG_INT64_MIN || from > scan->until || scan->until - from < scan->part)
+		scan->part_until = scan->until;
+	else
+		scan->part_until = from + scan->part;
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE, TimestampTzGetDatum(from));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE,
+				TimestampTzGetDatum(scan->part_until));
+}
+
 /* Walk over the entries that are due between "from" and "until", the earliest first. */
 void
 pgn_schedule_scan_begin(ScheduleScan *scan, Schedule *schedule, TimestampTz from, TimestampTz until)
 {
 	ScanKeyData keys[2];
 
-	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE, TimestampTzGetDatum(from));
-	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(until));
+	scan->until = until;
+	scan->part = FIRST_PART;
+	begin_part(scan, from, keys);
 	begin_scan(scan, schedule, pgn_table_index(&schedule->table, due_index, 1), keys, 2);
 }
 
@@ -271,6 +316,7 @@ begin_group_scan(ScheduleScan *scan, Schedule *schedule, int64 group_key)
 {
 	ScanKeyData key;
 
+	scan->until = scan->part_until = 0;
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(group_key));
 	begin_scan(scan, schedule, pgn_table_index(&schedule->table, group_index, 2), &key, 1);
 }
@@ -279,8 +325,16 @@ begin_group_scan(ScheduleScan *scan, Schedule *schedule, int64 group_key)
 bool
 pgn_schedule_scan_next(ScheduleScan *scan, ScheduleVersion *version)
 {
-	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
-		return false;
+	while (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+	{
+		ScanKeyData keys[2];
+
+		if (scan->part_until == scan->until)
+			return false;
+		scan->part = scan->part > PG_INT64_MAX / PART_GROWTH ? PG_INT64_MAX : scan->part * PART_GROWTH;
+		begin_part(scan, scan->part_until + 1, keys);
+		index_rescan(scan->scan, keys, 2, NULL, 0);
+	}
 	read_version(scan->schedule->table.rel, scan->slot, &scan->dirty, version);
 	return true;
 }
@@ -310,9 +364,12 @@ pgn_schedule_is_free(Schedule *schedule, const ScheduleVersion *version)
 	return is_free;
 }
 
-/* Find the latest entries of a group.  The caller has the group's latch. */
+/*
+ * Find the latest entries of a group; "any": none beyond the first that is
+ * free.  The caller has the group's latch.
+ */
 void
-pgn_schedule_lookup(Schedule *schedule, int64 group_key, ScheduleLookup *lookup)
+pgn_schedule_lookup(Schedule *schedule, int64 group_key, bool any, ScheduleLookup *lookup)
 {
 	Relation	rel = schedule->table.rel;
 	Relation	index = pgn_table_index(&schedule->table, group_index, 2);
@@ -334,8 +391,11 @@ pgn_schedule_lookup(Schedule *schedule, int64 group_key, ScheduleLookup *lookup)
 	{
 		if (!index_getnext_slot(scan, BackwardScanDirection, slot))
 			break;
-		if (table_tuple_satisfies_snapshot(rel, slot, &dirty))
-			read_version(rel, slot, &dirty, &lookup->versions[lookup->n++]);
+		if (!table_tuple_satisfies_snapshot(rel, slot, &dirty))
+			continue;
+		read_version(rel, slot, &dirty, &lookup->versions[lookup->n]);
+		if (is_free(&lookup->versions[lookup->n++]) && any)
+			break;
 	}
 	index_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);

@@ -60,9 +60,12 @@ typedef struct ScheduleLookup
 	int			n;
 } ScheduleLookup;
 
-/* A walk over the entries that are due. */
+/* A walk over the entries that are due, in parts of increasing length. */
 typedef struct ScheduleScan
 {
+	TimestampTz until;
+	TimestampTz part_until;
+	int64		part;
 	Schedule   *schedule;
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
@@ -72,13 +75,14 @@ typedef struct ScheduleScan
 extern char *pgn_schedule_table_sql(int32 queue_id);
 extern void pgn_schedule_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode);
 extern bool pgn_schedule_try_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode);
+extern bool pgn_schedule_usable(const Queue *queue);
 extern void pgn_schedule_close(Schedule *schedule, LOCKMODE lockmode);
 extern void pgn_schedule_scan_begin(ScheduleScan *scan, Schedule *schedule,
 									TimestampTz from, TimestampTz until);
 extern bool pgn_schedule_scan_next(ScheduleScan *scan, ScheduleVersion *version);
 extern void pgn_schedule_scan_end(ScheduleScan *scan);
 extern bool pgn_schedule_is_free(Schedule *schedule, const ScheduleVersion *version);
-extern void pgn_schedule_lookup(Schedule *schedule, int64 group_key, ScheduleLookup *lookup);
+extern void pgn_schedule_lookup(Schedule *schedule, int64 group_key, bool any, ScheduleLookup *lookup);
 extern bool pgn_schedule_covers(const ScheduleLookup *lookup, const ScheduleEntry *entry,
 								const ItemPointerData *except);
 extern void pgn_schedule_ensure(Schedule *schedule, const ScheduleLookup *lookup,

@@ -110,6 +110,7 @@ init_queue(SharedQueue *shared, int32 id)
 		shared->lanes[lane].nstragglers = 0;
 	}
 	pg_atomic_init_u64(&shared->doubted_at, 0);
+	pgn_candidates_init(&shared->candidates);
 	SpinLockInit(&shared->tenants_lock);
 	memset(shared->tenants, 0, sizeof(shared->tenants));
 	memset(&shared->all_tenants, 0, sizeof(shared->all_tenants));

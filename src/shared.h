@@ -11,6 +11,7 @@
 #include "storage/spin.h"
 #include "utils/hsearch.h"
 
+#include "candidates.h"
 #include "delivery.h"
 #include "fair.h"
 #include "filter_policy.h"
@@ -61,6 +62,7 @@ typedef struct SharedQueue
 	int32		id;
 	SharedLane	lanes[PGN_LANES];
 	pg_atomic_uint64 doubted_at;	/* when the frontiers were last checked */
+	Candidates	candidates;
 
 	/* fair.c */
 	slock_t		tenants_lock;

@@ -11,7 +11,9 @@
  * table is opened (it costs some nanoseconds): columns of another shape,
  * triggers and row security, which would silently not run, and indexes on
  * expressions or with a predicate.  Plain extra indexes are maintained, which
- * also is what REINDEX CONCURRENTLY needs.
+ * also is what REINDEX CONCURRENTLY needs.  One trigger is our own: it keeps
+ * those who have rights on a queue from changing its table with SQL, which
+ * would let them do more than the rights are meant for.
  *
  * Updates and deletes wait for another transaction only if they are told to;
  * otherwise a row that somebody else holds is reported as such.
@@ -24,12 +26,15 @@
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_trigger.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "compat.h"
 #include "table.h"
+
+#define PGN_GUARD "pigeon_guard"
 
 /* Rows that go in at once: enough to share pages and WAL records, few enough to stay in the cache. */
 #define INSERT_CHUNK 128
@@ -47,6 +52,24 @@ pgn_begin_write(const char *function)
 	CommandCounterIncrement();
 }
 
+/* Is the guard the only trigger, and one that minds nothing but SQL? */
+static bool
+is_guard(const TriggerDesc *triggers)
+{
+	return triggers->numtriggers == 1 &&
+		triggers->triggers[0].tgtype == (TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT |
+										 TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE) &&
+		strcmp(triggers->triggers[0].tgname, PGN_GUARD) == 0;
+}
+
+/* The statement that keeps everybody but its owner from changing a table with SQL. */
+char *
+pgn_guard_sql(const char *table)
+{
+	return psprintf("CREATE TRIGGER " PGN_GUARD " BEFORE INSERT OR UPDATE OR DELETE ON pigeon.%s"
+					" FOR EACH STATEMENT EXECUTE FUNCTION pigeon.guard_deliveries()", table);
+}
+
 /* False, or an error of this level, if the direct path would silently ignore something. */
 static bool
 check_table(Relation rel, int elevel)
@@ -55,7 +78,7 @@ check_table(Relation rel, int elevel)
 
 	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 		what = "it is not an ordinary table";
-	else if (rel->trigdesc != NULL)
+	else if (rel->trigdesc != NULL && !is_guard(rel->trigdesc))
 		what = "it has triggers";
 	else if (rel->rd_rel->relrowsecurity)
 		what = "it has row-level security";
@@ -213,7 +236,26 @@ pgn_table_find_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 	return NULL;
 }
 
-/* The same, but an error if somebody dropped it. */
+/*
+ * Is nothing but these columns (none: nothing at all) a key of the table?  An
+ * index that somebody added must not refuse what we insert.
+ */
+bool
+pgn_table_unique_by(const PgnTable *table, const AttrNumber *columns, int ncolumns)
+{
+	for (int i = 0; i < table->nindexes; i++)
+	{
+		Form_pg_index form = table->indexes[i]->rd_index;
+
+		if (form->indisunique &&
+			(ncolumns == 0 || form->indnkeyatts < ncolumns ||
+			 memcmp(form->indkey.values, columns, ncolumns * sizeof(AttrNumber)) != 0))
+			return false;
+	}
+	return true;
+}
+
+/* The same as pgn_table_find_index, but an error if somebody dropped it. */
 Relation
 pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 {
@@ -228,6 +270,34 @@ pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 			 errdetail("The index must start with column \"%s\".",
 					   NameStr(TupleDescAttr(RelationGetDescr(table->rel), columns[0] - 1)->attname)),
 			 errhint("Create it again, or REINDEX the table.")));
+}
+
+/* The row in a slot, with its place. */
+static HeapTuple
+row_of_slot(TupleTableSlot *slot)
+{
+	HeapTuple	row = ExecFetchSlotHeapTuple(slot, true, NULL);
+
+	row->t_self = slot->tts_tid;
+	return row;
+}
+
+/*
+ * Add the entries of a row to the indexes.  True if in the index "alone" there
+ * is no other entry with this key whose row is there, or may be when open
+ * transactions end.  That holds also while REINDEX CONCURRENTLY is
+ * replacing the index, and different backends ask the old one and the new one:
+ * the index that is asked comes last.
+ */
+bool
+pgn_table_insert_entries(PgnTable *table, TupleTableSlot *slot, Relation alone)
+{
+	HeapTuple	row = row_of_slot(slot);
+
+	for (int i = 0; i < table->nindexes; i++)
+		if (table->indexes[i] != alone)
+			(void) pgn_index_insert_checked(table->rel, table->indexes[i], row, UNIQUE_CHECK_NO, false);
+	return pgn_index_insert_checked(table->rel, alone, row, UNIQUE_CHECK_PARTIAL, false);
 }
 
 /* Insert one row, and its index entries. */
@@ -246,9 +316,16 @@ pgn_table_insert(PgnTable *table, TupleTableSlot *slot)
 	insert_row(table, ExecFetchSlotHeapTuple(slot, true, NULL));
 }
 
-/* Insert many rows in one pass, and their index entries. */
+/* Insert the rows in slots in one pass, without their index entries. */
+void
+pgn_table_insert_rows(PgnTable *table, TupleTableSlot **slots, int nslots)
+{
+	heap_multi_insert(table->rel, slots, nslots, GetCurrentCommandId(true), 0, NULL);
+}
+
+/* Insert rows in one pass, and their index entries. */
 static void
-insert_many(PgnTable *table, int n, PgnRowFunction form, void *state)
+insert_rows(PgnTable *table, int n, PgnRowFunction form, void *state)
 {
 	/* A copy, since each slot would count its reference to the original. */
 	TupleDesc	desc = CreateTupleDescCopy(RelationGetDescr(table->rel));
@@ -263,13 +340,10 @@ insert_many(PgnTable *table, int n, PgnRowFunction form, void *state)
 	{
 		chunk = Min(n - done, INSERT_CHUNK);
 		for (int i = 0; i < chunk; i++)
-		{
-			rows[i] = form(RelationGetDescr(table->rel), done + i, state);
-			ExecStoreHeapTuple(rows[i], slots[i], true);
-		}
-		heap_multi_insert(table->rel, slots, chunk, GetCurrentCommandId(true), 0, NULL);
+			ExecStoreHeapTuple(form(RelationGetDescr(table->rel), done + i, state), slots[i], true);
+		pgn_table_insert_rows(table, slots, chunk);
 		for (int i = 0; i < chunk; i++)
-			rows[i]->t_self = slots[i]->tts_tid;
+			rows[i] = row_of_slot(slots[i]);
 		for (int i = 0; i < table->nindexes; i++)
 			pgn_index_insert(table->rel, table->indexes[i], rows, chunk);
 	}
@@ -283,13 +357,13 @@ insert_many(PgnTable *table, int n, PgnRowFunction form, void *state)
  * fastest if their keys rise.
  */
 void
-pgn_table_insert_rows(PgnTable *table, int n, PgnRowFunction form, void *state)
+pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state)
 {
 	HeapTuple	row;
 
 	if (n != 1)
 	{
-		insert_many(table, n, form, state);
+		insert_rows(table, n, form, state);
 		return;
 	}
 	row = form(RelationGetDescr(table->rel), 0, state);
@@ -312,9 +386,8 @@ pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot,
 
 	if (result == TM_Ok && indexes)
 	{
-		HeapTuple	row = ExecFetchSlotHeapTuple(slot, true, NULL);
+		HeapTuple	row = row_of_slot(slot);
 
-		row->t_self = slot->tts_tid;
 		for (int i = 0; i < table->nindexes; i++)
 			pgn_index_insert_update(table->rel, table->indexes[i], row, changed);
 	}

@@ -31,6 +31,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -309,6 +310,18 @@ int32 *
 pgn_topic_ids(Snapshot snapshot, int *n)
 {
 	return pgn_registry_ids("topic", snapshot, n);
+}
+
+/*
+ * To be called before a topic is looked up to publish to it.  Who has a
+ * transaction number that is too new for a replay (see replay.c) sees the
+ * subscription that is replayed to.
+ */
+void
+pgn_topic_begin_publish(void)
+{
+	(void) GetTopTransactionId();
+	AcceptInvalidationMessages();
 }
 
 /*

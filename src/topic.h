@@ -53,6 +53,7 @@ extern Topic *pgn_topic_find(const char *name);
 extern Topic *pgn_topic_find_by_id(int32 id);
 extern Topic *pgn_topic_find_by_relid(Oid relid);
 extern int32 *pgn_topic_ids(Snapshot snapshot, int *n);
+extern void pgn_topic_begin_publish(void);
 extern bool pgn_topic_lock(Topic *topic, LOCKMODE lockmode);
 extern Topic *pgn_topic_open(const char *name, AclMode rights, LOCKMODE lockmode);
 extern void pgn_topic_check_rights(const Topic *topic, AclMode rights, Oid role);

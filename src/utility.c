@@ -128,6 +128,7 @@ look_again(void)
 	{
 		if (shared->key.database != MyDatabaseId)
 			continue;
+		pgn_candidates_discard(&shared->candidates, PG_INT64_MIN);
 		(void) pgn_lower(&shared->due_at, PG_INT64_MIN);
 		(void) pgn_lower(&shared->notify_at, now);
 		(void) pgn_lower(&shared->maintain_at, now);

@@ -1,5 +1,9 @@
 """What a peer is: a queue system that tells the harness its SQL."""
 
+import contextlib
+from contextlib import AbstractContextManager
+
+from .. import bodies
 from ..bodies import Body
 from ..cluster import Cluster
 
@@ -22,10 +26,13 @@ class Peer:
 
     name: str
     title: str
+    packages: tuple[str, ...] = ()          # of Debian, without which it cannot run
+    system = "postgres"                     # its module in drivers/
+    receives_batches = True
 
     @property
     def database(self) -> str:
-        return f"bench_{self.name}"
+        return f"bench_{self.name.replace('-', '_')}"
 
     def missing(self, cluster: Cluster) -> str | None:
         """Why this peer cannot run here, or None."""
@@ -58,6 +65,10 @@ class Peer:
     def receive_delete(self, count: int) -> str:
         raise NotImplementedError
 
+    def delete(self, receipt: str, many: bool) -> str:
+        """SQL that deletes by a receipt, or by an array of them, given as text."""
+        raise NotImplementedError
+
     def grouped(self, groups: int, prefix: str = "group") -> "Peer":
         """The same peer with a FIFO queue, its messages spread evenly over so many groups."""
         raise NotImplementedError
@@ -66,19 +77,79 @@ class Peer:
         """The same peer where every message sent reaches so many queues."""
         raise NotImplementedError
 
-    def wake_send(self) -> str:
-        """A script that sends the present time, with a commit that does not wait for the disk."""
+    def notifying(self) -> "Peer":
+        """The same peer with a queue that sends NOTIFY when messages come."""
         raise NotImplementedError
 
-    def wake_receive(self) -> str:
-        """A query that waits for a message, up to a second, and returns its body as text in the column `sent`."""
+    def listen(self) -> str:
+        """SQL that listens to what such a queue sends."""
+        raise NotImplementedError
+
+    def create_many(self, count: int) -> str:
+        """SQL that makes the queues bench_0, bench_1, ..."""
+        raise NotImplementedError
+
+    def drop_many(self) -> str:
+        """SQL that removes them all."""
+        raise NotImplementedError
+
+    def wake_send(self, number: str) -> str:
+        """A script that sends the present time to one of them, with a commit that does not wait for the disk."""
+        raise NotImplementedError
+
+    def wake_receive(self, number: str) -> str:
+        """A query that waits there, up to a second, and returns a message's body as text in the column `sent`."""
+        raise NotImplementedError
+
+    def wait(self, seconds: int) -> str:
+        """A script that waits for one message as long as that."""
+        raise NotImplementedError
+
+    def send_as(self, tenant: str, count: int) -> str:
+        """A script that sends messages as a tenant, whose name is an SQL expression."""
+        raise NotImplementedError
+
+    def receive_timed(self) -> str:
+        """A query that waits for one message, deletes it, and returns its `tenant` and the time it `waited`."""
         raise NotImplementedError
 
     def table(self, cluster: Cluster) -> str:
         """The table that has one row for every message in the queue, and loses it when the message is deleted."""
         raise NotImplementedError
 
-    # What follows is the same for every peer.
+    # What follows is the same for every peer inside PostgreSQL.
+
+    def setup(self, cluster: Cluster) -> None:
+        """Give the peer a database of its own, with the bodies in it."""
+        cluster.sql("postgres", f"CREATE DATABASE {self.database}")
+        self.install(cluster)
+        bodies.install(lambda text: cluster.sql(self.database, text))
+
+    def recreate(self, cluster: Cluster) -> None:
+        """Make the queue anew, empty."""
+        for statement in (self.drop(), self.maintain(), self.create()):
+            cluster.sql(self.database, statement)
+
+    def tidy(self, cluster: Cluster) -> None:
+        """What maintenance would do in time."""
+        if self.maintain():
+            cluster.sql(self.database, self.maintain())
+        cluster.vacuum(self.database)
+
+    def running(self, cluster: Cluster) -> AbstractContextManager[None]:
+        """Run the server that the peer needs besides PostgreSQL."""
+        return contextlib.nullcontext()
+
+    def cpu_parent(self, cluster: Cluster) -> int:
+        """The process whose CPU time, with that of its descendants, is the peer's."""
+        return cluster.postmaster()
+
+    def settings(self, cluster: Cluster, batch: int) -> object:
+        """What the driver needs to connect, and to call the queue with batches of that size."""
+        sending = self.send("$1::text") if batch == 1 else self.send_batch("$1::text[]")
+        return {"host": str(cluster.directory), "user": "postgres", "database": self.database,
+                "statements": {"send": sending, "receive": self.receive(batch, 30),
+                               "delete": self.delete("$1", many=batch > 1)}}
 
     def fill(self, cluster: Cluster, count: int, body: Body, delay: int = 0) -> None:
         """Send at least `count` messages, in batches, quickly."""

@@ -38,16 +38,28 @@ class Pgmq(Peer):
     def receive_delete(self, count: int) -> str:
         if count == 1:
             return ("\\set msg_id 0\nSELECT msg_id, message FROM pgmq.read('bench', 30, 1) \\aset\n"
-                    "\\if :msg_id\nSELECT pgmq.delete('bench', :msg_id::bigint);\n\\endif\n")
+                    f"\\if :msg_id\n{self.delete(':msg_id', many=False)}\\endif\n")
         return (MANY.format(receive=f"SELECT msg_id AS receipt, message::text AS body FROM pgmq.read('bench', 30, {count})")
-                + "SELECT pgmq.delete('bench', :receipts::bigint[]);\n")
+                + self.delete(":receipts", many=True))
+
+    def delete(self, receipt: str, many: bool) -> str:
+        return f"SELECT pgmq.delete('bench', {receipt}::bigint{'[]' if many else ''});\n"
 
     def table(self, cluster: Cluster) -> str:
         return "pgmq.q_bench"
 
-    def wake_send(self) -> str:
-        return ("SELECT set_config('synchronous_commit', 'off', true),"
-                " pgmq.send('bench', to_jsonb(clock_timestamp()::text));\n")
+    def create_many(self, count: int) -> str:
+        return f"SELECT pgmq.create('bench_' || n) FROM generate_series(0, {count - 1}) n"
 
-    def wake_receive(self) -> str:
-        return "SELECT message #>> '{}' AS sent FROM pgmq.read_with_poll('bench', 3600, 1, 1)"
+    def drop_many(self) -> str:
+        return r"SELECT pgmq.drop_queue(queue_name) FROM pgmq.list_queues() WHERE queue_name LIKE 'bench\_%'"
+
+    def wake_send(self, number: str) -> str:
+        return ("SELECT set_config('synchronous_commit', 'off', true),"
+                f" pgmq.send('bench_' || {number}, to_jsonb(clock_timestamp()::text));\n")
+
+    def wake_receive(self, number: str) -> str:
+        return f"SELECT message #>> '{{}}' AS sent FROM pgmq.read_with_poll('bench_' || {number}, 3600, 1, 1)"
+
+    def wait(self, seconds: int) -> str:
+        return f"SELECT message FROM pgmq.read_with_poll('bench', 30, 1, {seconds});\n"

@@ -36,9 +36,12 @@ class Pigeon(Peer):
     def receive_delete(self, count: int) -> str:
         if count == 1:
             return ("\\set found 0\nSELECT 1 AS found, receipt, body FROM pigeon.receive('bench') \\aset\n"
-                    "\\if :found\nSELECT pigeon.delete('bench', :receipt::pigeon.receipt);\n\\endif\n")
+                    f"\\if :found\n{self.delete(':receipt', many=False)}\\endif\n")
         return (MANY.format(receive=f"SELECT receipt, body FROM pigeon.receive('bench', {count})")
-                + "SELECT pigeon.delete('bench', :receipts::pigeon.receipt[]);\n")
+                + self.delete(":receipts", many=True))
+
+    def delete(self, receipt: str, many: bool) -> str:
+        return f"SELECT pigeon.delete('bench', {receipt}::pigeon.receipt{'[]' if many else ''});\n"
 
     def table(self, cluster: Cluster) -> str:
         return cluster.sql(self.database, "SELECT pigeon.queue_table(id) FROM pigeon.queue WHERE name = 'bench'")
@@ -49,12 +52,38 @@ class Pigeon(Peer):
     def fanned_out(self, subscribers: int) -> Peer:
         return FannedOut(subscribers)
 
-    def wake_send(self) -> str:
-        return ("SELECT set_config('synchronous_commit', 'off', true),"
-                " pigeon.send('bench', clock_timestamp()::text);\n")
+    def notifying(self) -> Peer:
+        return Notifying()
 
-    def wake_receive(self) -> str:
-        return "SELECT body AS sent FROM pigeon.receive('bench', 1, interval '1 h', wait_time => interval '1 s')"
+    def send_as(self, tenant: str, count: int) -> str:
+        return (f"SELECT count(*) FROM pigeon.send_batch('bench', array_fill('message'::text, ARRAY[{count}]),"
+                f" group_ids => array_fill(({tenant})::text, ARRAY[{count}]));\n")
+
+    def receive_timed(self) -> str:
+        return ("WITH got AS MATERIALIZED (SELECT *, clock_timestamp() AS received_at"
+                " FROM pigeon.receive('bench', 1, wait_time => interval '1 s')),"
+                " gone AS MATERIALIZED (SELECT pigeon.delete('bench', receipt) FROM got)"
+                " SELECT group_id AS tenant, received_at - sent_at AS waited FROM got, gone")
+
+    def listen(self) -> str:
+        return 'LISTEN "pigeon.bench"'
+
+    def create_many(self, count: int) -> str:
+        return f"SELECT pigeon.create_queue('bench_' || n) FROM generate_series(0, {count - 1}) n"
+
+    def drop_many(self) -> str:
+        return r"SELECT pigeon.drop_queue(name) FROM pigeon.queue WHERE name LIKE 'bench\_%'"
+
+    def wake_send(self, number: str) -> str:
+        return ("SELECT set_config('synchronous_commit', 'off', true),"
+                f" pigeon.send('bench_' || {number}, clock_timestamp()::text);\n")
+
+    def wake_receive(self, number: str) -> str:
+        return (f"SELECT body AS sent FROM pigeon.receive('bench_' || {number}, 1, interval '1 h',"
+                " wait_time => interval '1 s')")
+
+    def wait(self, seconds: int) -> str:
+        return f"SELECT body FROM pigeon.receive('bench', 1, wait_time => interval '{seconds} s');\n"
 
 
 class Grouped(Pigeon):
@@ -74,6 +103,13 @@ class Grouped(Pigeon):
     def send_batch(self, bodies: str, delay: int = 0) -> str:
         return (f"SELECT pigeon.send_batch('bench', array_agg(body), group_ids => array_agg({self.group}),"
                 f" deduplication_ids => array_agg(gen_random_uuid()::text)) FROM unnest({bodies}) AS body;\n")
+
+
+class Notifying(Pigeon):
+    """A queue whose worker sends NOTIFY."""
+
+    def create(self) -> str:
+        return "SELECT pigeon.create_queue('bench', notify => true)"
 
 
 class FannedOut(Pigeon):

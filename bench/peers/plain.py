@@ -43,9 +43,29 @@ class Plain(Peer):
         if count == 1:
             claim = CLAIM.format(count=1, timeout=30)
             return (f"\\set id 0\n{claim}, body \\aset\n"
-                    "\\if :id\nDELETE FROM bench WHERE id = :id::bigint;\n\\endif\n")
+                    f"\\if :id\n{self.delete(':id', many=False)}\\endif\n")
         return (MANY.format(receive=CLAIM.format(count=count, timeout=30) + " AS receipt, body")
-                + "DELETE FROM bench WHERE id = ANY (:receipts::bigint[]);\n")
+                + self.delete(":receipts", many=True))
+
+    def delete(self, receipt: str, many: bool) -> str:
+        wanted = f"ANY ({receipt}::bigint[])" if many else f"{receipt}::bigint"
+        return f"DELETE FROM bench WHERE id = {wanted};\n"
+
+    def notifying(self) -> Peer:
+        return Notifying()
+
+    def listen(self) -> str:
+        return "LISTEN bench"
 
     def table(self, cluster: Cluster) -> str:
         return "bench"
+
+
+class Notifying(Plain):
+    """With the trigger that one often sees: a NOTIFY for every message."""
+
+    def create(self) -> str:
+        return super().create() + """;
+            CREATE OR REPLACE FUNCTION bench_notify() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN PERFORM pg_notify('bench', NEW.id::text); RETURN NULL; END $$;
+            CREATE TRIGGER notify AFTER INSERT ON bench FOR EACH ROW EXECUTE FUNCTION bench_notify()"""

@@ -35,7 +35,9 @@ RELATIONS = """
 TYPES = """
     SELECT t.typname, string_agg(a.attname, ' ' ORDER BY a.attnum)
     FROM pg_depend d JOIN pg_type t ON t.oid = d.objid LEFT JOIN pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0
+    LEFT JOIN pg_class c ON c.oid = t.typrelid
     WHERE d.deptype = 'e' AND d.classid = 'pg_type'::regclass AND t.typtype IN ('b', 'c', 'e', 'd') AND t.typelem = 0
+    AND coalesce(c.relkind, 'c') = 'c'
     AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pigeon') GROUP BY t.typname
 """
 SETTINGS = "SELECT name, '' FROM pg_settings WHERE name LIKE 'pigeon.%'"

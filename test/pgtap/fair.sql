@@ -2,7 +2,7 @@
 -- Who is noisy is known from shared memory; without it all are served alike.
 SELECT current_setting('shared_preload_libraries') LIKE '%pigeon%' AS preloaded \gset
 BEGIN;
-SELECT plan(10);
+SELECT plan(14);
 \if :preloaded
 
 SELECT pigeon.create_queue('fair', visibility_timeout => '1 h');
@@ -23,6 +23,10 @@ SELECT send('loud', 1000);
 SELECT send('quiet', 5);
 SELECT pigeon.send('fair', 'no tenant');
 SELECT is(take(6), 'quiet 5', 'then the messages of others are served first');
+SELECT is_empty('SELECT * FROM pigeon.check()', 'check() knows where they are');
+SELECT is((SELECT (visible, in_flight, noisy_groups, visible_in_quiet_groups, in_flight_in_quiet_groups, delayed_in_quiet_groups, approximate)::text
+	FROM pigeon.queue_metrics WHERE queue = 'fair'), '(1000,36,1,0,36,0,f)', 'metrics tell the messages of quiet groups apart');
+SELECT is((SELECT oldest_sent_at = oldest_sent_at_in_quiet_groups FROM pigeon.queue, pigeon.queue_figures(id) WHERE name = 'fair'), true, 'and their age');
 SELECT is(take(100), 'loud 100', 'and with all that is left, those of the noisy tenant');
 SELECT is((SELECT array_agg(body ORDER BY message_id) FROM pigeon.receive('fair', 3)), '{loud101,loud102,loud103}', 'in their order');
 SELECT is((SELECT min(receive_count) FROM pigeon.receive('fair', 10000, '0')), 1, 'all are served when nobody else waits');
@@ -31,8 +35,10 @@ SELECT is(take(5), 'quiet 5', 'what came back of a noisy tenant does not overtak
 SELECT pigeon.purge_queue('fair');
 SELECT send('one', 30), send('two', 30), send('three', 30);
 SELECT is(take(1000), 'one 30, three 30, two 30', 'purge leaves nothing of the noisy tenant, and the others are served');
+SELECT pigeon.create_queue('fifo', fifo => true);
+SELECT is((SELECT (noisy_groups, visible_in_quiet_groups, oldest_message_age_in_quiet_groups)::text FROM pigeon.queue_metrics WHERE queue = 'fifo'), '(,,)', 'FIFO queues have no such metrics');
 \else
-SELECT skip('fair queues need shared memory', 10);
+SELECT skip('fair queues need shared memory', 14);
 \endif
 SELECT * FROM finish();
 ROLLBACK;

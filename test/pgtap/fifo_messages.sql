@@ -1,6 +1,6 @@
 -- FIFO queues: deduplication, dead letters, redrive, retention, purge and drop.
 BEGIN;
-SELECT plan(57);
+SELECT plan(59);
 
 CREATE FUNCTION queue_id(name text) RETURNS integer LANGUAGE sql AS $$ SELECT id FROM pigeon.queue q WHERE q.name = queue_id.name $$;
 CREATE FUNCTION bodies(queue text) RETURNS text LANGUAGE sql AS $$
@@ -62,7 +62,8 @@ SELECT is(pigeon.send('content', 'other', group_id => 'a', deduplication_id => e
 	'an id equal to the hash of an earlier body is a duplicate');
 SELECT is(pigeon.send('content', '{"b": 1,   "a": 2}'::jsonb, group_id => 'a'), pigeon.send('content', '{"a": 2, "b": 1}', group_id => 'a'),
 	'jsonb counts as it is printed');
-SELECT is((SELECT string_agg(DISTINCT coalesce(deduplication_id, 'none'), ' ') FROM pigeon.peek('content')), 'mine none', 'what was given is shown');
+SELECT is((SELECT string_agg(DISTINCT CASE deduplication_id WHEN encode(sha256(body::bytea), 'hex') THEN 'hash' ELSE deduplication_id END, ' ') FROM pigeon.peek('content')),
+	'hash mine', 'the hash is shown as the deduplication id, or what was given');
 
 -- Scope
 SELECT isnt(pigeon.send('groups', 'x', group_id => 'a', deduplication_id => '1'), pigeon.send('groups', 'x', group_id => 'b', deduplication_id => '1'),
@@ -113,6 +114,7 @@ SELECT is(bodies('short'), 'b1', 'an expired message is not received');
 -- Purge and drop
 SELECT is(pigeon.purge_queue('groups'), 3::bigint, 'purge');
 SELECT is(bodies('groups'), '', 'leaves nothing');
+SELECT format('SELECT is((SELECT count(*) FROM pigeon.%s_%s), 0::bigint, %L)', letter, queue_id('groups'), 'nor in ' || letter) FROM unnest('{g,d}'::text[]) letter \gexec
 CREATE TEMP TABLE tables AS SELECT letter || queue_id(queue) AS name, queue FROM unnest('{q_,g_,d_}'::text[]) letter, unnest('{groups,content}'::text[]) queue;
 SELECT is((SELECT count(*) FROM tables WHERE to_regclass('pigeon.' || name) IS NOT NULL), 6::bigint, 'a FIFO queue has three tables');
 SELECT is(pigeon.drop_queue('groups'), true, 'drop_queue');

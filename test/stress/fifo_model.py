@@ -30,6 +30,7 @@ import multiprocessing
 import random
 import sys
 import time
+import traceback
 
 import psycopg2
 import psycopg2.errors
@@ -95,10 +96,13 @@ class Client:
             self.connection.rollback()
             time.sleep(self.random.random() * 0.02)
             self.connection.autocommit = True
-            cursor.execute("COMMIT PREPARED %s" if self.random.random() < 0.7
-                           else "ROLLBACK PREPARED %s", (name,))
+            try:
+                cursor.execute("COMMIT PREPARED %s" if self.random.random() < 0.7
+                               else "ROLLBACK PREPARED %s", (name,))
+                self.count("prepared")
+            except (psycopg2.errors.UndefinedObject, psycopg2.errors.ObjectNotInPrerequisiteState):
+                self.count("prepared and ended by another")     # we were slow
             self.connection.autocommit = False
-            self.count("prepared")
         else:
             self.connection.commit()
 
@@ -153,12 +157,9 @@ class Receiver(Client):
     def step(self):
         cursor = self.connection.cursor()
         one_transaction = self.random.random() < 0.4
-        visibility = self.random.choice(("0.05 s", "0.3 s", "0.3 s", "1 s", "0"))
-        cursor.execute("SELECT message_id, receipt::text, group_id, body, sequence_number"
-                       " FROM pigeon.receive(%s, %s, %s)",
-                       (QUEUE, self.random.choice((1, 2, 5, 10)), visibility))
-        messages = cursor.fetchall()
-        self.check(cursor, messages)
+        messages = self.receive(cursor)
+        while one_transaction and messages and self.random.random() < 0.3:
+            messages += self.receive(cursor)
         if not messages:
             self.connection.commit()
             time.sleep(0.005)
@@ -172,6 +173,15 @@ class Receiver(Client):
             time.sleep(self.random.random() * 0.1)
         self.work(cursor, [message[:2] for message in messages])
         self.finish()
+
+    def receive(self, cursor):
+        visibility = self.random.choice(("0.05 s", "0.3 s", "0.3 s", "1 s", "0"))
+        cursor.execute("SELECT message_id, receipt::text, group_id, body, sequence_number"
+                       " FROM pigeon.receive(%s, %s, %s)",
+                       (QUEUE, self.random.choice((1, 2, 5, 10)), visibility))
+        messages = cursor.fetchall()
+        self.check(cursor, messages)
+        return messages
 
     def work(self, cursor, messages):
         """Delete some, in order or not, one by one or at once, extend or release others."""
@@ -222,8 +232,12 @@ class Receiver(Client):
 
 
 def client_main(client, until, results):
-    client.run(until)
-    results.put(client.counts)
+    """Run a client; the result is what it counted, or the error that ended it."""
+    try:
+        client.run(until)
+        results.put(client.counts)
+    except Exception:           # pylint: disable=broad-except
+        results.put(traceback.format_exc())
 
 
 def end_prepared(cursor, generator, age="0"):
@@ -261,12 +275,16 @@ def run_clients(clients, seconds, generator):
         process.start()
     disturb(processes, generator, until)
     counts = {}
-    for _ in processes:
-        for what, n in results.get().items():
+    errors = []
+    for result in [results.get() for _ in processes]:
+        if isinstance(result, str):
+            errors.append(result)
+            continue
+        for what, n in result.items():
             counts[what] = counts.get(what, 0) + n
     for process in processes:
         process.join()
-    return counts
+    return counts, errors
 
 
 def drain(cursor, table, seconds):
@@ -309,7 +327,7 @@ def main():
     seed = arguments.seed * 1000
     clients = [Sender(seed + i, groups) for i in range(arguments.senders)]
     clients += [Receiver(seed + 500 + i, table) for i in range(arguments.receivers)]
-    counts = run_clients(clients, arguments.seconds, random.Random(seed + 999))
+    counts, errors = run_clients(clients, arguments.seconds, random.Random(seed + 999))
     print("seed %d: %s" % (arguments.seed,
                            ", ".join("%s %d" % item for item in sorted(counts.items()))))
 
@@ -317,9 +335,11 @@ def main():
     passed = failed = 0
 
     def check(what, sql):
-        nonlocal passed, failed
         cursor.execute(sql)
-        rows = cursor.fetchall()
+        report(what, cursor.fetchall())
+
+    def report(what, rows):
+        nonlocal passed, failed
         if rows:
             failed += 1
             print("not ok - %s: %s" % (what, rows[:5]))
@@ -327,6 +347,7 @@ def main():
             passed += 1
             print("ok - %s" % what)
 
+    report("every client ran to its end", errors)
     check("pigeon.check() finds nothing wrong", "SELECT * FROM pigeon.check()")
     drain(cursor, table, 60)
     check("every receive returned the heads of groups, no message was deleted twice",
