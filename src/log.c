@@ -58,19 +58,28 @@
 static int	current_segment = -1;
 static Oid	log_state_relid = InvalidOid;
 
-/* Relcache callback: a rotation sends an invalidation for pigeon.log_state. */
+/* The tables that this backend has looked up. */
+static Oid	segment_relids[PGN_LOG_SEGMENTS + 1];
+
+/*
+ * Relcache callback: a rotation sends an invalidation for pigeon.log_state, and
+ * dropping the extension one for each table.
+ */
 static void
-invalidate_current_segment(Datum arg, Oid relid)
+invalidate_segments(Datum arg, Oid relid)
 {
 	if (!OidIsValid(relid) || relid == log_state_relid)
 		current_segment = -1;
+	for (int i = 0; i <= PGN_LOG_OLD; i++)
+		if (!OidIsValid(relid) || relid == segment_relids[i])
+			segment_relids[i] = InvalidOid;
 }
 
 /* Register for invalidations; called once per backend. */
 void
 pgn_log_init(void)
 {
-	CacheRegisterRelcacheCallback(invalidate_current_segment, (Datum) 0);
+	CacheRegisterRelcacheCallback(invalidate_segments, (Datum) 0);
 }
 
 /* The table of a segment, or of the old generation. */
@@ -78,13 +87,16 @@ Oid
 pgn_log_segment(int segment)
 {
 	char		name[NAMEDATALEN] = "log_old";
-	Oid			relid;
+	Oid			relid = segment_relids[segment];
 
+	if (OidIsValid(relid))
+		return relid;
 	if (segment != PGN_LOG_OLD)
 		snprintf(name, sizeof(name), "log_%d", segment);
 	relid = pgn_relation(name);
 	if (!OidIsValid(relid))
 		elog(ERROR, "message log table \"%s\" is missing", name);
+	segment_relids[segment] = relid;
 	return relid;
 }
 

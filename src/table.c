@@ -269,7 +269,8 @@ is_unchanged(Relation index, uint64 changed)
 /*
  * Add the entries of a new row version to the indexes.  "changed" is the set
  * of columns an update changed; an index on none of them is told so, since a
- * B-tree then tries to drop dead versions before it splits a page.
+ * B-tree then tries to drop dead versions before it splits a page.  For rows
+ * that are updated once that costs more than it brings.
  *
  * A version made by an update needs no look for duplicates: the key it
  * carries was unique before.
@@ -284,7 +285,8 @@ insert_index_entries(PgnTable *table, TupleTableSlot *slot, bool is_update, uint
 
 		(void) insert_index_entry(table, index, slot,
 								  index->rd_index->indisunique && !unchanged ?
-								  UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, unchanged);
+								  UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+								  unchanged && !(changed & PGN_FIRST_UPDATE));
 	}
 }
 

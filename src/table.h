@@ -20,6 +20,9 @@ typedef struct PgnTable
 /* The set of columns that an update changes, as a mask of attribute numbers. */
 #define PGN_COLUMN(attnum) (UINT64CONST(1) << (attnum))
 
+/* Also in that set: the row was not updated before. */
+#define PGN_FIRST_UPDATE PGN_COLUMN(0)
+
 /* What a column must look like; see pgn_table_check_columns. */
 typedef struct PgnColumn
 {
