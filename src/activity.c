@@ -90,7 +90,7 @@ tell_waiters(Activity *activity, TimestampTz now)
 		pgn_candidates_discard(&shared->candidates, activity->earliest);
 		pgn_wake_waiters(shared, activity->written);
 		if (notify)
-			pgn_queue_job_request(&shared->notify_at, now);
+			pgn_notify_request(shared, now);
 	}
 	if (activity->latest > now)
 	{
@@ -98,7 +98,7 @@ tell_waiters(Activity *activity, TimestampTz now)
 
 		pgn_lower_due(shared, due_at);
 		if (notify)
-			pgn_queue_job_request(&shared->notify_at, due_at);
+			pgn_notify_request(shared, due_at);
 	}
 }
 
@@ -122,7 +122,7 @@ tell_abort(Activity *activity, TimestampTz now)
 	pgn_candidates_discard(&activity->shared->candidates, PG_INT64_MIN);
 	pgn_wake_waiters(activity->shared, activity->claimed);
 	if (activity->queue->attributes.notify)
-		pgn_queue_job_request(&activity->shared->notify_at, now);
+		pgn_notify_request(activity->shared, now);
 }
 
 /* Tell the worker what the transaction asked it to do. */

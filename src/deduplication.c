@@ -133,25 +133,32 @@ key_table(const Queue *queue)
 	return relid;
 }
 
-/* Open the table of a queue. */
+/* Open the table of a queue; fails if it is not as it should be. */
+static void
+open_table(PgnTable *table, const Queue *queue, LOCKMODE lockmode)
+{
+	pgn_table_open(table, key_table(queue), lockmode);
+	pgn_table_check_columns(table->rel, key_columns, Natts_key);
+}
+
+/* Lock the table of a queue to the end of the transaction; fails if it is not as it should be. */
+void
+pgn_deduplication_lock(const Queue *queue, LOCKMODE lockmode)
+{
+	PgnTable	table;
+
+	open_table(&table, queue, lockmode);
+	pgn_table_close(&table, NoLock);
+}
+
+/* Prepare for accepting keys. */
 static void
 open_keys(KeyTable *keys, Queue *queue, TimestampTz now)
 {
 	keys->queue = queue;
 	keys->now = now;
-	pgn_table_open(&keys->table, key_table(queue), RowExclusiveLock);
-	pgn_table_check_columns(keys->table.rel, key_columns, Natts_key);
+	open_table(&keys->table, queue, RowExclusiveLock);
 	keys->index = pgn_table_index(&keys->table, key_index, 1);
-}
-
-/* Fail unless the table of a queue is as pigeon made it.  It stays locked as for an insert. */
-void
-pgn_deduplication_check(Queue *queue)
-{
-	KeyTable	keys;
-
-	open_keys(&keys, queue, 0);
-	pgn_table_close(&keys.table, NoLock);
 }
 
 /* Would an insert into the table of a queue succeed?  It is locked as for one. */
@@ -454,7 +461,7 @@ pgn_deduplication_expire(Queue *queue, TimestampTz now)
 	Snapshot	snapshot;
 	HeapTuple	tuple;
 
-	pgn_table_open(&table, key_table(queue), RowExclusiveLock);
+	open_table(&table, queue, RowExclusiveLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = table_beginscan(table.rel, snapshot, 0, NULL);
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)

@@ -9,7 +9,7 @@
 #include "queue.h"
 
 extern char *pgn_deduplication_table_sql(int32 queue_id);
-extern void pgn_deduplication_check(Queue *queue);
+extern void pgn_deduplication_lock(const Queue *queue, LOCKMODE lockmode);
 extern bool pgn_deduplication_usable(const Queue *queue);
 extern int	pgn_deduplicate(Queue *queue, Message *messages, int n, TimestampTz now, Message *fresh);
 extern void pgn_deduplication_expire(Queue *queue, TimestampTz now);

@@ -37,9 +37,6 @@
 #include "frontier.h"
 #include "message_group.h"
 
-/* Rows of one multi-insert. */
-#define INSERT_CHUNK 1000
-
 #define DELIVERY_DATA_SIZE (offsetof(Delivery, lane) + sizeof(int16))
 
 static const PgnColumn delivery_columns[Natts_delivery] = {
@@ -193,9 +190,9 @@ pgn_received_too_often(const Queue *queue, const Delivery *row)
 		row->queue_receive_count >= queue->attributes.max_receive_count;
 }
 
-/* Put a row into a slot for heap tuples. */
-static void
-store_row(const Delivery *row, TupleTableSlot *slot)
+/* A delivery as the table has it. */
+static HeapTuple
+form_row(const Delivery *row)
 {
 	int			hoff = MAXALIGN(SizeofHeapTupleHeader);
 	HeapTuple	tuple = palloc0(HEAPTUPLESIZE + hoff + DELIVERY_DATA_SIZE);
@@ -207,36 +204,26 @@ store_row(const Delivery *row, TupleTableSlot *slot)
 	tuple->t_data->t_hoff = hoff;
 	HeapTupleHeaderSetNatts(tuple->t_data, Natts_delivery);
 	memcpy(GETSTRUCT(tuple), row, DELIVERY_DATA_SIZE);
-	ExecStoreHeapTuple(tuple, slot, true);
+	return tuple;
+}
+
+/* The same for one of an array. */
+static HeapTuple
+form_row_of_array(TupleDesc desc, int i, void *rows)
+{
+	return form_row((Delivery *) rows + i);
 }
 
 /* Insert deliveries in one pass. */
 void
 pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n)
 {
-	TupleDesc	desc = RelationGetDescr(deliveries->table.rel);
-	int			nslots = Min(n, INSERT_CHUNK);
-	TupleTableSlot **slots = palloc(nslots * sizeof(TupleTableSlot *));
-
-	for (int i = 0; i < nslots; i++)
-		slots[i] = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
-	for (int done = 0; done < n;)
+	pgn_table_insert_many(&deliveries->table, n, form_row_of_array, (void *) rows);
+	for (int i = 0; i < n; i++)
 	{
-		int			chunk = Min(n - done, INSERT_CHUNK);
-
-		for (int i = 0; i < chunk; i++)
-			store_row(&rows[done + i], slots[i]);
-		pgn_table_multi_insert(&deliveries->table, slots, chunk);
-		for (int i = 0; i < chunk; i++)
-		{
-			pgn_frontier_lower(deliveries->queue, rows[done + i].lane, rows[done + i].visible_at);
-			pgn_activity_written(deliveries->queue, rows[done + i].visible_at);
-		}
-		done += chunk;
+		pgn_frontier_lower(deliveries->queue, rows[i].lane, rows[i].visible_at);
+		pgn_activity_written(deliveries->queue, rows[i].visible_at);
 	}
-	for (int i = 0; i < nslots; i++)
-		ExecDropSingleTupleTableSlot(slots[i]);
-	pfree(slots);
 }
 
 /* Set up what all scans have. */
@@ -514,7 +501,7 @@ pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *
 													&TTSOpsHeapTuple);
 	TM_Result	result;
 
-	store_row(row, slot);
+	ExecStoreHeapTuple(form_row(row), slot, true);
 	result = pgn_table_update(&deliveries->table, tid, slot,
 							  PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_visible_at),
 							  wait);

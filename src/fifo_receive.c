@@ -14,8 +14,10 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 
+#include "compat.h"
 #include "dead_letter.h"
 #include "fifo.h"
 #include "fifo_receive.h"
@@ -213,44 +215,96 @@ advance_frontier(Schedule *schedule, const Frontier *frontier, TimestampTz first
 }
 
 /*
- * Visit the groups that are due until there is enough; "final_only": only
- * those whose head may be a dead letter.
+ * Where the last walk of this (sub)transaction found the first entry that is
+ * not dead.  What the transaction has moved or removed itself is dead to it
+ * only, so the frontier cannot advance over that; but the next receive of the
+ * same transaction need not pass it again.
  */
+static struct
+{
+	Oid			relid;
+	LocalTransactionId transaction;
+	SubTransactionId subtransaction;
+	TimestampTz first;
+}			last_walk;
+
+/*
+ * Where to begin.  Others may have added entries below that, so who finds
+ * nothing must look again, from the frontier on.
+ */
+static TimestampTz
+begin_of_walk(const Queue *queue, const Frontier *frontier)
+{
+	if (last_walk.relid == queue->relid && last_walk.transaction == pgn_local_transaction() &&
+		last_walk.subtransaction == GetCurrentSubTransactionId())
+		return Max(frontier->at, last_walk.first);
+	return frontier->at;
+}
+
+/* Remember where a walk found the first entry. */
+static void
+remember_walk(const Queue *queue, TimestampTz first)
+{
+	last_walk.relid = queue->relid;
+	last_walk.transaction = pgn_local_transaction();
+	last_walk.subtransaction = GetCurrentSubTransactionId();
+	last_walk.first = first;
+}
+
+/*
+ * Visit the groups that are due from some time on until there is enough;
+ * "final_only": only those whose head may be a dead letter.
+ */
+static void
+visit_groups(Walk *walk, Schedule *schedule, TimestampTz from, bool final_only, TimestampTz *first)
+{
+	FifoReceive *receive = walk->receive;
+	Queue	   *queue = receive->deliveries->queue;
+	ScheduleScan scan;
+	ScheduleVersion version;
+
+	*first = DT_NOEND;
+	pgn_schedule_scan_begin(&scan, schedule, from, receive->now);
+	while ((receive->found < receive->max_messages || final_only) &&
+		   (receive->found == 0 || receive->cleared < receive->max_cleared) &&
+		   pgn_schedule_scan_next(&scan, &version))
+	{
+		CHECK_FOR_INTERRUPTS();
+		*first = Min(*first, version.row.visible_at);
+		if (TransactionIdIsValid(version.inserter) || TransactionIdIsValid(version.changer) ||
+			(final_only && !version.row.final) ||
+			!pgn_group_latch_now(queue, version.row.group_key))
+			continue;
+		if (pgn_schedule_is_free(schedule, &version))
+			visit_group(walk, schedule, &version);
+		pgn_group_unlatch(queue, version.row.group_key);
+	}
+	pgn_schedule_scan_end(&scan);
+	*first = Min(*first, receive->now);
+}
+
+/* Visit the groups that are due until there is enough, or (final_only) all of them. */
 static void
 visit_due_groups(FifoReceive *receive, bool final_only)
 {
 	Queue	   *queue = receive->deliveries->queue;
-	TimestampTz first = receive->now;	/* the first entry that is not dead */
+	TimestampTz from,
+				first;
 	Frontier	frontier;
-	bool		returned_any = false;
 	Schedule	schedule;
-	ScheduleScan scan;
-	ScheduleVersion version;
 	DeadLetters letters;
 	Walk		walk = {.receive = receive,.letters = &letters};
 
 	pgn_schedule_open(&schedule, queue, RowExclusiveLock);
 	pgn_dead_letters_begin(&letters, receive->deliveries);
 	pgn_frontier_read(queue, PGN_LANE_NORMAL, receive->now, &frontier);
-	pgn_schedule_scan_begin(&scan, &schedule, frontier.at, receive->now);
-	while ((receive->found < receive->max_messages || final_only) &&
-		   (receive->found == 0 || receive->cleared < receive->max_cleared) &&
-		   pgn_schedule_scan_next(&scan, &version))
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!returned_any)
-			first = version.row.visible_at;
-		returned_any = true;
-		if (TransactionIdIsValid(version.inserter) || TransactionIdIsValid(version.changer) ||
-			(final_only && !version.row.final) ||
-			!pgn_group_latch_now(queue, version.row.group_key))
-			continue;
-		if (pgn_schedule_is_free(&schedule, &version))
-			visit_group(&walk, &schedule, &version);
-		pgn_group_unlatch(queue, version.row.group_key);
-	}
-	pgn_schedule_scan_end(&scan);
-	if (receive->advance && first > frontier.at)
+	from = final_only ? frontier.at : begin_of_walk(queue, &frontier);
+	visit_groups(&walk, &schedule, from, final_only, &first);
+	if (receive->found == 0 && from > frontier.at)
+		visit_groups(&walk, &schedule, frontier.at, final_only, &first);
+	if (!final_only)
+		remember_walk(queue, first);
+	if (receive->advance && from == frontier.at && first > frontier.at)
 		advance_frontier(&schedule, &frontier, first, receive->now);
 	pgn_dead_letters_end(&letters);
 	pgn_schedule_close(&schedule, receive->found + receive->cleared + receive->rescheduled > 0 ?

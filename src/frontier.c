@@ -16,7 +16,9 @@
  *	  open is inserting or deleting, prepared transactions included; what it
  *	  passed over is committed as deleted, or aborted as inserted.  It also
  *	  passes over what its own transaction deleted, so only a transaction
- *	  that has not changed deliveries of the queue may advance the frontier.
+ *	  that has not changed deliveries of the queue may advance the frontier,
+ *	  nor may a receive do so that has taken something other than in the scan
+ *	  itself.
  *
  *	- An entry may come to life below the new frontier after the scan has
  *	  passed its place.  Therefore:

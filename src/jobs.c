@@ -27,6 +27,7 @@
 #include "storage/proc.h"
 
 #include "jobs.h"
+#include "pigeon.h"
 
 /* Something is to be done in a database at that time; wake who does it. */
 void
@@ -78,4 +79,17 @@ pgn_queue_job_request(pg_atomic_uint64 *job_at, TimestampTz at)
 		(void) pgn_lower(job_at, at);
 		pgn_run_at(database, at);
 	}
+}
+
+/*
+ * Ask for a notification for a queue, no earlier than one may follow the last:
+ * many commits in a row must not wake the worker, one by one, in vain.
+ */
+void
+pgn_notify_request(SharedQueue *shared, TimestampTz at)
+{
+	TimestampTz notified_at = (TimestampTz) pg_atomic_read_u64(&shared->notified_at);
+
+	pgn_queue_job_request(&shared->notify_at,
+						  Max(at, notified_at + pgn_notify_interval * INT64CONST(1000)));
 }

@@ -600,17 +600,18 @@ delete_deliveries(Queue *queue)
 }
 
 /*
- * Truncate what a FIFO queue has beside its deliveries.  That is done as the
- * owner of the extension, so no code may run: with triggers it is refused.
+ * Truncate what a FIFO queue has beside its deliveries.  That is done with all
+ * rights of the extension's owner, so the tables are locked and looked at first:
+ * they have no triggers then.
  */
 static void
 truncate_side_tables(Queue *queue)
 {
 	Schedule	schedule;
 
-	pgn_schedule_open(&schedule, queue, RowExclusiveLock);
+	pgn_schedule_open(&schedule, queue, AccessExclusiveLock);
 	pgn_schedule_close(&schedule, NoLock);
-	pgn_deduplication_check(queue);
+	pgn_deduplication_lock(queue, AccessExclusiveLock);
 	pgn_owner_run(psprintf("TRUNCATE ONLY pigeon.g_%d, ONLY pigeon.d_%d", queue->id, queue->id));
 }
 

@@ -352,7 +352,11 @@ receive_version(Receive *receive, DeliveryTable *deliveries, DeadLetters *letter
 		return_received(receive, queue, &version->row);
 }
 
-/* Receive from the candidates, until there is enough; see candidates.c. */
+/*
+ * Receive from the candidates, until there is enough; see candidates.c.  To a
+ * scan that follows, what was taken is dead, though not to others: it must not
+ * advance the frontier.
+ */
 static void
 receive_candidates(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters, TimestampTz now)
 {
@@ -374,6 +378,8 @@ receive_candidates(Receive *receive, DeliveryTable *deliveries, DeadLetters *let
 	}
 	if (begun)
 		pgn_scan_end(&scan);
+	if (receive->found + receive->cleared > 0)
+		receive->advance = false;
 }
 
 /* Leave what a scan of the normal lane would come to next to others. */

@@ -355,12 +355,22 @@ run_database_jobs(void)
 	}
 }
 
+/* From when on listeners of the queue may be notified again; at once if the clock was set back since. */
+static TimestampTz
+may_notify_at(SharedQueue *shared, TimestampTz now)
+{
+	TimestampTz notified_at = (TimestampTz) pg_atomic_read_u64(&shared->notified_at);
+
+	if (notified_at == PG_INT64_MIN || notified_at > now)
+		return PG_INT64_MIN;
+	return notified_at + pgn_notify_interval * INT64CONST(1000);
+}
+
 /* Take what is due of all queues; it is up to the caller then. */
 static QueueTask *
 take_queue_tasks(int *n)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz notified_before = now - pgn_notify_interval * INT64CONST(1000);
 	int			size = 64;
 	QueueTask  *tasks = palloc(size * sizeof(QueueTask));
 	HASH_SEQ_STATUS status;
@@ -377,7 +387,7 @@ take_queue_tasks(int *n)
 			continue;
 		task.maintain = (TimestampTz) pg_atomic_read_u64(&shared->maintain_at) <= now;
 		task.notify = (TimestampTz) pg_atomic_read_u64(&shared->notify_at) <= now &&
-			(TimestampTz) pg_atomic_read_u64(&shared->notified_at) <= notified_before;
+			may_notify_at(shared, now) <= now;
 		if (task.maintain)
 			pg_atomic_write_u64(&shared->maintain_at, (uint64) PGN_IDLE);
 		if (task.notify)
@@ -445,6 +455,7 @@ run_queue_jobs(void)
 static TimestampTz
 next_time(void)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = PGN_IDLE;
 	HASH_SEQ_STATUS status;
 	SharedQueue *shared;
@@ -455,14 +466,9 @@ next_time(void)
 	hash_seq_init(&status, pgn_shared_queues);
 	while ((shared = hash_seq_search(&status)) != NULL)
 	{
-		TimestampTz notify_at = (TimestampTz) pg_atomic_read_u64(&shared->notify_at);
-		TimestampTz notified_at = (TimestampTz) pg_atomic_read_u64(&shared->notified_at);
-
 		if (shared->key.database != MyDatabaseId)
 			continue;
-		if (notified_at != PG_INT64_MIN)
-			notify_at = Max(notify_at, notified_at + pgn_notify_interval * INT64CONST(1000));
-		next = Min(next, notify_at);
+		next = Min(next, Max((TimestampTz) pg_atomic_read_u64(&shared->notify_at), may_notify_at(shared, now)));
 		next = Min(next, (TimestampTz) pg_atomic_read_u64(&shared->maintain_at));
 	}
 	LWLockRelease(pgn_shared_lock);

@@ -1,5 +1,5 @@
 -- What owners may do to the tables of queues, and how the extension goes and comes again.
-SELECT plan(56);
+SELECT plan(58);
 CREATE ROLE pgn_owner;
 GRANT CREATE ON SCHEMA pigeon TO pgn_owner;
 SET ROLE pgn_owner;
@@ -64,6 +64,9 @@ SELECT throws_ok(statement, '42501', NULL, statement) FROM (VALUES
 SELECT is((SELECT count(*) FROM pigeon.send_batch('fifo', '{x,y}'::text[], group_ids => '{a,b}')), 2::bigint, 'the owner uses the queue');
 SELECT is(pigeon.purge_queue('fifo'), 2::bigint, 'and purges it');
 RESET ROLE;
+SELECT format('CREATE TRIGGER t BEFORE TRUNCATE ON %s EXECUTE FUNCTION nothing()', :'d') \gexec
+SELECT throws_ok($$SELECT pigeon.purge_queue('fifo')$$, '55000', NULL, 'nothing is truncated that has triggers');
+SELECT format('DROP TRIGGER t ON %s', :'d') \gexec
 SELECT format('ALTER TABLE %s OWNER TO pgn_heir', :'q') \gexec
 SELECT is(tables(), format('q pgn_heir, g %1$s, d %1$s', current_user), 'a queue that changes hands');
 SET ROLE pgn_heir;
@@ -98,6 +101,16 @@ SELECT format('ALTER VIEW %s RENAME TO renamed', :'view') \gexec
 SELECT lives_ok($$SELECT pigeon.create_topic('t')$$, 'the same with a topic');
 DROP VIEW pigeon.renamed;
 RESET ROLE;
+
+-- A table that is named like that of a queue, with the number of somebody else's FIFO topic
+SELECT pigeon.create_topic('other', fifo => true);
+SELECT topic_view AS view, replace(topic_view::text, 't_', 'q_') AS q, replace(topic_view::text, 't_', 'd_') AS d FROM pigeon.topics WHERE topic = 'other' \gset
+SET ROLE pgn_owner;
+SELECT format('CREATE TABLE %s ()', :'q') \gexec
+SELECT format('DROP TABLE %s', :'q') \gexec
+RESET ROLE;
+SELECT isnt(to_regclass(:'d'), NULL, 'the topic keeps its deduplication keys');
+SELECT pigeon.drop_topic('other');
 
 DROP OWNED BY pgn_owner;
 SELECT is((SELECT count(*) FROM pigeon.queues), 0::bigint, 'DROP OWNED takes the queues along');

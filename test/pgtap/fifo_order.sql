@@ -1,6 +1,6 @@
 -- FIFO queues: order and blocking of message groups, leases, receive attempts.
 BEGIN;
-SELECT plan(59);
+SELECT plan(66);
 
 CREATE TEMP TABLE got (body text, receipt pigeon.receipt);
 
@@ -108,6 +108,23 @@ SELECT put('a1', 'b1', 'a2', 'a3');
 SELECT is((SELECT string_agg(body, ' ') FROM pigeon.pop('f', 2)), 'a1 a2', 'pop takes the heads of groups');
 SELECT is((SELECT string_agg(body, ' ') FROM pigeon.peek('f')), 'b1 a3', 'peek shows the rest in order');
 SELECT is(take(), 'b1 a3', 'pop leaves the group free');
+SELECT clear();
+
+-- A transaction that receives again need not pass what it has received, but must not miss what comes back
+SELECT put('a1', 'b1', 'c1', 'd1');
+SELECT is(take(1), 'a1', 'one receive');
+SAVEPOINT s;
+SELECT take(1) AS b, take(1) AS c \gset
+ROLLBACK TO s;
+SELECT take(1) AS b_again \gset
+RELEASE s;
+SELECT is(:'b' || ' ' || :'c' || ' ' || :'b_again', 'b1 c1 b1', 'what a savepoint has received is there again when that is undone');
+SELECT is(take(1), 'c1', 'the next');
+SELECT is(extend('a1', '0'), true, 'one is released');
+SELECT is(take(), 'd1 a1', 'and received again');
+SELECT is(take(), '', 'there is nothing more');
+SELECT put('e1');
+SELECT is(take(), 'e1', 'but something new');
 SELECT clear();
 
 -- Delay of the queue

@@ -15,10 +15,8 @@ my $node = new_server('main', 'max_connections = 50', 'max_prepared_transactions
 	'log_min_messages = panic');
 $node->safe_psql('postgres', 'CREATE EXTENSION pigeon');
 
-# Debian's interpreter, which has the driver from its package.
-my $python = -x '/usr/bin/python3' ? '/usr/bin/python3' : 'python3';
 local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres');
-my ($stdout, $stderr) = run_command([ $python, dirname(__FILE__) . '/fifo_model.py', '--seconds', 12 ]);
+my ($stdout, $stderr) = run_command([ debian_python(), dirname(__FILE__) . '/fifo_model.py', '--seconds', 12 ]);
 
 diag($stdout) unless $stdout =~ / 0 failed$/;
 is($stderr, '', 'the model checker ran');

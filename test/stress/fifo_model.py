@@ -157,12 +157,9 @@ class Receiver(Client):
     def step(self):
         cursor = self.connection.cursor()
         one_transaction = self.random.random() < 0.4
-        visibility = self.random.choice(("0.05 s", "0.3 s", "0.3 s", "1 s", "0"))
-        cursor.execute("SELECT message_id, receipt::text, group_id, body, sequence_number"
-                       " FROM pigeon.receive(%s, %s, %s)",
-                       (QUEUE, self.random.choice((1, 2, 5, 10)), visibility))
-        messages = cursor.fetchall()
-        self.check(cursor, messages)
+        messages = self.receive(cursor)
+        while one_transaction and messages and self.random.random() < 0.3:
+            messages += self.receive(cursor)
         if not messages:
             self.connection.commit()
             time.sleep(0.005)
@@ -176,6 +173,15 @@ class Receiver(Client):
             time.sleep(self.random.random() * 0.1)
         self.work(cursor, [message[:2] for message in messages])
         self.finish()
+
+    def receive(self, cursor):
+        visibility = self.random.choice(("0.05 s", "0.3 s", "0.3 s", "1 s", "0"))
+        cursor.execute("SELECT message_id, receipt::text, group_id, body, sequence_number"
+                       " FROM pigeon.receive(%s, %s, %s)",
+                       (QUEUE, self.random.choice((1, 2, 5, 10)), visibility))
+        messages = cursor.fetchall()
+        self.check(cursor, messages)
+        return messages
 
     def work(self, cursor, messages):
         """Delete some, in order or not, one by one or at once, extend or release others."""

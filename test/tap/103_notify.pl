@@ -85,6 +85,25 @@ sql(q{BEGIN; SELECT pigeon.send('Orders', 'x'); PREPARE TRANSACTION 'p'});
 sql(q{COMMIT PREPARED 'p'});
 wait_for_notifications($before + 1, 'COMMIT PREPARED is notified');
 
+# Within the interval commits do not wake the worker, one by one, in vain.
+SKIP:
+{
+	my $worker = q{pg_stat_activity WHERE backend_type LIKE 'pigeon worker%' AND datname = 'postgres'};
+	sql(q{SELECT pigeon.send('Orders', 'x')});
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM $worker"), 'a send starts the worker');
+	my $pid = sql("SELECT pid FROM $worker");
+	my $switches = sub {
+		my ($n) = slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s+(\d+)/m;
+		return $n;
+	};
+
+	skip 'the system does not count how often a process sleeps', 1 if !-r "/proc/$pid/status";
+	my $slept = $switches->();
+	$node->pgbench('--no-vacuum --client=2 --transactions=1000', 0, [qr/2000\/2000/], [], 'many sends',
+		{ '103_sends' => q{SELECT pigeon.send('Orders', 'x');} });
+	cmp_ok($switches->() - $slept, '<', 500, 'the worker sleeps meanwhile');
+}
+
 # Without shared memory maintain() notifies; the sender never does.
 $listener->quit;
 $node->append_conf('postgresql.conf', q{shared_preload_libraries = ''});

@@ -11,7 +11,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_server fill state check_filled all_is_well sqlstate_is);
+our @EXPORT = qw(new_server debian_python fill state check_filled all_is_well sqlstate_is);
 
 # A new, running server that preloads pigeon, with further settings.
 sub new_server
@@ -25,6 +25,12 @@ sub new_server
 	  'max_prepared_transactions = 10', @settings;
 	$node->start;
 	return $node;
+}
+
+# Debian's interpreter, which has the driver from its package.
+sub debian_python
+{
+	return -x '/usr/bin/python3' ? '/usr/bin/python3' : 'python3';
 }
 
 # Creates queues and messages in every state: waiting, delayed, in flight,
