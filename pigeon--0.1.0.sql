@@ -4,7 +4,6 @@
 -- The schema belongs to the extension and every name below is qualified, so
 -- the script does not depend on any search_path.
 CREATE SCHEMA pigeon;
-GRANT USAGE ON SCHEMA pigeon TO PUBLIC;
 COMMENT ON SCHEMA pigeon IS 'queues and topics';
 
 ------------------------------------------------------------------------------
@@ -397,7 +396,6 @@ CREATE VIEW pigeon.queues WITH (security_barrier) AS
 	JOIN pg_catalog.pg_class c ON c.oid = pigeon.queue_table(q.id)
 	WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE');
 COMMENT ON VIEW pigeon.queues IS 'the queues on which the current role has any right, and their attributes (SQS ListQueues, GetQueueAttributes)';
-GRANT SELECT ON pigeon.queues TO PUBLIC;
 
 -- A queue whose table, or a topic whose view, is dropped by hand leaves the
 -- registry with it.
@@ -408,6 +406,56 @@ COMMENT ON FUNCTION pigeon.forget_dropped_tables() IS 'event trigger: forgets qu
 CREATE EVENT TRIGGER pigeon_forget_dropped_tables ON sql_drop
 	WHEN TAG IN ('DROP TABLE', 'DROP VIEW', 'DROP OWNED', 'DROP SCHEMA')
 	EXECUTE FUNCTION pigeon.forget_dropped_tables();
+
+-- Rights on a queue are rights on its table, but are meant for our functions,
+-- which no trigger sees.  SQL on the table itself is for its owner: who may
+-- receive, say, could change every column of every delivery.
+CREATE FUNCTION pigeon.guard_deliveries() RETURNS trigger
+	LANGUAGE plpgsql
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'insufficient_privilege',
+			MESSAGE = format('must be owner of table "%s" to change it with SQL', TG_TABLE_NAME),
+			HINT = 'Rights on a queue are for the functions in schema pigeon.';
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION pigeon.guard_deliveries() IS 'trigger: only the owner of a queue may change its table with SQL';
+
+-- CREATE on the schema is what it takes to create queues.  It must not be
+-- enough to put a function, operator or type beside ours that fits somebody's
+-- call better and so runs with his rights.
+CREATE FUNCTION pigeon.guard_schema() RETURNS event_trigger
+	LANGUAGE plpgsql
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	intruder text;
+BEGIN
+	SELECT c.object_identity INTO intruder
+	FROM pg_event_trigger_ddl_commands() c
+	JOIN pg_namespace n ON n.nspname = c.schema_name
+	WHERE n.nspname = 'pigeon' AND NOT c.in_extension AND NOT pg_has_role(n.nspowner, 'USAGE')
+	LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION USING
+			ERRCODE = 'insufficient_privilege',
+			MESSAGE = format('permission denied to create %s', intruder),
+			DETAIL = 'Only the owner of the extension may have functions, operators and types in its schema.',
+			HINT = 'Use another schema.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION pigeon.guard_schema() IS 'event trigger: keeps functions, operators and types of others out of the schema';
+CREATE EVENT TRIGGER pigeon_guard_schema ON ddl_command_end
+	WHEN TAG IN ('CREATE FUNCTION', 'CREATE PROCEDURE', 'CREATE AGGREGATE', 'CREATE OPERATOR', 'CREATE TYPE', 'CREATE DOMAIN',
+				 'ALTER FUNCTION', 'ALTER PROCEDURE', 'ALTER ROUTINE', 'ALTER AGGREGATE', 'ALTER OPERATOR', 'ALTER TYPE',
+				 'ALTER DOMAIN')
+	EXECUTE FUNCTION pigeon.guard_schema();
 
 ------------------------------------------------------------------------------
 -- Messages
@@ -571,7 +619,6 @@ CREATE VIEW pigeon.topics WITH (security_barrier) AS
 	JOIN pg_catalog.pg_class c ON c.oid = pigeon.topic_view(t.id)
 	WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, REFERENCES');
 COMMENT ON VIEW pigeon.topics IS 'the topics on which the current role has any right, and their attributes (SNS ListTopics, GetTopicAttributes)';
-GRANT SELECT ON pigeon.topics TO PUBLIC;
 
 CREATE FUNCTION pigeon.subscribe(
 	topic text,
@@ -622,7 +669,6 @@ CREATE VIEW pigeon.subscriptions WITH (security_barrier) AS
 	WHERE pg_catalog.pg_has_role(o.oid, 'USAGE')
 	   OR pg_catalog.pg_has_role(c.relowner, 'USAGE');
 COMMENT ON VIEW pigeon.subscriptions IS 'the subscriptions of the current role and those of its topics (SNS ListSubscriptions, GetSubscriptionAttributes)';
-GRANT SELECT ON pigeon.subscriptions TO PUBLIC;
 
 CREATE FUNCTION pigeon.publish(
 	topic text, body text, subject text DEFAULT NULL, attributes jsonb DEFAULT NULL,
@@ -691,7 +737,6 @@ CREATE VIEW pigeon.topic_metrics WITH (security_barrier) AS
 	) AS archive (bytes)
 	WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT, INSERT, REFERENCES');
 COMMENT ON VIEW pigeon.topic_metrics IS 'what happened to the messages of each topic (the CloudWatch metrics of SNS)';
-GRANT SELECT ON pigeon.topic_metrics TO PUBLIC;
 
 ------------------------------------------------------------------------------
 -- Replay
@@ -724,7 +769,6 @@ CREATE VIEW pigeon.replay_tasks WITH (security_barrier) AS
 	WHERE pg_catalog.pg_has_role(o.oid, 'USAGE')
 	GROUP BY r.id, t.name, s.queue;
 COMMENT ON VIEW pigeon.replay_tasks IS 'replay tasks of the current role and its subscriptions, running and past (SNS ReplayStatus)';
-GRANT SELECT ON pigeon.replay_tasks TO PUBLIC;
 
 ------------------------------------------------------------------------------
 -- Outbox: publishing the changes of tables
@@ -811,7 +855,6 @@ CREATE VIEW pigeon.queue_metrics WITH (security_barrier) AS
 		CASE WHEN pg_catalog.has_table_privilege(c.oid, 'SELECT') THEN q.id END) AS f
 	WHERE pg_catalog.has_table_privilege(c.oid, 'SELECT');
 COMMENT ON VIEW pigeon.queue_metrics IS 'how many messages each queue has, and what happened to them (the CloudWatch metrics of SQS)';
-GRANT SELECT ON pigeon.queue_metrics TO PUBLIC;
 
 CREATE FUNCTION pigeon.exact_queue_metrics(
 	queue text,
@@ -834,7 +877,6 @@ CREATE VIEW pigeon.log_metrics AS
 	FROM (SELECT n AS segment, 'log_' || n AS relname FROM pg_catalog.generate_series(0, 7) AS n
 		  UNION ALL SELECT NULL, 'log_old') AS log;
 COMMENT ON VIEW pigeon.log_metrics IS 'size of the message log, by segment; segment NULL is the old generation';
-GRANT SELECT ON pigeon.log_metrics TO pg_monitor;
 
 -- What keeps VACUUM, and with it the queues' tables, from forgetting rows.
 CREATE VIEW pigeon.xmin_horizon AS
@@ -852,7 +894,6 @@ CREATE VIEW pigeon.xmin_horizon AS
 	WHERE xmin IS NOT NULL
 	ORDER BY age DESC;
 COMMENT ON VIEW pigeon.xmin_horizon IS 'who keeps VACUUM from removing dead rows, and since when; who holds it back most comes first';
-GRANT SELECT ON pigeon.xmin_horizon TO pg_monitor;
 
 ------------------------------------------------------------------------------
 -- Dead letters and maintenance
@@ -878,7 +919,6 @@ CREATE VIEW pigeon.redrive_tasks WITH (security_barrier) AS
 				  WHERE r.rolname = t.started_by AND pg_catalog.pg_has_role(r.oid, 'USAGE'))
 	   OR pg_catalog.has_table_privilege(pigeon.queue_table(t.queue_id), 'SELECT');
 COMMENT ON VIEW pigeon.redrive_tasks IS 'redrive tasks, running and past (SQS ListMessageMoveTasks)';
-GRANT SELECT ON pigeon.redrive_tasks TO PUBLIC;
 
 CREATE PROCEDURE pigeon.maintain()
 	AS 'MODULE_PATHNAME', 'pgn_maintain' LANGUAGE C;
@@ -1165,11 +1205,45 @@ COMMENT ON FUNCTION pigeon.check()
 
 ------------------------------------------------------------------------------
 -- Who may call what.  Anybody may call what stands here, since each of these
--- functions checks the rights on the queue or topic; the rest is for the owner of the
--- extension.
+-- functions checks the rights on the queue or topic, and each view shows what
+-- the caller has a right on; the rest is for the owner of the extension.
 ------------------------------------------------------------------------------
 
-REVOKE ALL ON ALL ROUTINES IN SCHEMA pigeon FROM PUBLIC;
+-- First what everybody has by default, and what default privileges of who
+-- installs may have given to others.
+DO $$
+DECLARE
+	granted record;
+BEGIN
+	FOR granted IN
+		SELECT DISTINCT object, CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END AS role
+		FROM (
+			SELECT 'SCHEMA pigeon', nspowner, coalesce(nspacl, acldefault('n', nspowner))
+			FROM pg_namespace WHERE nspname = 'pigeon'
+			UNION ALL
+			SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || oid::regclass, relowner, relacl
+			FROM pg_class WHERE relnamespace = 'pigeon'::regnamespace AND relkind IN ('r', 'v', 'S')
+			UNION ALL
+			SELECT 'ROUTINE ' || oid::regprocedure, proowner, coalesce(proacl, acldefault('f', proowner))
+			FROM pg_proc WHERE pronamespace = 'pigeon'::regnamespace
+			UNION ALL
+			SELECT 'TYPE ' || oid::regtype, typowner, coalesce(typacl, acldefault('T', typowner))
+			FROM pg_type WHERE oid IN ('pigeon.receipt'::regtype, 'pigeon.message'::regtype)
+		) AS objects (object, owner, acl), aclexplode(objects.acl) AS acl
+		WHERE acl.grantee <> owner
+	LOOP
+		EXECUTE format('REVOKE ALL ON %s FROM %s', granted.object, granted.role);
+	END LOOP;
+END
+$$;
+
+GRANT USAGE ON SCHEMA pigeon TO PUBLIC;
+GRANT USAGE ON TYPE pigeon.receipt, pigeon.message TO PUBLIC;
+GRANT SELECT ON
+	pigeon.queues, pigeon.topics, pigeon.subscriptions, pigeon.topic_metrics, pigeon.replay_tasks,
+	pigeon.queue_metrics, pigeon.redrive_tasks
+TO PUBLIC;
+GRANT SELECT ON pigeon.log_metrics, pigeon.xmin_horizon TO pg_monitor;
 GRANT EXECUTE ON FUNCTION
 	pigeon.receipt_in, pigeon.receipt_out, pigeon.receipt_recv, pigeon.receipt_send,
 	pigeon.receipt_eq, pigeon.receipt_hash,
@@ -1190,7 +1264,7 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.schedule_command, pigeon.schedule_send, pigeon.schedule_publish, pigeon.unschedule,
 	pigeon.filter_matches, pigeon.filter_result,
 	pigeon.create_topic, pigeon.alter_topic, pigeon.drop_topic, pigeon.topic_view,
-	pigeon.publish_rows, pigeon.publish_change,
+	pigeon.publish_rows, pigeon.publish_change, pigeon.guard_deliveries,
 	pigeon.subscribe, pigeon.alter_subscription, pigeon.unsubscribe,
 	pigeon.publish(text, text, text, jsonb, text, text, text),
 	pigeon.publish(text, jsonb, text, jsonb, text, text, text),

@@ -88,6 +88,7 @@ def main() -> int:
                                  check=True).stdout.strip())
     libraries = "pigeon" if (pkglibdir(bindir) / "pigeon.so").exists() else ""
     results = Results(environment(bindir), chosen_options(options))
+    output = options.output or (None if options.quick else ROOT / "docs" / "benchmarks")
     with Cluster(bindir, libraries) as server:
         peers = prepare_peers(server, needed, results)
         context = Context(server, peers, bodies.load(), results,
@@ -99,11 +100,10 @@ def main() -> int:
                 continue
             print(f"{datetime.datetime.now():%H:%M:%S} {workload.name}", file=sys.stderr, flush=True)
             workload.run(context)
+            if output:                  # at once: a long run may not live to see its end
+                report.publish(results, workload, list(PEERS), output)
     path = ROOT / "bench" / f"results-{datetime.datetime.now():%Y%m%d-%H%M%S}.json"
     results.write(path)
-    output = options.output or (None if options.quick else ROOT / "docs" / "benchmarks")
-    if output:
-        report.publish(results, chosen, list(PEERS), output)
     for peer, reason in results.skipped.items():
         print(f"skipped {peer}: {reason}")
     print(report.ratios(results))

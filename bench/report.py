@@ -7,10 +7,11 @@ from pathlib import Path
 from . import checks
 from .results import Cell, Results
 
-UNITS = {"rate": ("messages/s", 1), "p50_us": ("ms, median", 1000), "p99_us": ("ms, p99", 1000),
+UNITS = {"sent_rate": ("sent/s", 1), "rate": ("messages/s", 1), "p50_us": ("ms, median", 1000), "p99_us": ("ms, p99", 1000),
          "cpu_us": ("CPU µs/message", 1), "client_cpu_us": ("CPU µs/message, client", 1),
          "cpu_percent": ("CPU, % of one processor", 1), "wal_bytes": ("WAL bytes/message", 1),
          "wal_total": ("WAL with full page images", 1), "disk_bytes": ("MB on disk", 1e6),
+         "disk_per_message": ("bytes on disk per message received", 1),
          "wal_directory_bytes": ("MB of pg_wal", 1e6), "memory_bytes": ("MB private", 1e6)}
 
 
@@ -101,23 +102,22 @@ def ratios(results: Results) -> str:
                      in rows)
 
 
-def publish(results: Results, workloads: list, peers: list[str], directory: Path) -> None:
-    """Write samples, page and plot of each workload that was run, and the list of them.
+def publish(results: Results, workload, peers: list[str], directory: Path) -> None:
+    """Write samples, page and plot of a workload that was run, and the list of all pages.
 
-    A run may measure some points or peers only.  What an earlier run of the same extension on the same kind of machine
-    has of the others stays on the page.
+    A run may measure some points or peers only.  What an earlier run of the same extension has of the others stays on
+    the page.
     """
+    mine = results.of(workload.name)
+    if not mine.samples:
+        return
     directory.mkdir(parents=True, exist_ok=True)
-    for workload in workloads:
-        mine = results.of(workload.name)
-        if not mine.samples:
-            continue
-        path = directory / f"{workload.name}.json"
-        if path.exists() and (earlier := Results.read(path)).environment["pigeon"] == results.environment["pigeon"]:
-            mine = mine.completed_by(earlier, list(getattr(workload, "points", ())), peers)
-        mine.write(path)
-        path.with_suffix(".md").write_text(page(mine, workload), encoding="utf-8")
-        plot(mine, workload, path.with_suffix(".svg"))
+    path = directory / f"{workload.name}.json"
+    if path.exists() and (earlier := Results.read(path)).environment["pigeon"] == results.environment["pigeon"]:
+        mine = mine.completed_by(earlier, list(getattr(workload, "points", ())), peers)
+    mine.write(path)
+    path.with_suffix(".md").write_text(page(mine, workload), encoding="utf-8")
+    plot(mine, workload, path.with_suffix(".svg"))
     index(directory)
 
 

@@ -1,7 +1,7 @@
 """The second kind of workload: a fixed rate for minutes, with something in the way, watched over time."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class Steady:
                                 clients=self.receivers, rate=self.rate and 1.1 * self.rate / self.batch,
                                 weights=[100 - self.abandoned, self.abandoned], **common)
             states = list(self._watch(cluster, peer, start, seconds, interval))
-            senders.finish()
+            sent = _per_interval(senders.finish(), start, interval)
             times = _receive_times(receivers.finish(), start, interval)
             cpu = cluster.read().cpu_seconds - cpu
         deleted = [state["deleted"] for state in states]
@@ -79,9 +79,11 @@ class Steady:
             context.results.add(
                 self.name, str(elapsed), peer.name, 1,
                 rate=(deleted[number] - deleted[number - 1]) / (state["time"] - states[number - 1]["time"]),
+                sent_rate=sent[number - 1] * self.batch / interval,
                 p50_us=percentile(times[number - 1], 0.5),
                 p99_us=percentile(times[number - 1], 0.99),
-                disk_bytes=state["disk"], wal_directory_bytes=state["wal"], cpu_us=cpu * 1e6 / max(1, deleted[-1]))
+                disk_bytes=state["disk"], disk_per_message=state["disk"] / max(1, deleted[number]),
+                wal_directory_bytes=state["wal"], cpu_us=cpu * 1e6 / max(1, deleted[-1]))
         cluster.sql(peer.database, peer.drop())
 
     @staticmethod
@@ -100,3 +102,8 @@ def _receive_times(load: Load, start: float, interval: int) -> dict[int, list[in
         if transaction.script == 1:
             times[int((transaction.ended - start) // interval)].append(transaction.microseconds)
     return times
+
+
+def _per_interval(load: Load, start: float, interval: int) -> Counter[int]:
+    """How many transactions ended in each interval."""
+    return Counter(int((transaction.ended - start) // interval) for transaction in load.log)

@@ -1,12 +1,15 @@
 /*
  * admin.c
- *		Checks of attributes that queues and topics share.
+ *		What creating and altering queues and topics share.
  */
 #include "postgres.h"
 
+#include "commands/sequence.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 
 #include "admin.h"
+#include "archive.h"
 #include "queue.h"
 
 #define MIN_MAX_MESSAGE_SIZE 1024
@@ -67,4 +70,35 @@ pgn_check_tags(Jsonb *tags)
 			 pg_mbstrlen_with_len(value.val.string.val, value.val.string.len) > MAX_TAG_VALUE))
 			pgn_bad_attribute("a tag's value must be a string of at most 256 characters", NULL);
 	}
+}
+
+/* Is there anything in the schema with a name that a queue or topic of this number has for its tables? */
+static bool
+id_is_taken(int32 id)
+{
+	static const char prefixes[] = "qgdt";
+	bool		taken = false;
+
+	for (int i = 0; prefixes[i] != '\0'; i++)
+		taken |= OidIsValid(pgn_relation(psprintf("%c_%d", prefixes[i], id)));
+	for (int segment = 0; segment < PGN_ARCHIVE_SEGMENTS; segment++)
+		taken |= OidIsValid(pgn_relation(psprintf("t_%d_%d", id, segment)));
+	return taken;
+}
+
+/*
+ * The number of a new queue, topic or subscription.  Who may create queues may
+ * create other tables in the schema, too; those must be in nobody's way.
+ */
+int32
+pgn_new_id(void)
+{
+	int32		id;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		id = nextval_internal(pgn_relation("queue_id_seq"), false);
+	} while (id_is_taken(id));
+	return id;
 }

@@ -1,6 +1,6 @@
 /*
  * admin.h
- *		Checks of attributes that queues and topics share.
+ *		What creating and altering queues and topics share.
  */
 #ifndef PIGEON_ADMIN_H
 #define PIGEON_ADMIN_H
@@ -11,5 +11,6 @@ extern void pgn_bad_attribute(const char *problem, const char *hint) __attribute
 extern void pgn_check_name(const char *name, const char *what);
 extern void pgn_check_max_message_size(int32 size);
 extern void pgn_check_tags(Jsonb *tags);
+extern int32 pgn_new_id(void);
 
 #endif							/* PIGEON_ADMIN_H */

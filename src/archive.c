@@ -38,9 +38,6 @@
 #include "delivery.h"
 #include "owner.h"
 
-/* Rows of one multi-insert. */
-#define APPEND_CHUNK 1000
-
 static const PgnColumn archive_columns[Natts_archive] = {
 	{"body", TEXTOID, true},
 	{"subject", TEXTOID, false},
@@ -137,10 +134,20 @@ pgn_archive_check_view(Relation view)
 				 errhint("Undo the change that was made to the view, or run ALTER EXTENSION pigeon UPDATE.")));
 }
 
+/* Messages on their way into an archive. */
+typedef struct ArchiveAppend
+{
+	const Message *messages;
+	TimestampTz now;
+	NameData	publisher;
+} ArchiveAppend;
+
 /* The row of a message. */
 static HeapTuple
-form_row(TupleDesc desc, const Message *message, TimestampTz now, Name publisher)
+form_row(TupleDesc desc, int i, void *state)
 {
+	ArchiveAppend *append = state;
+	const Message *message = &append->messages[i];
 	Datum		values[Natts_archive];
 	bool		isnull[Natts_archive] = {0};
 
@@ -154,8 +161,8 @@ form_row(TupleDesc desc, const Message *message, TimestampTz now, Name publisher
 	SET_POINTER(group_id, message->group_id);
 	SET_POINTER(deduplication_id, message->deduplication_id);
 	SET(message_id, Int64GetDatum(message->message_id));
-	SET(published_at, TimestampTzGetDatum(now));
-	SET(publisher, NameGetDatum(message->sender ? message->sender : publisher));
+	SET(published_at, TimestampTzGetDatum(append->now));
+	SET(publisher, NameGetDatum(message->sender ? message->sender : &append->publisher));
 #undef SET
 #undef SET_POINTER
 	return heap_form_tuple(desc, values, isnull);
@@ -188,28 +195,11 @@ void
 pgn_archive_append(const Topic *topic, const Message *messages, int n, TimestampTz now)
 {
 	PgnTable	table;
-	NameData	publisher;
-	TupleTableSlot **slots;
-	int			nslots = Min(n, APPEND_CHUNK);
+	ArchiveAppend append = {.messages = messages,.now = now};
 
-	namestrcpy(&publisher, GetUserNameFromId(GetUserId(), false));
+	namestrcpy(&append.publisher, GetUserNameFromId(GetUserId(), false));
 	open_segment(&table, topic, topic->attributes.archive_segment, RowExclusiveLock);
-	slots = palloc(nslots * sizeof(TupleTableSlot *));
-	for (int i = 0; i < nslots; i++)
-		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(table.rel), &TTSOpsHeapTuple);
-	for (int done = 0; done < n;)
-	{
-		int			chunk = Min(n - done, APPEND_CHUNK);
-
-		for (int i = 0; i < chunk; i++)
-			ExecStoreHeapTuple(form_row(RelationGetDescr(table.rel), &messages[done + i], now, &publisher),
-							   slots[i], true);
-		pgn_table_multi_insert(&table, slots, chunk);
-		done += chunk;
-	}
-	for (int i = 0; i < nslots; i++)
-		ExecDropSingleTupleTableSlot(slots[i]);
-	pfree(slots);
+	pgn_table_insert_many(&table, n, form_row, &append);
 	pgn_table_close(&table, NoLock);
 }
 

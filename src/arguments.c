@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "funcapi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -50,6 +51,33 @@ pgn_array_argument(FunctionCallInfo fcinfo, int argno, const char *what, int n,
 				 errmsg("%s has %d elements for %d messages", what, count, n),
 				 errhint("Pass one element for each body, or no array at all.")));
 	return count;
+}
+
+/* Begin to answer with the ids of messages; pgn_next_message_id does so, one at a call. */
+void
+pgn_return_message_ids(FunctionCallInfo fcinfo, const Message *messages, int n)
+{
+	FuncCallContext *context = SRF_FIRSTCALL_INIT();
+	int64	   *ids = MemoryContextAllocHuge(context->multi_call_memory_ctx, n * sizeof(int64));
+
+	for (int i = 0; i < n; i++)
+		ids[i] = messages[i].message_id;
+	context->user_fctx = ids;
+	context->max_calls = n;
+}
+
+/* The next one. */
+Datum
+pgn_next_message_id(FunctionCallInfo fcinfo)
+{
+	FuncCallContext *context = SRF_PERCALL_SETUP();
+	int64	   *ids = context->user_fctx;
+
+	if (context->call_cntr == context->max_calls)
+		SRF_RETURN_DONE(context);
+	/* The macro counts before it takes the value. */
+	ids += context->call_cntr;
+	SRF_RETURN_NEXT(context, Int64GetDatum(*ids));
 }
 
 /* A JSON document as the text of a body. */

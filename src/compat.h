@@ -6,6 +6,7 @@
 #define PIGEON_COMPAT_H
 
 #include "access/genam.h"
+#include "access/nbtree.h"
 #include "access/tableam.h"
 #include "catalog/pg_namespace.h"
 #include "storage/lock.h"
@@ -21,6 +22,19 @@ pgn_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
 	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
 #else
 	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* Find the leaf page of a B-tree where a key belongs, lock and pin it; returns the way to it. */
+static inline BTStack
+pgn_bt_search(Relation heap, Relation index, BTScanInsert key, Buffer *buffer, int access)
+{
+#if PG_VERSION_NUM >= 170000
+	return _bt_search(index, heap, key, buffer, access);
+#elif PG_VERSION_NUM >= 160000
+	return _bt_search(index, heap, key, buffer, access, NULL);
+#else
+	return _bt_search(index, key, buffer, access, NULL);
 #endif
 }
 

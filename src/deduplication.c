@@ -161,6 +161,23 @@ open_keys(KeyTable *keys, Queue *queue, TimestampTz now)
 	keys->index = pgn_table_index(&keys->table, key_index, 1);
 }
 
+/* Would an insert into the table of a queue succeed?  It is locked as for one. */
+bool
+pgn_deduplication_usable(const Queue *queue)
+{
+	Oid			relid = pgn_relation(psprintf("d_%d", queue->id));
+	PgnTable	table;
+	bool		usable;
+
+	if (!OidIsValid(relid) || !pgn_table_try_open(&table, relid, RowExclusiveLock))
+		return false;
+	usable = pgn_table_has_columns(table.rel, key_columns, Natts_key) &&
+		pgn_table_unique_by(&table, NULL, 0) &&
+		pgn_table_find_index(&table, key_index, lengthof(key_index));
+	pgn_table_close(&table, NoLock);
+	return usable;
+}
+
 /* SHA-256 of up to three pieces. */
 static void
 sha256(pg_cryptohash_ctx *context, const uint8 *pieces[], const size_t lengths[], int n, uint8 *digest)

@@ -37,9 +37,6 @@
 #include "frontier.h"
 #include "message_group.h"
 
-/* Rows of one multi-insert. */
-#define INSERT_CHUNK 1000
-
 #define DELIVERY_DATA_SIZE (offsetof(Delivery, lane) + sizeof(int16))
 
 static const PgnColumn delivery_columns[Natts_delivery] = {
@@ -85,9 +82,10 @@ pgn_delivery_table_sql(int32 queue_id, bool fifo)
 						 delivery_columns[i].type == INT4OID ? "integer" :
 						 delivery_columns[i].type == INT2OID ? "smallint" : "timestamptz");
 	appendStringInfo(&sql, "PRIMARY KEY (message_id, home)) USING heap WITH (fillfactor = 50);"
-					 "CREATE INDEX q_%d_%s ON pigeon.q_%d (%s) WITH (deduplicate_items = off)",
+					 "CREATE INDEX q_%d_%s ON pigeon.q_%d (%s) WITH (deduplicate_items = off);",
 					 queue_id, fifo ? "group" : "due", queue_id,
 					 fifo ? "group_key, message_id" : "lane, visible_at");
+	appendStringInfoString(&sql, pgn_guard_sql(psprintf("q_%d", queue_id)));
 	return sql.data;
 }
 
@@ -114,17 +112,8 @@ pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmo
 	deliveries->queue = queue;
 	if (!pgn_table_try_open(table, queue->relid, lockmode))
 		return false;
-	usable = pgn_table_has_columns(table->rel, delivery_columns, Natts_delivery);
-	/* No other unique index, which could refuse what the key does not. */
-	for (int i = 0; i < table->nindexes; i++)
-	{
-		Form_pg_index index = table->indexes[i]->rd_index;
-
-		if (index->indisunique &&
-			(index->indnkeyatts < lengthof(message_index) ||
-			 memcmp(index->indkey.values, message_index, sizeof(message_index)) != 0))
-			usable = false;
-	}
+	usable = pgn_table_has_columns(table->rel, delivery_columns, Natts_delivery) &&
+		pgn_table_unique_by(table, message_index, lengthof(message_index));
 	if (!usable)
 		pgn_table_close(table, lockmode);
 	return usable;
@@ -201,9 +190,9 @@ pgn_received_too_often(const Queue *queue, const Delivery *row)
 		row->queue_receive_count >= queue->attributes.max_receive_count;
 }
 
-/* Put a row into a slot for heap tuples. */
-static void
-store_row(const Delivery *row, TupleTableSlot *slot)
+/* A delivery as the table has it. */
+static HeapTuple
+form_row(const Delivery *row)
 {
 	int			hoff = MAXALIGN(SizeofHeapTupleHeader);
 	HeapTuple	tuple = palloc0(HEAPTUPLESIZE + hoff + DELIVERY_DATA_SIZE);
@@ -215,36 +204,26 @@ store_row(const Delivery *row, TupleTableSlot *slot)
 	tuple->t_data->t_hoff = hoff;
 	HeapTupleHeaderSetNatts(tuple->t_data, Natts_delivery);
 	memcpy(GETSTRUCT(tuple), row, DELIVERY_DATA_SIZE);
-	ExecStoreHeapTuple(tuple, slot, true);
+	return tuple;
+}
+
+/* The same for one of an array. */
+static HeapTuple
+form_row_of_array(TupleDesc desc, int i, void *rows)
+{
+	return form_row((Delivery *) rows + i);
 }
 
 /* Insert deliveries in one pass. */
 void
 pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n)
 {
-	TupleDesc	desc = RelationGetDescr(deliveries->table.rel);
-	int			nslots = Min(n, INSERT_CHUNK);
-	TupleTableSlot **slots = palloc(nslots * sizeof(TupleTableSlot *));
-
-	for (int i = 0; i < nslots; i++)
-		slots[i] = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
-	for (int done = 0; done < n;)
+	pgn_table_insert_many(&deliveries->table, n, form_row_of_array, (void *) rows);
+	for (int i = 0; i < n; i++)
 	{
-		int			chunk = Min(n - done, INSERT_CHUNK);
-
-		for (int i = 0; i < chunk; i++)
-			store_row(&rows[done + i], slots[i]);
-		pgn_table_multi_insert(&deliveries->table, slots, chunk);
-		for (int i = 0; i < chunk; i++)
-		{
-			pgn_frontier_lower(deliveries->queue, rows[done + i].lane, rows[done + i].visible_at);
-			pgn_activity_written(deliveries->queue, rows[done + i].visible_at);
-		}
-		done += chunk;
+		pgn_frontier_lower(deliveries->queue, rows[i].lane, rows[i].visible_at);
+		pgn_activity_written(deliveries->queue, rows[i].visible_at);
 	}
-	for (int i = 0; i < nslots; i++)
-		ExecDropSingleTupleTableSlot(slots[i]);
-	pfree(slots);
 }
 
 /* Set up what all scans have. */
@@ -511,20 +490,17 @@ pgn_scan_end(DeliveryScan *scan)
 	ExecDropSingleTupleTableSlot(scan->slot);
 }
 
-/*
- * Replace the version at tid.  TM_Ok: done; anything else: somebody else was
- * first and nothing was done.  The key of a delivery never changes.
- */
-TM_Result
-pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *row, bool wait)
+/* What pgn_delivery_update does; "flags" are added to the columns that change. */
+static TM_Result
+replace_version(DeliveryTable *deliveries, ItemPointer tid, const Delivery *row, uint64 flags, bool wait)
 {
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(deliveries->table.rel),
 													&TTSOpsHeapTuple);
 	TM_Result	result;
 
-	store_row(row, slot);
+	ExecStoreHeapTuple(form_row(row), slot, true);
 	result = pgn_table_update(&deliveries->table, tid, slot,
-							  PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_visible_at),
+							  flags | PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_visible_at),
 							  wait);
 	deliveries->queue->changed_in = pgn_local_transaction();
 	if (result == TM_Ok)
@@ -536,6 +512,23 @@ pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	return result;
+}
+
+/*
+ * Replace the version at tid.  TM_Ok: done; anything else: somebody else was
+ * first and nothing was done.  The key of a delivery never changes.
+ */
+TM_Result
+pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *row, bool wait)
+{
+	return replace_version(deliveries, tid, row, 0, wait);
+}
+
+/* The same for the lease of a receive, which mostly is the only update of a delivery; never waits. */
+TM_Result
+pgn_delivery_claim(DeliveryTable *deliveries, ItemPointer tid, const Delivery *row)
+{
+	return replace_version(deliveries, tid, row, row->queue_receive_count == 1 ? PGN_FIRST_UPDATE : 0, false);
 }
 
 /* Delete the version at tid; answers as pgn_delivery_update. */

@@ -24,60 +24,61 @@
 PG_FUNCTION_INFO_V1(pgn_forget_dropped_tables);
 
 /*
- * Drop the tables of groups and deduplication keys of what was forgotten by a
- * statement that returned the numbers; the owner's turn ends here.  A table that
- * is merely named like one of a queue has no such tables, even if its number
- * is that of a topic that does.
+ * Drop the tables of groups and deduplication keys of FIFO queues and topics;
+ * "ids" is an array of their numbers.  Others have no such tables: what may
+ * bear their names is not ours.
  */
 static void
-end_and_drop_side_tables(void)
+drop_side_tables(Datum ids)
 {
 	static const char *const prefixes[] = {"g", "d"};
-	int			n = SPI_processed;
-	int32	   *ids = SPI_palloc((n + 1) * sizeof(int32));
+	ArrayIterator iterator = array_create_iterator(DatumGetArrayTypeP(ids), 0, NULL);
+	Datum		id;
+	bool		isnull;
 
-	for (int i = 0; i < n; i++)
+	while (array_iterate(iterator, &id, &isnull))
 	{
-		bool		isnull;
+		for (int i = 0; i < lengthof(prefixes); i++)
+		{
+			char	   *name = psprintf("%s_%d", prefixes[i], DatumGetInt32(id));
 
-		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+			if (OidIsValid(pgn_relation(name)))
+				pgn_owner_run(psprintf("DROP TABLE pigeon.%s", name));
+		}
 	}
-	pgn_owner_end();
-	for (int i = 0; i < n * lengthof(prefixes); i++)
-	{
-		char	   *name = psprintf("%s_%d", prefixes[i % lengthof(prefixes)], ids[i / lengthof(prefixes)]);
+}
 
-		if (OidIsValid(pgn_relation(name)))
-			pgn_owner_run(psprintf("DROP TABLE pigeon.%s", name));
-	}
-	pfree(ids);
+/* Run a statement that forgets what has the numbers in the array "ids" and returns those of FIFO queues or topics. */
+static void
+forget(const char *sql, Datum ids)
+{
+	Oid			types[] = {INT4ARRAYOID};
+	Datum		fifo;
+	bool		none;
+
+	(void) pgn_owner_row(sql, 1, types, &ids, 1, &fifo, &none);
+	if (!none)
+		drop_side_tables(fifo);
+	pgn_activity_job(JOB_REGISTRY);
 }
 
 /* Forget queues; "ids" is an array of their numbers. */
 static void
 forget_queues(Datum ids)
 {
-	Oid			types[] = {INT4ARRAYOID};
-
-	pgn_owner_begin();
-	pgn_owner_execute("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1)),"
-					  " notes AS (DELETE FROM pigeon.processed WHERE queue_id = ANY ($1))"
-					  " DELETE FROM pigeon.queue WHERE id = ANY ($1) RETURNING id", 1, types, &ids, NULL);
-	end_and_drop_side_tables();
-	pgn_activity_job(JOB_REGISTRY);
+	forget("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1)),"
+		   " notes AS (DELETE FROM pigeon.processed WHERE queue_id = ANY ($1)),"
+		   " queues AS (DELETE FROM pigeon.queue WHERE id = ANY ($1) RETURNING id, fifo)"
+		   " SELECT array_agg(id) FROM queues WHERE fifo", ids);
 }
 
 /* Forget topics and their subscriptions; "ids" is an array of the topics' numbers. */
 static void
 forget_topics(Datum ids)
 {
-	Oid			types[] = {INT4ARRAYOID};
-
-	pgn_owner_begin();
-	pgn_owner_execute("DELETE FROM pigeon.subscription WHERE topic_id = ANY ($1)", 1, types, &ids, NULL);
-	pgn_owner_execute("DELETE FROM pigeon.topic WHERE id = ANY ($1) RETURNING id", 1, types, &ids, NULL);
-	end_and_drop_side_tables();
-	pgn_activity_job(JOB_REGISTRY);
+	forget("WITH subscriptions AS (DELETE FROM pigeon.subscription WHERE topic_id = ANY ($1)),"
+		   " topics AS (DELETE FROM pigeon.topic WHERE id = ANY ($1) RETURNING id, fifo)"
+		   " SELECT array_agg(id) FROM topics WHERE fifo", ids);
 }
 
 /* An array of one number. */

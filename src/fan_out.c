@@ -51,6 +51,7 @@
 #include "fan_out.h"
 #include "fifo.h"
 #include "log.h"
+#include "schedule.h"
 
 /* Messages that are matched, logged and delivered at once. */
 #define CHUNK 1000
@@ -88,19 +89,6 @@ struct FanOut
 	Message    *logged;
 };
 
-/* Could rows be inserted into this table of a FIFO queue? */
-static bool
-side_table_usable(const char *prefix, int32 id)
-{
-	Oid			relid = pgn_relation(psprintf("%s_%d", prefix, id));
-	PgnTable	table;
-
-	if (!OidIsValid(relid) || !pgn_table_try_open(&table, relid, RowExclusiveLock))
-		return false;
-	pgn_table_close(&table, NoLock);
-	return true;
-}
-
 /*
  * Open the queue of this name, if there is one (NULL: none), it can take
  * messages of the topic, and the subscription's owner may send to it; once.
@@ -122,11 +110,10 @@ open_destination(const FanOut *out, Destination *destination, const char *name, 
 
 	if (pg_class_aclcheck(queue->relid, owner, ACL_INSERT) != ACLCHECK_OK)
 		return;
-	if (queue->attributes.fifo &&
-		(!out->topic->attributes.fifo ||
-		 !side_table_usable("g", queue->id) || !side_table_usable("d", queue->id)))
-		return;
-	destination->open = pgn_deliveries_try_open(&destination->deliveries, queue, RowExclusiveLock);
+	if (!queue->attributes.fifo)
+		destination->open = pgn_deliveries_try_open(&destination->deliveries, queue, RowExclusiveLock);
+	else if (out->topic->attributes.fifo && pgn_schedule_usable(queue) && pgn_deduplication_usable(queue))
+		destination->open = pgn_deliveries_try_open_indexed(&destination->deliveries, queue, RowExclusiveLock);
 }
 
 /* Open the subscriber's queue. */

@@ -16,7 +16,9 @@
  *	  open is inserting or deleting, prepared transactions included; what it
  *	  passed over is committed as deleted, or aborted as inserted.  It also
  *	  passes over what its own transaction deleted, so only a transaction
- *	  that has not changed deliveries of the queue may advance the frontier.
+ *	  that has not changed deliveries of the queue may advance the frontier,
+ *	  nor may a receive do so that has taken something other than in the scan
+ *	  itself.
  *
  *	- An entry may come to life below the new frontier after the scan has
  *	  passed its place.  Therefore:
@@ -117,9 +119,8 @@ pgn_frontier_advance(Queue *queue, int lane, TimestampTz now, const Frontier *fr
 		shared->nstragglers + nleft_behind <= PGN_STRAGGLERS;
 	if (advance)
 	{
-		memcpy(&shared->stragglers[shared->nstragglers], left_behind,
-			   nleft_behind * sizeof(TimestampTz));
-		shared->nstragglers += nleft_behind;
+		for (int i = 0; i < nleft_behind; i++)
+			shared->stragglers[shared->nstragglers++] = left_behind[i];
 		/* Ahead of the clock it stays where it is until then. */
 		shared->moved_at = Max(now, to);
 		pg_atomic_write_u64(&shared->frontier, (uint64) to);

@@ -45,9 +45,6 @@
 #include "queue.h"
 #include "table.h"
 
-/* Rows of one multi-insert. */
-#define APPEND_CHUNK 1000
-
 /* A message not further away than this from the one before is walked to. */
 #define MAX_STEP 4
 
@@ -58,19 +55,31 @@
 static int	current_segment = -1;
 static Oid	log_state_relid = InvalidOid;
 
-/* Relcache callback: a rotation sends an invalidation for pigeon.log_state. */
+/* Relations that were looked up by their names. */
+static Oid	segment_relids[PGN_LOG_OLD + 1];
+static Oid	sequence_relid = InvalidOid;
+
+/*
+ * Relcache callback.  A rotation sends an invalidation for pigeon.log_state; a
+ * relation that is dropped or renamed, one for itself.
+ */
 static void
-invalidate_current_segment(Datum arg, Oid relid)
+invalidate_log(Datum arg, Oid relid)
 {
 	if (!OidIsValid(relid) || relid == log_state_relid)
 		current_segment = -1;
+	if (!OidIsValid(relid) || relid == sequence_relid)
+		sequence_relid = InvalidOid;
+	for (int i = 0; i <= PGN_LOG_OLD; i++)
+		if (!OidIsValid(relid) || relid == segment_relids[i])
+			segment_relids[i] = InvalidOid;
 }
 
 /* Register for invalidations; called once per backend. */
 void
 pgn_log_init(void)
 {
-	CacheRegisterRelcacheCallback(invalidate_current_segment, (Datum) 0);
+	CacheRegisterRelcacheCallback(invalidate_log, (Datum) 0);
 }
 
 /* The table of a segment, or of the old generation. */
@@ -80,12 +89,14 @@ pgn_log_segment(int segment)
 	char		name[NAMEDATALEN] = "log_old";
 	Oid			relid;
 
+	if (segment >= 0 && segment <= PGN_LOG_OLD && OidIsValid(segment_relids[segment]))
+		return segment_relids[segment];
 	if (segment != PGN_LOG_OLD)
 		snprintf(name, sizeof(name), "log_%d", segment);
-	relid = pgn_relation(name);
+	relid = segment >= 0 && segment <= PGN_LOG_OLD ? pgn_relation(name) : InvalidOid;
 	if (!OidIsValid(relid))
 		elog(ERROR, "message log table \"%s\" is missing", name);
-	return relid;
+	return segment_relids[segment] = relid;
 }
 
 /* The segment to append to, as of the last rotation that we have heard of. */
@@ -137,12 +148,37 @@ random_key(void)
 	return keys[--left];
 }
 
-/* The log row of a message. */
-static HeapTuple
-form_row(TupleDesc desc, const Message *message, TimestampTz sent_at, Name sender)
+/* The number of a new message. */
+int64
+pgn_log_next_message_id(void)
 {
+	if (!OidIsValid(sequence_relid))
+		sequence_relid = pgn_relation("message_id_seq");
+	return nextval_internal(sequence_relid, false);
+}
+
+/* Messages on their way into the log. */
+typedef struct LogAppend
+{
+	Message    *messages;
+	TimestampTz sent_at;
+	NameData	sender;
+	int			segment;
+} LogAppend;
+
+/* Give a message its numbers, and make its row. */
+static HeapTuple
+form_row(TupleDesc desc, int i, void *state)
+{
+	LogAppend  *append = state;
+	Message    *message = &append->messages[i];
 	Datum		values[Natts_log];
 	bool		isnull[Natts_log] = {0};
+
+	if (message->message_id == 0)
+		message->message_id = pgn_log_next_message_id();
+	message->log_key = random_key();
+	message->segment = append->segment;
 
 #define SET(column, value) values[Anum_log_##column - 1] = (value)
 #define SET_POINTER(column, pointer) \
@@ -150,8 +186,8 @@ form_row(TupleDesc desc, const Message *message, TimestampTz sent_at, Name sende
 	 isnull[Anum_log_##column - 1] = (pointer) == NULL)
 	SET(message_id, Int64GetDatum(message->message_id));
 	SET(log_key, Int64GetDatum(message->log_key));
-	SET(sent_at, TimestampTzGetDatum(sent_at));
-	SET(sender, NameGetDatum(message->sender ? message->sender : sender));
+	SET(sent_at, TimestampTzGetDatum(append->sent_at));
+	SET(sender, NameGetDatum(message->sender ? message->sender : &append->sender));
 	SET_POINTER(body, message->body);
 	SET_POINTER(attributes, message->attributes);
 	SET_POINTER(group_id, message->group_id);
@@ -165,13 +201,6 @@ form_row(TupleDesc desc, const Message *message, TimestampTz sent_at, Name sende
 	return heap_form_tuple(desc, values, isnull);
 }
 
-/* The number of a new message. */
-int64
-pgn_log_next_message_id(void)
-{
-	return nextval_internal(pgn_relation("message_id_seq"), false);
-}
-
 /*
  * Write messages to the log.  Gives each its message_id, in order (unless it
  * has one), its log_key and its segment.  The segment's lock is kept to the
@@ -181,41 +210,16 @@ pgn_log_next_message_id(void)
 void
 pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 {
-	int			segment = pgn_log_current_segment();
-	Oid			sequence = pgn_relation("message_id_seq");
 	PgnTable	table;
-	NameData	sender;
-	TupleTableSlot **slots;
-	int			nslots = Min(n, APPEND_CHUNK);
+	LogAppend	append = {
+		.messages = messages,
+		.sent_at = sent_at,
+		.segment = pgn_log_current_segment()
+	};
 
-	namestrcpy(&sender, GetUserNameFromId(GetUserId(), false));
-	pgn_table_open(&table, pgn_log_segment(segment), RowExclusiveLock);
-	slots = palloc(nslots * sizeof(TupleTableSlot *));
-	for (int i = 0; i < nslots; i++)
-		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(table.rel), &TTSOpsHeapTuple);
-
-	for (int done = 0; done < n;)
-	{
-		int			chunk = Min(n - done, APPEND_CHUNK);
-
-		for (int i = 0; i < chunk; i++)
-		{
-			Message    *message = &messages[done + i];
-
-			if (message->message_id == 0)
-				message->message_id = nextval_internal(sequence, false);
-			message->log_key = random_key();
-			message->segment = segment;
-			ExecStoreHeapTuple(form_row(RelationGetDescr(table.rel), message, sent_at, &sender),
-							   slots[i], true);
-		}
-		pgn_table_multi_insert(&table, slots, chunk);
-		done += chunk;
-	}
-
-	for (int i = 0; i < nslots; i++)
-		ExecDropSingleTupleTableSlot(slots[i]);
-	pfree(slots);
+	namestrcpy(&append.sender, GetUserNameFromId(GetUserId(), false));
+	pgn_table_open(&table, pgn_log_segment(append.segment), RowExclusiveLock);
+	pgn_table_insert_many(&table, n, form_row, &append);
 	pgn_table_close(&table, NoLock);
 }
 

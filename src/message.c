@@ -28,6 +28,25 @@
 #define MIN_NUMBER_EXPONENT (-128)
 #define MAX_NUMBER_EXPONENT 126
 
+/* Bytes that are looked at together; a loop of fixed length becomes vector instructions. */
+#define BLOCK 64
+
+/* Has a block a byte that is forbidden, or may begin a forbidden character? */
+static inline bool
+is_suspicious(const unsigned char *block)
+{
+	unsigned char found = 0;
+
+	for (int i = 0; i < BLOCK; i++)
+	{
+		unsigned char c = block[i];
+
+		found |= (c < 0x20) & (c != '\t') & (c != '\n') & (c != '\r');
+		found |= c == 0xEF;
+	}
+	return found != 0;
+}
+
 /*
  * The first character that a message must not have, as a pointer into the
  * text; NULL if there is none.  Those are the control characters but tab,
@@ -42,21 +61,11 @@ forbidden_character(const char *text, int len)
 
 	while (p < end)
 	{
-		/* Eight bytes at a time while none is below 0x20 or the lead 0xEF. */
-		while (end - p >= 8)
-		{
-			uint64		word,
-						lead;
+		const unsigned char *block_end = p + Min(BLOCK, end - p);
 
-			memcpy(&word, p, sizeof(word));
-			lead = word ^ UINT64CONST(0xEFEFEFEFEFEFEFEF);
-#define HAS_BYTE_BELOW(w, n) \
-	(((w) - UINT64CONST(0x0101010101010101) * (n)) & ~(w) & UINT64CONST(0x8080808080808080))
-			if (HAS_BYTE_BELOW(word, 0x20) || HAS_BYTE_BELOW(lead, 1))
-				break;
-			p += 8;
-		}
-		for (int i = 0; i < 8 && p < end; i++, p++)
+		if (block_end - p == BLOCK && !is_suspicious(p))
+			p = block_end;
+		for (; p < block_end; p++)
 		{
 			if (*p < 0x20 && *p != '\t' && *p != '\n' && *p != '\r')
 				return (const char *) p;
@@ -181,6 +190,10 @@ check_binary(const char *name, JsonbContainer *object)
 	value = getKeyJsonValueFromContainer(object, "binary", strlen("binary"), &buffer);
 	if (JsonContainerSize(object) != 1 || value == NULL || value->type != jbvString)
 		bad_attribute(name, "object is not a binary value", hint);
+	/* The decoder does not mind more padding than there can be. */
+	for (int i = 0; i < value->val.string.len - 2; i++)
+		if (value->val.string.val[i] == '=')
+			bad_attribute(name, "value is not base64", hint);
 	bytes = palloc(pg_b64_dec_len(value->val.string.len) + 1);
 	len = pg_b64_decode(value->val.string.val, value->val.string.len, (void *) bytes,
 						pg_b64_dec_len(value->val.string.len));

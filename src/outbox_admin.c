@@ -70,22 +70,30 @@ sql_name(Oid relid)
 	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
 }
 
-/* Fail unless the changes of the table can be published by the current user. */
-static void
-check_source(Relation source)
+/*
+ * Open a table whose changes the current user can publish; an error if it is
+ * not one.  It is locked only if it is, so that nobody waits for a stranger.
+ */
+static Relation
+open_source(Oid relid, LOCKMODE lockmode)
 {
-	char		relkind = source->rd_rel->relkind;
+	char		relkind = get_rel_relkind(relid);
 
+	if (relkind == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
 	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a table", RelationGetRelationName(source))));
-	if (!pgn_owns_table(RelationGetRelid(source), GetUserId()))
+				 errmsg("\"%s\" is not a table", get_rel_name(relid))));
+	if (!pgn_owns_table(relid, GetUserId()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of table \"%s\"", RelationGetRelationName(source))));
-	if (RelationGetNamespace(source) == pgn_schema())
+				 errmsg("must be owner of table \"%s\"", get_rel_name(relid))));
+	if (get_rel_namespace(relid) == pgn_schema())
 		pgn_bad_attribute("changes of tables in schema pigeon cannot be published", NULL);
+	return table_open(relid, lockmode);
 }
 
 /* The names of the table's own triggers that publish to the topic. */
@@ -197,8 +205,7 @@ pgn_publish_changes(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(2))
 		pgn_null_argument("events");
 	relid = PG_GETARG_OID(0);
-	source = table_open(relid, ShareRowExclusiveLock);
-	check_source(source);
+	source = open_source(relid, ShareRowExclusiveLock);
 	topic = pgn_topic_open(text_to_cstring(PG_GETARG_TEXT_PP(1)), PGN_ACL_PUBLISH, AccessShareLock);
 	parse_events(text_to_cstring(PG_GETARG_TEXT_PP(2)), chosen);
 	if (find_triggers(source, topic->name) != NIL)
@@ -248,8 +255,7 @@ pgn_stop_publishing_changes(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	pgn_begin_write("pigeon.stop_publishing_changes()");
-	source = table_open(relid, AccessExclusiveLock);
-	check_source(source);
+	source = open_source(relid, AccessExclusiveLock);
 	names = find_triggers(source, text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	table_close(source, NoLock);
 	SPI_connect();

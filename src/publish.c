@@ -255,10 +255,9 @@ pgn_publish_jsonb(PG_FUNCTION_ARGS)
 }
 
 /* publish_batch(topic, bodies, subjects, attributes, group_ids, deduplication_ids, message_structure) */
-static Datum
+static void
 publish_batch(FunctionCallInfo fcinfo, bool is_jsonb)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Topic	   *topic = open_topic(fcinfo);
 	bool		is_structure = message_structure(fcinfo, 6);
 	Datum	   *bodies,
@@ -274,7 +273,6 @@ publish_batch(FunctionCallInfo fcinfo, bool is_jsonb)
 	int			n;
 	Message    *messages;
 
-	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	if (PG_ARGISNULL(1))
 		pgn_null_argument("bodies");
 	n = pgn_array_argument(fcinfo, 1, "bodies", -1, &bodies, &no_body);
@@ -282,9 +280,6 @@ publish_batch(FunctionCallInfo fcinfo, bool is_jsonb)
 	(void) pgn_array_argument(fcinfo, 3, "attributes", n, &attributes, &no_attributes);
 	(void) pgn_array_argument(fcinfo, 4, "group_ids", n, &groups, &no_group);
 	(void) pgn_array_argument(fcinfo, 5, "deduplication_ids", n, &ids, &no_id);
-	if (n == 0)
-		return (Datum) 0;
-
 	messages = MemoryContextAllocHuge(CurrentMemoryContext, n * sizeof(Message));
 	memset(messages, 0, n * sizeof(Message));
 	for (int i = 0; i < n; i++)
@@ -304,28 +299,25 @@ publish_batch(FunctionCallInfo fcinfo, bool is_jsonb)
 			message->deduplication_id = DatumGetTextPP(ids[i]);
 		pgn_check_publish(topic, message);
 	}
-	(void) pgn_publish_messages(topic, messages, n, 0);
-
-	for (int i = 0; i < n; i++)
-	{
-		Datum		value = Int64GetDatum(messages[i].message_id);
-		bool		isnull = false;
-
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
-	}
-	return (Datum) 0;
+	if (n > 0)
+		(void) pgn_publish_messages(topic, messages, n, 0);
+	pgn_return_message_ids(fcinfo, messages, n);
 }
 
 /* publish_batch(topic, bodies text[], ...) */
 Datum
 pgn_publish_batch(PG_FUNCTION_ARGS)
 {
-	return publish_batch(fcinfo, false);
+	if (SRF_IS_FIRSTCALL())
+		publish_batch(fcinfo, false);
+	return pgn_next_message_id(fcinfo);
 }
 
 /* publish_batch(topic, bodies jsonb[], ...) */
 Datum
 pgn_publish_batch_jsonb(PG_FUNCTION_ARGS)
 {
-	return publish_batch(fcinfo, true);
+	if (SRF_IS_FIRSTCALL())
+		publish_batch(fcinfo, true);
+	return pgn_next_message_id(fcinfo);
 }

@@ -19,7 +19,6 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -482,7 +481,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 		check_dead_letter_queue(name, &a);
 
 	forget_remains(name);
-	id = nextval_internal(pgn_relation("queue_id_seq"), false);
+	id = pgn_new_id();
 	create_tables(id, name, a.fifo);
 	write_registry(true, id, name, &a, &given);
 	pgn_activity_job(JOB_REGISTRY);

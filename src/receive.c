@@ -279,7 +279,7 @@ claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, Tim
 	row->lane = row->queue_receive_count == deliveries->queue->attributes.max_receive_count ? PGN_LANE_FINAL :
 		row->lane == PGN_LANE_NOISY ? PGN_LANE_NOISY :
 		row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
-	return pgn_delivery_update(deliveries, &version->tid, row, false) == TM_Ok;
+	return pgn_delivery_claim(deliveries, &version->tid, row) == TM_Ok;
 }
 
 /*
@@ -352,7 +352,11 @@ receive_version(Receive *receive, DeliveryTable *deliveries, DeadLetters *letter
 		return_received(receive, queue, &version->row);
 }
 
-/* Receive from the candidates, until there is enough; see candidates.c. */
+/*
+ * Receive from the candidates, until there is enough; see candidates.c.  To a
+ * scan that follows, what was taken is dead, though not to others: it must not
+ * advance the frontier.
+ */
 static void
 receive_candidates(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters, TimestampTz now)
 {
@@ -374,6 +378,8 @@ receive_candidates(Receive *receive, DeliveryTable *deliveries, DeadLetters *let
 	}
 	if (begun)
 		pgn_scan_end(&scan);
+	if (receive->found + receive->cleared > 0)
+		receive->advance = false;
 }
 
 /* Leave what a scan of the normal lane would come to next to others. */

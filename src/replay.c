@@ -186,6 +186,19 @@ passes(const Subscription *subscription, const Message *message, MemoryContext c
 	return passes;
 }
 
+/*
+ * Has the message what the topic needs of groups?  An archive is a table of
+ * the topic's owner, so there may be anything in it.
+ */
+static bool
+has_group(const Topic *topic, const Message *message)
+{
+	const text *group = message->group_id;
+
+	return !topic->attributes.fifo ||
+		(group != NULL && pgn_is_id(VARDATA_ANY(group), VARSIZE_ANY_EXHDR(group)));
+}
+
 /* Read the next messages; advances the task.  True if there may be more. */
 static bool
 read_batch(Task *task, const Topic *topic, const Subscription *subscription, Batch *batch)
@@ -216,6 +229,11 @@ read_batch(Task *task, const Topic *topic, const Subscription *subscription, Bat
 			break;
 		}
 		message = message_of_slot(slot);
+		if (!has_group(topic, &message))
+		{
+			task->failure = psprintf("message " INT64_FORMAT " was archived without a message group", id);
+			break;
+		}
 		if (passes(subscription, &message, match_context))
 		{
 			batch->messages[batch->n++] = message;

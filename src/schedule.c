@@ -156,6 +156,24 @@ pgn_schedule_try_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode)
 	return usable;
 }
 
+/* Would an insert into the schedule succeed?  It is locked as for one. */
+bool
+pgn_schedule_usable(const Queue *queue)
+{
+	Oid			relid = schedule_relid(queue);
+	PgnTable	table;
+	bool		usable;
+
+	if (!OidIsValid(relid) || !pgn_table_try_open(&table, relid, RowExclusiveLock))
+		return false;
+	usable = pgn_table_has_columns(table.rel, schedule_columns, Natts_schedule) &&
+		pgn_table_unique_by(&table, NULL, 0) &&
+		pgn_table_find_index(&table, due_index, lengthof(due_index)) &&
+		pgn_table_find_index(&table, group_index, lengthof(group_index));
+	pgn_table_close(&table, NoLock);
+	return usable;
+}
+
 /* Close it; NoLock keeps the lock to the end of the transaction. */
 void
 pgn_schedule_close(Schedule *schedule, LOCKMODE lockmode)

@@ -143,10 +143,9 @@ pgn_send_jsonb(PG_FUNCTION_ARGS)
 }
 
 /* Send all messages of the arrays; "is_jsonb" tells what the bodies are. */
-static Datum
+static void
 send_batch(FunctionCallInfo fcinfo, bool is_jsonb)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	Queue	   *queue = open_queue(fcinfo, "pigeon.send_batch()");
 	int64		delay = delay_argument(fcinfo);
 	Datum	   *bodies,
@@ -160,16 +159,12 @@ send_batch(FunctionCallInfo fcinfo, bool is_jsonb)
 	int			n;
 	Message    *messages;
 
-	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	if (PG_ARGISNULL(1))
 		pgn_null_argument("bodies");
 	n = pgn_array_argument(fcinfo, 1, "bodies", -1, &bodies, &no_body);
 	(void) pgn_array_argument(fcinfo, 2, "attributes", n, &attributes, &no_attributes);
 	(void) pgn_array_argument(fcinfo, 4, "group_ids", n, &groups, &no_group);
 	(void) pgn_array_argument(fcinfo, 5, "deduplication_ids", n, &ids, &no_id);
-	if (n == 0)
-		return (Datum) 0;
-
 	messages = MemoryContextAllocHuge(CurrentMemoryContext, n * sizeof(Message));
 	memset(messages, 0, n * sizeof(Message));
 	for (int i = 0; i < n; i++)
@@ -187,28 +182,25 @@ send_batch(FunctionCallInfo fcinfo, bool is_jsonb)
 			message->deduplication_id = DatumGetTextPP(ids[i]);
 		check_message(queue, message);
 	}
-	pgn_send_messages(queue, messages, n, delay);
-
-	for (int i = 0; i < n; i++)
-	{
-		Datum		value = Int64GetDatum(messages[i].message_id);
-		bool		isnull = false;
-
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
-	}
-	return (Datum) 0;
+	if (n > 0)
+		pgn_send_messages(queue, messages, n, delay);
+	pgn_return_message_ids(fcinfo, messages, n);
 }
 
 /* send_batch(queue, bodies text[], ...) */
 Datum
 pgn_send_batch(PG_FUNCTION_ARGS)
 {
-	return send_batch(fcinfo, false);
+	if (SRF_IS_FIRSTCALL())
+		send_batch(fcinfo, false);
+	return pgn_next_message_id(fcinfo);
 }
 
 /* send_batch(queue, bodies jsonb[], ...) */
 Datum
 pgn_send_batch_jsonb(PG_FUNCTION_ARGS)
 {
-	return send_batch(fcinfo, true);
+	if (SRF_IS_FIRSTCALL())
+		send_batch(fcinfo, true);
+	return pgn_next_message_id(fcinfo);
 }

@@ -17,7 +17,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -271,11 +270,11 @@ pgn_subscribe(PG_FUNCTION_ARGS)
 		pgn_null_argument("topic");
 	if (PG_ARGISNULL(1))
 		pgn_null_argument("queue");
-	LockRelationOid(pgn_relation("subscription"), ShareRowExclusiveLock);
 	topic = pgn_topic_open(text_to_cstring(PG_GETARG_TEXT_PP(0)), PGN_ACL_SUBSCRIBE, AccessShareLock);
 	queue = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	apply_options(fcinfo, 2, &options);
 	check_options(topic, queue, &options);
+	LockRelationOid(pgn_relation("subscription"), ShareRowExclusiveLock);
 
 	values[0] = Int32GetDatum(topic->id);
 	values[1] = PG_GETARG_DATUM(1);
@@ -286,7 +285,7 @@ pgn_subscribe(PG_FUNCTION_ARGS)
 			write_row(false, existing.id, topic, queue, &options);
 		PG_RETURN_INT64(existing.id);
 	}
-	existing.id = nextval_internal(pgn_relation("queue_id_seq"), false);
+	existing.id = pgn_new_id();
 	write_row(true, existing.id, topic, queue, &options);
 	PG_RETURN_INT64(existing.id);
 }
@@ -342,6 +341,8 @@ pgn_alter_subscription(PG_FUNCTION_ARGS)
 	Topic	   *topic;
 
 	pgn_begin_write("pigeon.alter_subscription()");
+	/* Only who may change one can make others wait. */
+	(void) pgn_check_subscription_owner(id);
 	LockRelationOid(pgn_relation("subscription"), ShareRowExclusiveLock);
 	row = read_subscription(id);
 	if (!owns_subscription(&row))
@@ -355,6 +356,28 @@ pgn_alter_subscription(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * Read the subscription with this number, which the current user may end; its
+ * topic is NULL if that is gone.  False if there is none.
+ */
+static bool
+read_own_subscription(int32 id, Row *row, Topic **topic)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(id)};
+
+	if (!read_row("id = $1", 1, types, values, row))
+		return false;
+	*topic = pgn_topic_find_by_id(row->topic_id);
+	if (!owns_subscription(row))
+	{
+		if (*topic == NULL)
+			not_owner(row);
+		pgn_topic_check_owner(*topic);
+	}
+	return true;
+}
+
 /* unsubscribe(subscription_id) */
 Datum
 pgn_unsubscribe(PG_FUNCTION_ARGS)
@@ -365,19 +388,14 @@ pgn_unsubscribe(PG_FUNCTION_ARGS)
 	Topic	   *topic;
 
 	pgn_begin_write("pigeon.unsubscribe()");
-	if (PG_GETARG_INT64(0) < 1 || PG_GETARG_INT64(0) > PG_INT32_MAX)
+	if (PG_GETARG_INT64(0) < 1 || PG_GETARG_INT64(0) > PG_INT32_MAX ||
+		!read_own_subscription(PG_GETARG_INT64(0), &row, &topic))
 		PG_RETURN_BOOL(false);
-	values[0] = Int32GetDatum(PG_GETARG_INT64(0));
+	/* Only who may end one can make others wait. */
 	LockRelationOid(pgn_relation("subscription"), ShareRowExclusiveLock);
-	if (!read_row("id = $1", 1, types, values, &row))
+	if (!read_own_subscription(PG_GETARG_INT64(0), &row, &topic))
 		PG_RETURN_BOOL(false);
-	topic = pgn_topic_find_by_id(row.topic_id);
-	if (!owns_subscription(&row))
-	{
-		if (topic == NULL)
-			not_owner(&row);
-		pgn_topic_check_owner(topic);
-	}
+	values[0] = Int32GetDatum(row.id);
 	pgn_owner_begin();
 	pgn_owner_execute("DELETE FROM pigeon.subscription WHERE id = $1", 1, types, values, NULL);
 	pgn_owner_end();

@@ -11,7 +11,9 @@
  * table is opened (it costs some nanoseconds): columns of another shape,
  * triggers and row security, which would silently not run, and indexes on
  * expressions or with a predicate.  Plain extra indexes are maintained, which
- * also is what REINDEX CONCURRENTLY needs.
+ * also is what REINDEX CONCURRENTLY needs.  One trigger is our own: it keeps
+ * those who have rights on a queue from changing its table with SQL, which
+ * would let them do more than the rights are meant for.
  *
  * Updates and deletes wait for another transaction only if they are told to;
  * otherwise a row that somebody else holds is reported as such.
@@ -24,8 +26,7 @@
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
-#include "nodes/execnodes.h"
-#include "nodes/makefuncs.h"
+#include "catalog/pg_trigger.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -33,8 +34,10 @@
 #include "compat.h"
 #include "table.h"
 
-/* The index access method wants one; B-trees do not look at it. */
-static IndexInfo *no_index_info = NULL;
+#define PGN_GUARD "pigeon_guard"
+
+/* Rows that go in at once: enough to share pages and WAL records, few enough to stay in the cache. */
+#define INSERT_CHUNK 128
 
 /*
  * Every function that writes calls this first: it fails in a read-only
@@ -49,6 +52,24 @@ pgn_begin_write(const char *function)
 	CommandCounterIncrement();
 }
 
+/* Is the guard the only trigger, and one that minds nothing but SQL? */
+static bool
+is_guard(const TriggerDesc *triggers)
+{
+	return triggers->numtriggers == 1 &&
+		triggers->triggers[0].tgtype == (TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT |
+										 TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE) &&
+		strcmp(triggers->triggers[0].tgname, PGN_GUARD) == 0;
+}
+
+/* The statement that keeps everybody but its owner from changing a table with SQL. */
+char *
+pgn_guard_sql(const char *table)
+{
+	return psprintf("CREATE TRIGGER " PGN_GUARD " BEFORE INSERT OR UPDATE OR DELETE ON pigeon.%s"
+					" FOR EACH STATEMENT EXECUTE FUNCTION pigeon.guard_deliveries()", table);
+}
+
 /* False, or an error of this level, if the direct path would silently ignore something. */
 static bool
 check_table(Relation rel, int elevel)
@@ -57,7 +78,7 @@ check_table(Relation rel, int elevel)
 
 	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 		what = "it is not an ordinary table";
-	else if (rel->trigdesc != NULL)
+	else if (rel->trigdesc != NULL && !is_guard(rel->trigdesc))
 		what = "it has triggers";
 	else if (rel->rd_rel->relrowsecurity)
 		what = "it has row-level security";
@@ -215,7 +236,26 @@ pgn_table_find_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 	return NULL;
 }
 
-/* The same, but an error if somebody dropped it. */
+/*
+ * Is nothing but these columns (none: nothing at all) a key of the table?  An
+ * index that somebody added must not refuse what we insert.
+ */
+bool
+pgn_table_unique_by(const PgnTable *table, const AttrNumber *columns, int ncolumns)
+{
+	for (int i = 0; i < table->nindexes; i++)
+	{
+		Form_pg_index form = table->indexes[i]->rd_index;
+
+		if (form->indisunique &&
+			(ncolumns == 0 || form->indnkeyatts < ncolumns ||
+			 memcmp(form->indkey.values, columns, ncolumns * sizeof(AttrNumber)) != 0))
+			return false;
+	}
+	return true;
+}
+
+/* The same as pgn_table_find_index, but an error if somebody dropped it. */
 Relation
 pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 {
@@ -232,60 +272,14 @@ pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 			 errhint("Create it again, or REINDEX the table.")));
 }
 
-/* Add the entry of a row version to one index; the answer is that of index_insert. */
-static bool
-insert_index_entry(PgnTable *table, Relation index, TupleTableSlot *slot,
-				   IndexUniqueCheck check, bool unchanged)
+/* The row in a slot, with its place. */
+static HeapTuple
+row_of_slot(TupleTableSlot *slot)
 {
-	Form_pg_index form = index->rd_index;
-	Datum		values[INDEX_MAX_KEYS];
-	bool		isnull[INDEX_MAX_KEYS];
+	HeapTuple	row = ExecFetchSlotHeapTuple(slot, true, NULL);
 
-	if (no_index_info == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		no_index_info = makeNode(IndexInfo);
-		MemoryContextSwitchTo(old);
-	}
-	for (int k = 0; k < form->indnatts; k++)
-		values[k] = slot_getattr(slot, form->indkey.values[k], &isnull[k]);
-	return index_insert(index, values, isnull, &slot->tts_tid, table->rel, check, unchanged,
-						no_index_info);
-}
-
-/* Is the index on none of these columns? */
-static bool
-is_unchanged(Relation index, uint64 changed)
-{
-	Form_pg_index form = index->rd_index;
-
-	for (int k = 0; k < form->indnatts; k++)
-		if (changed & PGN_COLUMN(form->indkey.values[k]))
-			return false;
-	return true;
-}
-
-/*
- * Add the entries of a new row version to the indexes.  "changed" is the set
- * of columns an update changed; an index on none of them is told so, since a
- * B-tree then tries to drop dead versions before it splits a page.
- *
- * A version made by an update needs no look for duplicates: the key it
- * carries was unique before.
- */
-static void
-insert_index_entries(PgnTable *table, TupleTableSlot *slot, bool is_update, uint64 changed)
-{
-	for (int i = 0; i < table->nindexes; i++)
-	{
-		Relation	index = table->indexes[i];
-		bool		unchanged = is_update && is_unchanged(index, changed);
-
-		(void) insert_index_entry(table, index, slot,
-								  index->rd_index->indisunique && !unchanged ?
-								  UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, unchanged);
-	}
+	row->t_self = slot->tts_tid;
+	return row;
 }
 
 /*
@@ -298,43 +292,83 @@ insert_index_entries(PgnTable *table, TupleTableSlot *slot, bool is_update, uint
 bool
 pgn_table_insert_entries(PgnTable *table, TupleTableSlot *slot, Relation alone)
 {
+	HeapTuple	row = row_of_slot(slot);
+
 	for (int i = 0; i < table->nindexes; i++)
 		if (table->indexes[i] != alone)
-			(void) insert_index_entry(table, table->indexes[i], slot, UNIQUE_CHECK_NO, false);
-	return insert_index_entry(table, alone, slot, UNIQUE_CHECK_PARTIAL, false);
+			(void) pgn_index_insert_checked(table->rel, table->indexes[i], row, UNIQUE_CHECK_NO, false);
+	return pgn_index_insert_checked(table->rel, alone, row, UNIQUE_CHECK_PARTIAL, false);
 }
 
 /* Insert one row, and its index entries. */
+static void
+insert_row(PgnTable *table, HeapTuple row)
+{
+	heap_insert(table->rel, row, GetCurrentCommandId(true), 0, NULL);
+	for (int i = 0; i < table->nindexes; i++)
+		pgn_index_insert(table->rel, table->indexes[i], &row, 1);
+}
+
+/* Insert the row in a slot, and its index entries. */
 void
 pgn_table_insert(PgnTable *table, TupleTableSlot *slot)
 {
-	table_tuple_insert(table->rel, slot, GetCurrentCommandId(true), 0, NULL);
-	insert_index_entries(table, slot, false, 0);
+	insert_row(table, ExecFetchSlotHeapTuple(slot, true, NULL));
 }
 
-/* Insert many rows in one pass, without their index entries. */
+/* Insert the rows in slots in one pass, without their index entries. */
 void
 pgn_table_insert_rows(PgnTable *table, TupleTableSlot **slots, int nslots)
 {
-	BulkInsertState bulk;
-
-	if (nslots == 1)
-	{
-		table_tuple_insert(table->rel, slots[0], GetCurrentCommandId(true), 0, NULL);
-		return;
-	}
-	bulk = GetBulkInsertState();
-	table_multi_insert(table->rel, slots, nslots, GetCurrentCommandId(true), 0, bulk);
-	FreeBulkInsertState(bulk);
+	heap_multi_insert(table->rel, slots, nslots, GetCurrentCommandId(true), 0, NULL);
 }
 
-/* Insert many rows in one pass, and their index entries. */
-void
-pgn_table_multi_insert(PgnTable *table, TupleTableSlot **slots, int nslots)
+/* Insert rows in one pass, and their index entries. */
+static void
+insert_rows(PgnTable *table, int n, PgnRowFunction form, void *state)
 {
-	pgn_table_insert_rows(table, slots, nslots);
+	/* A copy, since each slot would count its reference to the original. */
+	TupleDesc	desc = CreateTupleDescCopy(RelationGetDescr(table->rel));
+	int			nslots = Min(n, INSERT_CHUNK);
+	TupleTableSlot *slots[INSERT_CHUNK];
+	HeapTuple	rows[INSERT_CHUNK];
+	int			chunk;
+
 	for (int i = 0; i < nslots; i++)
-		insert_index_entries(table, slots[i], false, 0);
+		slots[i] = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
+	for (int done = 0; done < n; done += chunk)
+	{
+		chunk = Min(n - done, INSERT_CHUNK);
+		for (int i = 0; i < chunk; i++)
+			ExecStoreHeapTuple(form(RelationGetDescr(table->rel), done + i, state), slots[i], true);
+		pgn_table_insert_rows(table, slots, chunk);
+		for (int i = 0; i < chunk; i++)
+			rows[i] = row_of_slot(slots[i]);
+		for (int i = 0; i < table->nindexes; i++)
+			pgn_index_insert(table->rel, table->indexes[i], rows, chunk);
+	}
+	for (int i = 0; i < nslots; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	FreeTupleDesc(desc);
+}
+
+/*
+ * Insert n rows, and their index entries; "form" makes each of them.  It is
+ * fastest if their keys rise.
+ */
+void
+pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state)
+{
+	HeapTuple	row;
+
+	if (n != 1)
+	{
+		insert_rows(table, n, form, state);
+		return;
+	}
+	row = form(RelationGetDescr(table->rel), 0, state);
+	insert_row(table, row);
+	heap_freetuple(row);
 }
 
 /*
@@ -351,7 +385,12 @@ pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot,
 										  wait, &indexes);
 
 	if (result == TM_Ok && indexes)
-		insert_index_entries(table, slot, true, changed);
+	{
+		HeapTuple	row = row_of_slot(slot);
+
+		for (int i = 0; i < table->nindexes; i++)
+			pgn_index_insert_update(table->rel, table->indexes[i], row, changed);
+	}
 	return result;
 }
 

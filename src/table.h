@@ -8,6 +8,8 @@
 #include "access/tableam.h"
 #include "utils/rel.h"
 
+#include "index_insert.h"
+
 #define PGN_MAX_INDEXES 8
 
 typedef struct PgnTable
@@ -17,9 +19,6 @@ typedef struct PgnTable
 	Relation	indexes[PGN_MAX_INDEXES];
 } PgnTable;
 
-/* The set of columns that an update changes, as a mask of attribute numbers. */
-#define PGN_COLUMN(attnum) (UINT64CONST(1) << (attnum))
-
 /* What a column must look like; see pgn_table_check_columns. */
 typedef struct PgnColumn
 {
@@ -28,19 +27,24 @@ typedef struct PgnColumn
 	bool		not_null;
 } PgnColumn;
 
+/* Makes row number i of those to be inserted. */
+typedef HeapTuple (*PgnRowFunction) (TupleDesc desc, int i, void *state);
+
 extern void pgn_begin_write(const char *function);
 extern void pgn_table_open(PgnTable *table, Oid relid, LOCKMODE lockmode);
 extern bool pgn_table_try_open(PgnTable *table, Oid relid, LOCKMODE lockmode);
+extern char *pgn_guard_sql(const char *table);
 extern void pgn_table_close(PgnTable *table, LOCKMODE lockmode);
 extern bool pgn_table_has_columns(Relation rel, const PgnColumn *columns, int ncolumns);
 extern void pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns);
 extern Relation pgn_table_find_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
+extern bool pgn_table_unique_by(const PgnTable *table, const AttrNumber *columns, int ncolumns);
 extern Relation pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
 
 extern void pgn_table_insert(PgnTable *table, TupleTableSlot *slot);
+extern void pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state);
 extern void pgn_table_insert_rows(PgnTable *table, TupleTableSlot **slots, int nslots);
 extern bool pgn_table_insert_entries(PgnTable *table, TupleTableSlot *slot, Relation alone);
-extern void pgn_table_multi_insert(PgnTable *table, TupleTableSlot **slots, int nslots);
 extern TM_Result pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot,
 								  uint64 changed, bool wait);
 extern TM_Result pgn_table_delete(PgnTable *table, ItemPointer tid, bool wait);

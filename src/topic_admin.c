@@ -13,7 +13,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -243,6 +242,11 @@ pgn_create_topic(PG_FUNCTION_ARGS)
 	pgn_begin_write("pigeon.create_topic()");
 	create_arguments(fcinfo, &given);
 	name = name_argument(&given);
+	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to create a topic"),
+				 errhint("Creating topics needs CREATE on schema pigeon.")));
 	LockRelationOid(pgn_relation("topic"), ShareRowExclusiveLock);
 
 	existing = pgn_topic_find(name);
@@ -260,18 +264,32 @@ pgn_create_topic(PG_FUNCTION_ARGS)
 	if (GIVEN(&given, ARG_FIFO))
 		a.fifo = DatumGetBool(VALUE(&given, ARG_FIFO));
 	apply(&given, &a);
-	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to create a topic"),
-				 errhint("Creating topics needs CREATE on schema pigeon.")));
 
 	forget_remains(name);
-	id = nextval_internal(pgn_relation("queue_id_seq"), false);
+	id = pgn_new_id();
 	create_view(id, &a);
 	write_registry(true, id, name, &a, &given);
 	pgn_activity_job(JOB_REGISTRY);
 	PG_RETURN_VOID();
+}
+
+/*
+ * The topic that the arguments name, locked; the caller must be its owner.
+ * That is checked before any lock, so that only who may change a topic can
+ * make others wait.  The registry is locked, too.
+ */
+static Topic *
+open_own_topic(const char *name)
+{
+	Topic	   *topic = pgn_topic_find(name);
+
+	if (topic == NULL)
+		pgn_topic_unknown(name);
+	pgn_topic_check_owner(topic);
+	LockRelationOid(pgn_relation("topic"), ShareRowExclusiveLock);
+	topic = pgn_topic_open(name, 0, AccessShareLock);
+	pgn_topic_check_owner(topic);
+	return topic;
 }
 
 /* alter_topic(topic, content_based_deduplication, ...) */
@@ -285,9 +303,7 @@ pgn_alter_topic(PG_FUNCTION_ARGS)
 
 	pgn_begin_write("pigeon.alter_topic()");
 	alter_arguments(fcinfo, &given);
-	LockRelationOid(pgn_relation("topic"), ShareRowExclusiveLock);
-	topic = pgn_topic_open(name_argument(&given), 0, AccessShareLock);
-	pgn_topic_check_owner(topic);
+	topic = open_own_topic(name_argument(&given));
 	a = topic->attributes;
 	was_archived = a.archive_retention > 0;
 	apply(&given, &a);
@@ -315,16 +331,15 @@ pgn_drop_topic(PG_FUNCTION_ARGS)
 	char	   *source;
 
 	pgn_begin_write("pigeon.drop_topic()");
-	LockRelationOid(pgn_relation("topic"), ShareRowExclusiveLock);
 	if (PG_GETARG_BOOL(1) && pgn_topic_find(name) == NULL)
 		PG_RETURN_BOOL(false);
-	topic = pgn_topic_open(name, 0, AccessExclusiveLock);
-	pgn_topic_check_owner(topic);
+	topic = open_own_topic(name);
 	if (topic->attributes.archive_retention > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("topic \"%s\" has an archive", topic->name),
 				 errhint("Give the archive up first, with pigeon.alter_topic(topic, archive_retention => '0').")));
+	LockRelationOid(topic->relid, AccessExclusiveLock);
 	source = pgn_outbox_source(topic->name);
 	if (source)
 		ereport(ERROR,

@@ -1,7 +1,7 @@
 -- Candidates and the look ahead in empty lanes save work; who receives what, and in which order, does not change.
 -- Other sessions are dblink connections; everything here is committed as it goes.
 CREATE EXTENSION dblink;
-SELECT plan(35);
+SELECT plan(39);
 
 CREATE FUNCTION connect(name text) RETURNS text LANGUAGE sql AS $$
 	SELECT dblink_connect(name, format('host=%L port=%s dbname=%L user=%L',
@@ -70,6 +70,19 @@ SELECT in_a($$PREPARE TRANSACTION 'held'$$);
 SELECT is(next_body(), 'm6', 'the sixth is received');
 SELECT in_a($$ROLLBACK PREPARED 'held'$$);
 SELECT is(next_body(), 'm5', 'after the rollback of a prepared transaction the fifth is received next');
+SELECT pigeon.purge_queue('q');
+
+-- A receive that takes candidates, and then looks in the index for more, rolls back.
+SELECT fill(4);
+SELECT is(next_body(), 'm1', 'the first of four');
+SELECT count(*) FROM pigeon.send_batch('q', (SELECT array_agg('n' || i ORDER BY i) FROM generate_series(1, 36) i));
+SELECT connect('fresh');
+SELECT dblink_exec('fresh', 'BEGIN');
+SELECT is(n, 16::bigint, 'the others, and more')
+	FROM dblink('fresh', $$SELECT count(*) FROM pigeon.receive('q', 16)$$) AS t (n bigint);
+SELECT dblink_exec('fresh', 'ROLLBACK');
+SELECT is(next_body(), 'm2', 'what was taken first is received next after a rollback');
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 100)), 38::bigint, 'and then all others');
 SELECT pigeon.purge_queue('q');
 
 -- A sender that commits late.

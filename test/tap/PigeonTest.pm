@@ -36,13 +36,13 @@ sub debian_python
 # Creates queues and messages in every state: waiting, delayed, in flight,
 # received and back, dead-lettered; a queue with odd characters in its name, a
 # gap in the queues' numbers, rights for a role.  Returns the receipts of the
-# messages in flight.
+# messages in flight.  The version of pigeon may be given.
 sub fill
 {
-	my ($node, $database) = @_;
+	my ($node, $database, $version) = @_;
 
+	$node->safe_psql($database, 'CREATE EXTENSION pigeon' . ($version ? " VERSION '$version'" : ''));
 	$node->safe_psql($database, q{
-		CREATE EXTENSION pigeon;
 		CREATE ROLE worker;
 		CREATE ROLE stranger;
 		SELECT pigeon.create_queue('dead');

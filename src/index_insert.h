@@ -1,0 +1,23 @@
+/*
+ * index_insert.h
+ *		Entries for new row versions in the indexes of a table.
+ */
+#ifndef PIGEON_INDEX_INSERT_H
+#define PIGEON_INDEX_INSERT_H
+
+#include "access/genam.h"
+#include "access/htup.h"
+#include "utils/rel.h"
+
+/* A set of columns, as a mask of attribute numbers. */
+#define PGN_COLUMN(attnum) (UINT64CONST(1) << (attnum))
+
+/* Also in that set: the row was not updated before. */
+#define PGN_FIRST_UPDATE PGN_COLUMN(0)
+
+extern void pgn_index_insert(Relation heap, Relation index, HeapTuple *rows, int n);
+extern bool pgn_index_insert_checked(Relation heap, Relation index, HeapTuple row,
+									 IndexUniqueCheck check, bool unchanged);
+extern void pgn_index_insert_update(Relation heap, Relation index, HeapTuple row, uint64 changed);
+
+#endif							/* PIGEON_INDEX_INSERT_H */
