@@ -1094,7 +1094,7 @@ BEGIN ATOMIC
 		 (SELECT pg_catalog.max(id) AS id
 		  FROM (SELECT id FROM pigeon.queue UNION ALL SELECT id FROM pigeon.topic
 				UNION ALL SELECT id FROM pigeon.subscription) AS ids) AS used
-	WHERE used.id >= sequence.last_value + sequence.is_called::integer
+	WHERE used.id > sequence.last_value OR (used.id = sequence.last_value AND NOT sequence.is_called)
 	UNION ALL
 	SELECT 'pigeon.message_id_seq', pg_catalog.format('is not above %s, which is in use', used.id)
 	FROM pigeon.message_id_seq sequence,
@@ -1103,7 +1103,7 @@ BEGIN ATOMIC
 						  (SELECT pg_catalog.max(message_id) FROM pigeon.log_4), (SELECT pg_catalog.max(message_id) FROM pigeon.log_5),
 						  (SELECT pg_catalog.max(message_id) FROM pigeon.log_6), (SELECT pg_catalog.max(message_id) FROM pigeon.log_7),
 						  (SELECT pg_catalog.max(message_id) FROM pigeon.log_old)) AS id) AS used
-	WHERE used.id >= sequence.last_value + sequence.is_called::integer;
+	WHERE used.id > sequence.last_value OR (used.id = sequence.last_value AND NOT sequence.is_called);
 END;
 COMMENT ON FUNCTION pigeon.check_registry() IS 'internal: what check() finds in tables and registry';
 
