@@ -53,8 +53,8 @@
 #include "log.h"
 #include "schedule.h"
 
-/* Messages that are matched, logged and delivered at once. */
-#define CHUNK 1000
+/* Messages that are matched, logged and delivered at once, at the most. */
+#define MAX_CHUNK 1000
 
 /* A queue that a subscription's messages go to, opened when the first one does. */
 typedef struct Destination
@@ -85,6 +85,8 @@ struct FanOut
 	MemoryContext match_context;	/* reset for each message */
 	FilterInput *input;			/* the message as filters see it, NULL: not
 								 * made yet */
+	int			chunk;			/* messages that are matched, logged and
+								 * delivered at once */
 	int			nlogged;		/* messages of the chunk that somebody gets */
 	Message    *logged;
 };
@@ -156,7 +158,8 @@ pgn_fan_out_begin(Topic *topic, const Subscription *subscriptions, int nsubscrip
 	out->routes = palloc0(nsubscriptions * sizeof(Route));
 	out->match_context = AllocSetContextCreate(CurrentMemoryContext, "pigeon filter input",
 											   ALLOCSET_DEFAULT_SIZES);
-	out->logged = palloc(Min(n, CHUNK) * sizeof(Message));
+	out->chunk = Min(n, MAX_CHUNK);
+	out->logged = palloc(out->chunk * sizeof(Message));
 	for (int r = 0; r < nsubscriptions; r++)
 	{
 		Route	   *route = &out->routes[r];
@@ -213,13 +216,13 @@ has_form(const Subscription *subscription, const Message *message)
 		JB_ROOT_COUNT(message->attributes) <= PGN_MAX_ATTRIBUTES;
 }
 
-/* Note that a message, which will be logged in this place, is to be delivered. */
+/* Note that a message, which will be the next to be logged, is to be delivered. */
 static void
-deliver_later(Destination *destination, int place)
+deliver_later(const FanOut *out, Destination *destination)
 {
 	if (destination->messages == NULL)
-		destination->messages = palloc(CHUNK * sizeof(int));
-	destination->messages[destination->n++] = place;
+		destination->messages = palloc(out->chunk * sizeof(int));
+	destination->messages[destination->n++] = out->nlogged;
 }
 
 /* Decide where a message goes on this route, and note it.  False if nobody gets it. */
@@ -234,7 +237,7 @@ route_message(FanOut *out, Route *route, const Message *message)
 	open_queue(out, route);
 	if (fits(&route->queue, message) && has_form(subscription, message))
 	{
-		deliver_later(&route->queue, out->nlogged);
+		deliver_later(out, &route->queue);
 		pgn_activity_count(topic, COUNT_DELIVERED, 1);
 		return true;
 	}
@@ -244,7 +247,7 @@ route_message(FanOut *out, Route *route, const Message *message)
 	open_dead_letter_queue(out, route);
 	if (fits(&route->dead_letter_queue, message))
 	{
-		deliver_later(&route->dead_letter_queue, out->nlogged);
+		deliver_later(out, &route->dead_letter_queue);
 		pgn_activity_count(topic, COUNT_DEAD_LETTERED, 1);
 		return true;
 	}
@@ -356,8 +359,8 @@ pgn_fan_out(FanOut *out, Message *messages, int n, TimestampTz now)
 	out->now = now;
 	for (int i = 0; i < n; i++)
 		messages[i].topic = topic_name;
-	for (int done = 0; done < n; done += CHUNK)
-		fan_out_chunk(out, &messages[done], Min(n - done, CHUNK));
+	for (int done = 0; done < n; done += out->chunk)
+		fan_out_chunk(out, &messages[done], Min(n - done, out->chunk));
 }
 
 /* Close what was opened, keeping the locks. */
