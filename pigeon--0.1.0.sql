@@ -939,8 +939,8 @@ DECLARE
 	id bigint;
 	taken boolean;
 BEGIN
-	IF name IS NULL OR cron IS NULL THEN
-		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'name and cron must not be null';
+	IF name IS NULL OR cron IS NULL OR command IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'name, cron and command must not be null';
 	END IF;
 	IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron') THEN
 		RAISE EXCEPTION USING
@@ -972,7 +972,7 @@ CREATE FUNCTION pigeon.schedule_send(
 AS $$
 BEGIN
 	IF queue IS NULL OR body IS NULL THEN
-		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'queue and body must not be null';
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'queue and body must not be null';
 	END IF;
 	RETURN pigeon.schedule_command(name, cron,
 		format('SELECT pigeon.send(%L::text, %L::text, %L::jsonb, %L::interval, %L::text, %L::text)',
@@ -991,7 +991,7 @@ CREATE FUNCTION pigeon.schedule_publish(
 AS $$
 BEGIN
 	IF topic IS NULL OR body IS NULL THEN
-		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'topic and body must not be null';
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'topic and body must not be null';
 	END IF;
 	RETURN pigeon.schedule_command(name, cron,
 		format('SELECT pigeon.publish(%L::text, %L::text, %L::text, %L::jsonb, %L::text, %L::text)',
@@ -1094,7 +1094,7 @@ BEGIN ATOMIC
 		 (SELECT pg_catalog.max(id) AS id
 		  FROM (SELECT id FROM pigeon.queue UNION ALL SELECT id FROM pigeon.topic
 				UNION ALL SELECT id FROM pigeon.subscription) AS ids) AS used
-	WHERE used.id >= sequence.last_value + sequence.is_called::integer
+	WHERE used.id > sequence.last_value OR (used.id = sequence.last_value AND NOT sequence.is_called)
 	UNION ALL
 	SELECT 'pigeon.message_id_seq', pg_catalog.format('is not above %s, which is in use', used.id)
 	FROM pigeon.message_id_seq sequence,
@@ -1103,7 +1103,7 @@ BEGIN ATOMIC
 						  (SELECT pg_catalog.max(message_id) FROM pigeon.log_4), (SELECT pg_catalog.max(message_id) FROM pigeon.log_5),
 						  (SELECT pg_catalog.max(message_id) FROM pigeon.log_6), (SELECT pg_catalog.max(message_id) FROM pigeon.log_7),
 						  (SELECT pg_catalog.max(message_id) FROM pigeon.log_old)) AS id) AS used
-	WHERE used.id >= sequence.last_value + sequence.is_called::integer;
+	WHERE used.id > sequence.last_value OR (used.id = sequence.last_value AND NOT sequence.is_called);
 END;
 COMMENT ON FUNCTION pigeon.check_registry() IS 'internal: what check() finds in tables and registry';
 

@@ -175,8 +175,7 @@ install_extension()
 	as_server make -s -C "$SOURCE" PG_CONFIG="$PG_CONFIG" install >/dev/null
 }
 
-# start_cluster NAME [SETTING...]: starts a new cluster that listens on a socket only; psql then talks to it. SANITIZER is a
-# library that the server needs to be started with, if any.
+# start_cluster NAME [SETTING...]: starts a new cluster that listens on a socket only; psql then talks to it.
 start_cluster()
 {
 	local home=$WORK/$1
@@ -186,7 +185,6 @@ start_cluster()
 		{ cat "$WORK/log/initdb"; return 1; }
 	printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$home'" "$@" |
 		as_server tee -a "$home/data/postgresql.conf" >/dev/null
-	as_server env ${SANITIZER:+LD_PRELOAD="$SANITIZER" ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1} \
-		pg_ctl -s -D "$home/data" -l "$home/log" start || { cat "$home/log"; return 1; }
+	as_server pg_ctl -s -D "$home/data" -l "$home/log" start || { cat "$home/log"; return 1; }
 	export PGHOST=$home PGUSER=postgres PGDATABASE=postgres
 }

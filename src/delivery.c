@@ -490,12 +490,9 @@ pgn_scan_end(DeliveryScan *scan)
 	ExecDropSingleTupleTableSlot(scan->slot);
 }
 
-/*
- * Replace the version at tid.  TM_Ok: done; anything else: somebody else was
- * first and nothing was done.  The key of a delivery never changes.
- */
-TM_Result
-pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *row, bool wait)
+/* What pgn_delivery_update does; "flags" are added to the columns that change. */
+static TM_Result
+replace_version(DeliveryTable *deliveries, ItemPointer tid, const Delivery *row, uint64 flags, bool wait)
 {
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(deliveries->table.rel),
 													&TTSOpsHeapTuple);
@@ -503,7 +500,7 @@ pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *
 
 	ExecStoreHeapTuple(form_row(row), slot, true);
 	result = pgn_table_update(&deliveries->table, tid, slot,
-							  PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_visible_at),
+							  flags | PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_visible_at),
 							  wait);
 	deliveries->queue->changed_in = pgn_local_transaction();
 	if (result == TM_Ok)
@@ -515,6 +512,23 @@ pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *
 	}
 	ExecDropSingleTupleTableSlot(slot);
 	return result;
+}
+
+/*
+ * Replace the version at tid.  TM_Ok: done; anything else: somebody else was
+ * first and nothing was done.  The key of a delivery never changes.
+ */
+TM_Result
+pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *row, bool wait)
+{
+	return replace_version(deliveries, tid, row, 0, wait);
+}
+
+/* The same for the lease of a receive, which mostly is the only update of a delivery; never waits. */
+TM_Result
+pgn_delivery_claim(DeliveryTable *deliveries, ItemPointer tid, const Delivery *row)
+{
+	return replace_version(deliveries, tid, row, row->queue_receive_count == 1 ? PGN_FIRST_UPDATE : 0, false);
 }
 
 /* Delete the version at tid; answers as pgn_delivery_update. */

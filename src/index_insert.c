@@ -117,7 +117,8 @@ pgn_index_insert_checked(Relation heap, Relation index, HeapTuple row, IndexUniq
 /*
  * Insert the entry of a row version made by an update.  "changed" is the set of
  * columns that it changed; an index on none of them is told so, since a
- * B-tree then tries to drop dead versions before it splits a page.  It needs no
+ * B-tree then tries to drop dead versions before it splits a page.  For rows that
+ * are updated once that costs more than it brings.  The entry needs no
  * look for duplicates: the key was unique before.
  */
 void
@@ -131,7 +132,7 @@ pgn_index_insert_update(Relation heap, Relation index, HeapTuple row, uint64 cha
 			unchanged = false;
 	(void) pgn_index_insert_checked(heap, index, row,
 									form->indisunique && !unchanged ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-									unchanged);
+									unchanged && !(changed & PGN_FIRST_UPDATE));
 }
 
 /* Can entries be inserted here at all? */

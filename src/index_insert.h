@@ -12,6 +12,9 @@
 /* A set of columns, as a mask of attribute numbers. */
 #define PGN_COLUMN(attnum) (UINT64CONST(1) << (attnum))
 
+/* Also in that set: the row was not updated before. */
+#define PGN_FIRST_UPDATE PGN_COLUMN(0)
+
 extern void pgn_index_insert(Relation heap, Relation index, HeapTuple *rows, int n);
 extern bool pgn_index_insert_checked(Relation heap, Relation index, HeapTuple row,
 									 IndexUniqueCheck check, bool unchanged);

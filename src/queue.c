@@ -31,6 +31,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "queue.h"
@@ -295,6 +296,20 @@ pgn_queue_unknown(const char *name)
 			 errhint("Create it with pigeon.create_queue().")));
 }
 
+/*
+ * Has a table (or view) that nobody keeps from being dropped just been dropped?
+ * Then what is remembered of it is out of date, and is forgotten.  If not, its
+ * rights can be looked up.
+ */
+bool
+pgn_just_dropped(Oid relid)
+{
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		return false;
+	AcceptInvalidationMessages();
+	return true;
+}
+
 /* Fail unless the current user has all of these rights on the queue's table. */
 void
 pgn_queue_check_rights(const Queue *queue, AclMode rights)
@@ -330,6 +345,8 @@ pgn_queue_open(const char *name, AclMode rights, LOCKMODE lockmode)
 
 		if (queue == NULL)
 			pgn_queue_unknown(name);
+		if (pgn_just_dropped(queue->relid))
+			continue;
 		pgn_queue_check_rights(queue, rights);
 		if (pgn_queue_lock(queue, lockmode))
 			return queue;

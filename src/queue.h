@@ -52,6 +52,7 @@ extern int32 *pgn_queue_ids(Snapshot snapshot, int *n);
 extern bool pgn_queue_lock(Queue *queue, LOCKMODE lockmode);
 extern bool pgn_queue_lock_now(Queue *queue, LOCKMODE lockmode);
 extern void pgn_queue_unlock(const Queue *queue, LOCKMODE lockmode);
+extern bool pgn_just_dropped(Oid relid);
 extern void pgn_queue_check_rights(const Queue *queue, AclMode rights);
 extern void pgn_queue_check_owner(const Queue *queue);
 extern void pgn_queue_unknown(const char *name) __attribute__((noreturn));

@@ -279,7 +279,7 @@ claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, Tim
 	row->lane = row->queue_receive_count == deliveries->queue->attributes.max_receive_count ? PGN_LANE_FINAL :
 		row->lane == PGN_LANE_NOISY ? PGN_LANE_NOISY :
 		row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
-	return pgn_delivery_update(deliveries, &version->tid, row, false) == TM_Ok;
+	return pgn_delivery_claim(deliveries, &version->tid, row) == TM_Ok;
 }
 
 /*

@@ -57,9 +57,12 @@ typedef struct Target
 	DeliveryTable deliveries;
 } Target;
 
-/* How many deliveries of the queue are due. */
+/*
+ * How many deliveries of the queue are due and can be moved: those without a
+ * source only if there is a destination for all.
+ */
 static int64
-count_due(Queue *queue, TimestampTz now)
+count_movable(Queue *queue, bool has_destination, TimestampTz now)
 {
 	DeliveryTable deliveries;
 	DeliveryScan scan;
@@ -77,7 +80,7 @@ count_due(Queue *queue, TimestampTz now)
 			continue;
 		any = true;
 		last = version.row;
-		n += version.row.visible_at <= now;
+		n += version.row.visible_at <= now && (has_destination || version.row.source != 0);
 	}
 	pgn_scan_end(&scan);
 	pgn_deliveries_close(&deliveries, NoLock);
@@ -392,7 +395,7 @@ pgn_redrive(PG_FUNCTION_ARGS)
 	values[2] = Int32GetDatum(queue->id);
 	values[3] = PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1);
 	values[4] = PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2);
-	values[5] = Int64GetDatum(count_due(queue, GetCurrentTimestamp()));
+	values[5] = Int64GetDatum(count_movable(queue, !PG_ARGISNULL(1), GetCurrentTimestamp()));
 	values[6] = NameGetDatum(&role);
 	nulls[3] = PG_ARGISNULL(1) ? 'n' : ' ';
 	nulls[4] = PG_ARGISNULL(2) ? 'n' : ' ';

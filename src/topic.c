@@ -385,6 +385,8 @@ pgn_topic_open(const char *name, AclMode rights, LOCKMODE lockmode)
 
 		if (topic == NULL)
 			pgn_topic_unknown(name);
+		if (pgn_just_dropped(topic->relid))
+			continue;
 		pgn_topic_check_rights(topic, rights, GetUserId());
 		if (pgn_topic_lock(topic, lockmode))
 			return topic;

@@ -1,6 +1,6 @@
 -- Order of what comes back, dead letters and redrive.
 BEGIN;
-SELECT plan(54);
+SELECT plan(56);
 CREATE FUNCTION received(queue text, n integer DEFAULT 1, timeout interval DEFAULT '0') RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(body, ' ' ORDER BY ordinality) FROM pigeon.receive(queue, n, timeout) WITH ORDINALITY $$;
 
@@ -143,5 +143,16 @@ DO $$ BEGIN EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regcla
 SELECT pigeon.pop('again', 10);
 SELECT pigeon.send('again', 'goes on');
 SELECT is(received('again') || ', ' || received('again'), 'goes on, goes on', 'a message that its dead-letter queue cannot take goes on');
+-- What there is to move is what can be moved: without a destination, what came from another queue
+SELECT pigeon.create_queue('counted dead');
+SELECT pigeon.create_queue('counted', visibility_timeout => '0', dead_letter_queue => 'counted dead', max_receive_count => 1);
+SELECT pigeon.send('counted dead', 'sent here'), pigeon.send('counted', 'dead');
+SELECT count(*) FROM pigeon.receive('counted');
+SELECT pg_sleep(0.01);
+SELECT count(*) FROM pigeon.receive('counted');
+SELECT pigeon.redrive('counted dead') AS task \gset
+SELECT is((SELECT to_move || ' ' || moved FROM pigeon.redrive_tasks WHERE task_id = :task), '1 1', 'messages to move');
+SELECT pigeon.redrive('counted dead', 'counted') AS task \gset
+SELECT is((SELECT to_move || ' ' || moved FROM pigeon.redrive_tasks WHERE task_id = :task), '1 1', 'to a destination, all of them');
 SELECT * FROM finish();
 ROLLBACK;

@@ -80,6 +80,22 @@ my $large = sql(q{SELECT buffers('large') \g /dev/null
 	SELECT buffers('large')});
 cmp_ok($large, '<=', 2 * $small, "no more is read of four times the messages ($small, $large buffers)");
 
+# Quiet and noisy tenants, more of the noisy ones, or of both, than are counted each time.
+my $quiet = 'visible, visible_in_quiet_groups, in_flight_in_quiet_groups, noisy_groups, approximate';
+foreach my $n (5000, 20000)
+{
+	my $queue = "fair $n";
+
+	sql(qq{SELECT pigeon.create_queue('$queue');
+		SELECT pigeon.send_batch('$queue', array_agg('n' || n), group_ids => array_agg('noisy'::text)) FROM generate_series(1, 30029) AS n \\g /dev/null
+		SELECT pigeon.send_batch('$queue', array_agg('q' || n)) FROM generate_series(1, $n) AS n \\g /dev/null
+		SELECT count(*) FROM pigeon.receive('$queue', 10, visibility_timeout => '1 h')});
+	$node->poll_query_until('postgres', "SELECT visible = 30019 + $n FROM pigeon.queue_metrics WHERE queue = '$queue'");
+	is(metrics($quiet, $queue), join('|', 30019 + $n, 19 + $n, 10, 1, 't'), "$n messages of quiet groups are counted apart");
+	is(sql("SELECT oldest_sent_at = oldest_sent_at_in_quiet_groups FROM pigeon.queue, pigeon.queue_figures(id) WHERE name = '$queue'"),
+		't', 'age of the oldest message in a quiet group');
+}
+
 # Many messages that nobody can remove the remains of.
 my $holder = $node->background_psql('postgres');
 $holder->query(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1});

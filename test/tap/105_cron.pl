@@ -48,7 +48,7 @@ is(sql(q{SELECT body, subject, topic, attributes FROM pigeon.pop('q')}), 'news|s
 	'the command publishes the message');
 sqlstate_is($node, 'postgres', q{SELECT pigeon.schedule_send('news', '* * * * *', 'q', 'x')}, '42710',
 	'a name is used once');
-sqlstate_is($node, 'postgres', q{SELECT pigeon.schedule_send('s', '* * * * *', NULL, 'x')}, '22004', 'no queue');
+sqlstate_is($node, 'postgres', q{SELECT pigeon.schedule_send('s', '* * * * *', NULL, 'x')}, '22023', 'no queue');
 is(sql(q{SELECT pigeon.unschedule('news'), pigeon.unschedule('news')}), 't|f', 'removed once');
 
 # As another role, and for real: the next minute sends a message, and maintain()
