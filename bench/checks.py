@@ -4,6 +4,7 @@ A ratio is formed within each round, where its parts were measured seconds apart
 the machine may be faster in one round than in the next.
 """
 
+import operator
 import statistics
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from .results import Cell, Results
 
 @dataclass(frozen=True)
 class Check:
-    """`above` divided by `below` against a limit.
+    """`above` divided by `below`, or less it, against a limit.
 
     Where several cells stand above, the worst counts; where several stand below, the highest (a peak).
     """
@@ -23,15 +24,17 @@ class Check:
     at_least: float | None = None
     at_most: float | None = None
     quick: bool = True
+    difference: bool = False
 
     def measured(self, results: Results) -> float | None:
-        """The ratio, or None if a part of it was not measured."""
+        """The ratio or difference, or None if a part of it was not measured."""
         above = [results.values(cell) for cell in self.above]
         below = [results.values(cell) for cell in self.below] or [[1.0] * len(above[0])]
         if [] in above + below:
             return None
         worst = min if self.at_most is None else max
-        return statistics.median(worst(tops) / max(bottoms) for tops, bottoms in zip(zip(*above), zip(*below)))
+        compare = operator.sub if self.difference else operator.truediv
+        return statistics.median(compare(worst(tops), max(bottoms)) for tops, bottoms in zip(zip(*above), zip(*below)))
 
     @property
     def required(self) -> str:
@@ -90,10 +93,16 @@ ALL = (
     Check("bytes on disk at minute 10 of a held horizon for each message received so far / PGMQ",
           (Cell("horizon-snapshot", "600", "pigeon", "disk_per_message"),),
           (Cell("horizon-snapshot", "600", "pgmq", "disk_per_message"),), at_most=THIRD, quick=False),
-    Check("single send / publish to 10 subscribers, rates", **_own("fan-out", "single send", "10", "rate"), at_most=4,
-          quick=False),
-    Check("single send / publish to 100 subscribers, rates", **_own("fan-out", "single send", "100", "rate"), at_most=25,
-          quick=False),
+    *(Check(f"single send / publish to {subscribers} subscribers, rates",
+            **_own("fan-out", "single send", subscribers, "rate"), at_most=limit)
+      for subscribers, limit in (("10", 4), ("100", 25))),
+    Check("publish to 10 subscribers / ten sends in one statement, rates", **_versus("fan-out", "10", "sends"), at_least=1),
+    Check("publish to 10 subscribers / PGMQ's send_topic, rates", **_versus("fan-out", "10", "pgmq_topics"), at_least=1),
+    *(Check(f"publish past 100 filters on {what}, added microseconds of CPU time",
+            (Cell("filter", "one", peer, "cpu_us"),), (Cell("filter", "one", "unfiltered", "cpu_us"),), at_most=100,
+            difference=True) for what, peer in (("attributes", "attribute_filters"), ("the body", "body_filters"))),
+    Check("100,000 rows to three subscribers, INSERT ... SELECT / publish_batch",
+          (Cell("bulk", "100,000", "insert_select"),), (Cell("bulk", "100,000", "publish_batch"),), at_least=0.8),
     *(Check(f"FIFO receive + delete, groups: {circumstances} / 10, CPU time",
             **_own("fifo-groups", circumstances, "10", "cpu_us"), at_most=1.5, quick=False)
       for circumstances in ("100,000", "100,000 messages behind one", "100,000 blocked")),

@@ -31,6 +31,17 @@ INSERT INTO touch SELECT repeat('x', 900) FROM generate_series(1, (SELECT settin
                                                                    WHERE name = 'shared_buffers'));
 DROP TABLE touch;
 """
+# WAL segments for half of min_wal_size: a server that has run for a while uses them again and again, a new one would
+# spend the time of the first samples on creating them.
+CREATE_WAL_SEGMENTS = """
+DO $$ BEGIN
+    FOR segment IN 1..64 LOOP
+        PERFORM pg_logical_emit_message(false, 'bench', '');
+        PERFORM pg_switch_wal();
+    END LOOP;
+END $$;
+CHECKPOINT;
+"""
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 WAL_LIMIT = 2 << 30                     # more WAL than this is not read record by record
 
@@ -76,6 +87,7 @@ class Cluster:
         self.start()
         self.sql("postgres", "CREATE EXTENSION pg_walinspect")
         self.sql("postgres", TOUCH_SHARED_BUFFERS)
+        self.sql("postgres", CREATE_WAL_SEGMENTS)
         return self
 
     def __exit__(self, *_: object) -> None:

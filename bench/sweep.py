@@ -209,6 +209,7 @@ class Queue:
     def _prepare(self) -> None:
         if self.point.operation == "send":
             self.peer.recreate(self.context.cluster)
+            self.context.cluster.checkpoint()       # so that the sample finds WAL segments that are used again
         if self.visible < self._needed():
             self._fill(self._needed() - self.visible)
         self.peer.tidy(self.context.cluster)

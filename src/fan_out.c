@@ -87,6 +87,7 @@ struct FanOut
 								 * made yet */
 	int			chunk;			/* messages that are matched, logged and
 								 * delivered at once */
+	int			left;			/* messages of later chunks */
 	int			nlogged;		/* messages of the chunk that somebody gets */
 	Message    *logged;
 };
@@ -307,7 +308,7 @@ deliver(FanOut *out, Destination *destination, const Subscription *subscription,
 		if (home != 0)
 			rows[i].home = home;
 		/* One after the other, so that the index keeps them in order. */
-		rows[i].visible_at -= n - 1 - i;
+		rows[i].visible_at -= out->left + n - 1 - i;
 		pgn_activity_count(queue, COUNT_SENT_BYTES, messages[i].size);
 	}
 	pgn_activity_count(queue, COUNT_SENT, n);
@@ -360,7 +361,12 @@ pgn_fan_out(FanOut *out, Message *messages, int n, TimestampTz now)
 	for (int i = 0; i < n; i++)
 		messages[i].topic = topic_name;
 	for (int done = 0; done < n; done += out->chunk)
-		fan_out_chunk(out, &messages[done], Min(n - done, out->chunk));
+	{
+		int			chunk = Min(n - done, out->chunk);
+
+		out->left = n - done - chunk;
+		fan_out_chunk(out, &messages[done], chunk);
+	}
 }
 
 /* Close what was opened, keeping the locks. */

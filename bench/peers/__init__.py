@@ -8,6 +8,8 @@ from .pigeon import Pigeon, PigeonSends
 from .plain import Plain
 from .rabbitmq import RabbitMq
 from .redis import Redis
+from .topics import AttributeFilters, BodyFilters, Bulk, BulkBatch, BulkSends, PgmqTopics, Unfiltered
 
 ALL = {peer.name: peer for peer in (Pigeon(), Plain(), Pgmq(), Pgq(), PgBoss(), GraphileWorker(), RabbitMq(), Redis(),
-                                    PigeonSends())}
+                                    PigeonSends(), PgmqTopics(), Unfiltered(), AttributeFilters(), BodyFilters(), Bulk(),
+                                    BulkBatch(), BulkSends())}
