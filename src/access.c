@@ -86,6 +86,8 @@ change_access(FunctionCallInfo fcinfo, const char *verb, const char *preposition
 	Datum	   *values;
 	bool	   *nulls;
 	int			n;
+	Queue	   *queue = NULL;
+	Topic	   *topic = NULL;
 
 	initStringInfo(&queue_privileges);
 	initStringInfo(&topic_privileges);
@@ -95,20 +97,21 @@ change_access(FunctionCallInfo fcinfo, const char *verb, const char *preposition
 	if (n == 0)
 		pgn_bad_attribute("there must be at least one action", ACTIONS_HINT);
 
+	/* Look before anything is changed. */
 	if (queue_privileges.len > 0)
 	{
-		Queue	   *queue = pgn_queue_open(name, 0, AccessShareLock);
-
+		queue = pgn_queue_open(name, 0, AccessShareLock);
 		pgn_queue_check_owner(queue);
-		execute(verb, queue_privileges.data, psprintf("q_%d", queue->id), preposition, grantee);
 	}
 	if (topic_privileges.len > 0)
 	{
-		Topic	   *topic = pgn_topic_open(name, 0, AccessShareLock);
-
+		topic = pgn_topic_open(name, 0, AccessShareLock);
 		pgn_topic_check_owner(topic);
-		execute(verb, topic_privileges.data, psprintf("t_%d", topic->id), preposition, grantee);
 	}
+	if (queue)
+		execute(verb, queue_privileges.data, psprintf("q_%d", queue->id), preposition, grantee);
+	if (topic)
+		execute(verb, topic_privileges.data, psprintf("t_%d", topic->id), preposition, grantee);
 }
 
 /* grant_access(queue_or_topic, grantee, actions) */
