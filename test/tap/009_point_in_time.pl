@@ -21,7 +21,7 @@ $node->safe_psql('postgres', q{
 	SELECT pigeon.create_queue('groups', fifo => true, content_based_deduplication => true)});
 $node->backup('backup');
 
-# Half of the clients order, the others ship; the log rotates meanwhile.
+# More is ordered than shipped; the log rotates meanwhile.
 append_to_file("$dir/order.sql", q{
 	BEGIN;
 	SELECT nextval('number') AS id \gset
@@ -33,7 +33,7 @@ append_to_file("$dir/ship.sql", q{
 	DECLARE
 		m record;
 	BEGIN
-		FOR m IN SELECT * FROM pigeon.receive('orders', 3) LOOP
+		FOR m IN SELECT * FROM pigeon.receive('orders') LOOP
 			UPDATE purchase SET shipped = true WHERE message_id = m.message_id;
 			PERFORM pigeon.delete('orders', m.receipt);
 		END LOOP;
