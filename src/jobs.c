@@ -82,14 +82,16 @@ pgn_queue_job_request(pg_atomic_uint64 *job_at, TimestampTz at)
 }
 
 /*
- * Ask for a notification for a queue, no earlier than one may follow the last:
- * many commits in a row must not wake the worker, one by one, in vain.
+ * Ask for a notification for a queue, no earlier than one may follow the last
+ * (unless the clock was set back since): many commits in a row must not wake
+ * the worker, one by one, in vain.
  */
 void
 pgn_notify_request(SharedQueue *shared, TimestampTz at)
 {
 	TimestampTz notified_at = (TimestampTz) pg_atomic_read_u64(&shared->notified_at);
 
-	pgn_queue_job_request(&shared->notify_at,
-						  Max(at, notified_at + pgn_notify_interval * INT64CONST(1000)));
+	if (notified_at <= at)
+		at = Max(at, notified_at + pgn_notify_interval * INT64CONST(1000));
+	pgn_queue_job_request(&shared->notify_at, at);
 }
