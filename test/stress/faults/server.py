@@ -56,14 +56,18 @@ class Server:
 
     def kill_a_process(self):
         """Kill a process so that the server restarts by itself."""
+        started = self.value("SELECT pg_postmaster_start_time()")
         pids = self.rows("SELECT pid FROM pg_stat_activity WHERE application_name = %s OR backend_type = %s",
                          APPLICATION, self.random.choice(("pigeon worker", "pigeon launcher", "none")))
-        if pids:
-            started = self.value("SELECT pg_postmaster_start_time()")
+        if not pids:
+            return
+        try:
             os.kill(self.random.choice(pids)[0], signal.SIGKILL)
-            self.counts["crashes by SIGKILL"] += 1
-            self.rows("SELECT pg_sleep(1)")     # fails, or comes too early
-            assert self.value("SELECT pg_postmaster_start_time()") == started
+        except ProcessLookupError:
+            return              # it has just ended
+        self.counts["crashes by SIGKILL"] += 1
+        self.rows("SELECT pg_sleep(1)")     # fails, or comes too early
+        assert self.value("SELECT pg_postmaster_start_time()") == started
 
     def signal_some(self, what, function, condition, *arguments):
         """Call a function on the process id of one of these; how many there were."""
