@@ -81,7 +81,7 @@ SELECT format('CREATE UNIQUE INDEX ON %s (enqueued_at)', queue_table('unique')) 
 SELECT throws_ok($$SELECT pigeon.send_batch('unique', bodies('equal', 10))$$, '23505', NULL, 'equal keys in a batch are refused');
 SELECT is((SELECT count(*) FROM pigeon.peek('unique')), 0::bigint, 'with all of the batch');
 SELECT format('DROP INDEX pigeon.%I; CREATE UNIQUE INDEX ON %s ((1)) WHERE false', relname, indrelid::regclass)
-	FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid = queue_table('unique') AND indkey::text = '8' \gexec
+	FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid = queue_table('unique') AND relname LIKE '%\_enqueued\_at\_idx' \gexec
 SELECT throws_ok($$SELECT pigeon.send_batch('unique', bodies('refused', 10))$$, '55000', NULL, 'indexes on expressions are not served');
 
 -- Serializable: who looked for messages in the table conflicts with who sends some.
