@@ -271,11 +271,98 @@ form_row_of_array(TupleDesc desc, int i, void *rows)
 	return form_row((Delivery *) rows + i);
 }
 
-/* Insert deliveries in one pass. */
+/* Has the delivery in a row never been received, nor is it being changed? */
+static bool
+is_waiting(HeapTupleHeader row)
+{
+	if (!(row->t_infomask & HEAP_XMAX_INVALID))
+		return false;
+	return (row->t_infomask & HEAP_HASNULL) || HeapTupleHeaderGetNatts(row) < Anum_delivery_received_at ||
+		((Delivery *) ((char *) row + row->t_hoff))->received_at == PGN_NEVER;
+}
+
+/* What the version that a receive makes of a row of this length takes of a page. */
+static Size
+lease_size(Size length)
+{
+	Size		least = MAXALIGN(SizeofHeapTupleHeader) + column_ends[Anum_delivery_receive_count - 1];
+
+	return MAXALIGN(Max(length, least)) + sizeof(ItemIdData);
+}
+
+/*
+ * How many rows of this length can be added to the page where the last row
+ * went, so that all deliveries there that were not received yet, and those
+ * added, have room for that?
+ */
+static int
+room_on_page(Relation rel, Size length)
+{
+	BlockNumber block = RelationGetTargetBlock(rel);
+	ssize_t		room;
+	Buffer		buffer;
+	Page		page;
+
+	if (block == InvalidBlockNumber)
+		return 0;
+	buffer = ReadBuffer(rel, block);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	room = PageIsNew(page) ? 0 : PageGetHeapFreeSpace(page);
+	for (OffsetNumber i = PageGetMaxOffsetNumber(page); i >= FirstOffsetNumber && room > 0; i--)
+	{
+		ItemId		item = PageGetItemId(page, i);
+
+		if (ItemIdIsNormal(item) && is_waiting((HeapTupleHeader) PageGetItem(page, item)))
+			room -= lease_size(ItemIdGetLength(item));
+	}
+	UnlockReleaseBuffer(buffer);
+	return Max(room, 0) / (MAXALIGN(length) + sizeof(ItemIdData) + lease_size(length));
+}
+
+/*
+ * Insert deliveries into a page that has room for them, but is filled as far
+ * as the table's fillfactor says.
+ */
+static void
+fill_page(DeliveryTable *deliveries, const Delivery *rows, int n)
+{
+	Relation	rel = deliveries->table.rel;
+	StdRdOptions *options = (StdRdOptions *) rel->rd_options;
+	int			fillfactor = options->fillfactor;
+
+	options->fillfactor = HEAP_DEFAULT_FILLFACTOR;
+	PG_TRY();
+	{
+		pgn_table_insert_many(&deliveries->table, n, form_row_of_array, (void *) rows);
+	}
+	PG_FINALLY();
+	{
+		if ((StdRdOptions *) rel->rd_options == options)
+			options->fillfactor = fillfactor;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Insert deliveries in one pass.
+ *
+ * What a page is not filled with at first is for the versions that receives
+ * write.  Where messages are received as fast as they are sent, those are there
+ * by the time the page is left, half empty; so we go on with it.
+ */
 void
 pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n)
 {
-	pgn_table_insert_many(&deliveries->table, n, form_row_of_array, (void *) rows);
+	Relation	rel = deliveries->table.rel;
+	int			here = 0;
+
+	if (n > 0 && rel->rd_options != NULL)
+		here = Min(n, room_on_page(rel, MAXALIGN(SizeofHeapTupleHeader) + column_ends[columns_needed(&rows[0]) - 1]));
+	if (here > 0)
+		fill_page(deliveries, rows, here);
+	if (here < n)
+		pgn_table_insert_many(&deliveries->table, n - here, form_row_of_array, (void *) (rows + here));
 	for (int i = 0; i < n; i++)
 	{
 		pgn_frontier_lower(deliveries->queue, rows[i].lane, rows[i].visible_at);
