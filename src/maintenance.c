@@ -234,7 +234,14 @@ pgn_job_rotate_log(int64 unused)
 TimestampTz
 pgn_job_free_segment(int64 segment)
 {
-	return pgn_log_free_segment(segment) ? PGN_AGAIN : PGN_IDLE;
+	return pgn_log_free_segment(segment, false) ? PGN_AGAIN : PGN_IDLE;
+}
+
+/* The same for the worker, which comes back soon if there is little reason to do it now. */
+TimestampTz
+pgn_job_free_segment_in_time(int64 segment)
+{
+	return pgn_log_free_segment(segment, true) ? PGN_AGAIN : PGN_IDLE;
 }
 
 /* Delete what is not needed in the old generation of the log. */
