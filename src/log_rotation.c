@@ -8,14 +8,13 @@
  * first copied to the old generation.  Messages of the old generation are
  * deleted row by row.
  *
- * How big is big enough?  What is in the current segment and the one before
- * comes and goes all the time, so where messages are deleted soon, segments are
- * small.  A backlog makes them larger, twice as large for each segment that it
- * keeps, up to pigeon.log_segment_size: the ring must hold much of it before
- * messages have to be copied.  The worker looks when it expects the segment to
- * be full, from how fast it has grown.  It gives the messages of the segment
- * that was sealed last a little more time to be deleted, and copies what is left
- * of them when the next one is sealed.
+ * How big is big enough?  Where messages are deleted soon, segments are small,
+ * so that the log is, and hardly larger at one time than at another.  A backlog
+ * makes them larger, four times for each segment it keeps beyond a few, up to
+ * pigeon.log_segment_size: the ring must hold much of it before messages have
+ * to be copied.  The worker looks when it expects the segment to be full, from
+ * how fast it has grown.  It gives the messages of the few segments that were
+ * sealed last some seconds to be deleted before it copies what is left of them.
  *
  * Truncating is the one step that could lose a message.  What makes it safe:
  *
@@ -86,11 +85,12 @@
  */
 #define SURVIVORS 4
 
-/* A segment is full at this size at the earliest. */
-#define SMALLEST_SEGMENT (4 * 1024 * 1024)
+/* A segment is full at this size at the earliest, and while no more than FEW are sealed. */
+#define SMALLEST_SEGMENT (3 * 1024 * 1024)
+#define FEW 3
 
-/* Messages are not copied from the segment sealed last before this time, if nothing presses. */
-#define PATIENCE 10				/* seconds */
+/* Messages are not copied from the FEW segments sealed last before this time, if nothing presses. */
+#define PATIENCE (10 * USECS_PER_SEC)
 
 /* How many messages of the old generation are looked at together. */
 #define CLEAN_MESSAGES 100000
@@ -109,8 +109,10 @@ static struct
 	int64		size;
 	TimestampTz at;
 	double		rate;			/* bytes in a microsecond */
-	int			before;			/* the segment that was current before */
-}			seen = {.segment = -1,.before = -1};
+}			seen = {.segment = -1};
+
+/* When this process sealed a segment that is not free yet; 0: never. */
+static TimestampTz sealed_at[PGN_LOG_SEGMENTS];
 
 /* A set of messages. */
 typedef struct MessageIds
@@ -234,25 +236,26 @@ static int64
 full_size(void)
 {
 	int64		limit = (int64) pgn_log_segment_size * 1024;
-	int64		size = SMALLEST_SEGMENT / 2;
+	int64		size = SMALLEST_SEGMENT;
+	int			sealed = 0;
 	bool		ripe;
 
 	for (int segment = 0; segment < PGN_LOG_SEGMENTS && size < limit; segment++)
-		if (segment != pgn_log_current_segment() && !segment_is_empty(segment) && !is_unused(segment, &ripe))
-			size *= 2;
-	return Min(Max(size, SMALLEST_SEGMENT), limit);
+		if (segment != pgn_log_current_segment() && !segment_is_empty(segment) &&
+			!is_unused(segment, &ripe) && ++sealed > FEW)
+			size *= 4;
+	return Min(size, limit);
 }
 
-/* Take note of the size of the current segment. */
+/* Take note of the size of the current segment; what it grew in a moment says nothing. */
 static void
 note_size(int segment, int64 size)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (segment != seen.segment)
-		seen.rate = 0;
-	else if (now > seen.at)
-		seen.rate = Max(size - seen.size, 0) / (double) (now - seen.at);
+	if (segment == seen.segment && now >= seen.at && now < seen.at + CURRENT_INTERVAL)
+		return;
+	seen.rate = segment == seen.segment && now > seen.at ? (size - seen.size) / (double) (now - seen.at) : 0;
 	seen.segment = segment;
 	seen.size = size;
 	seen.at = now;
@@ -290,7 +293,7 @@ pgn_log_rotate(void)
 									 " current_segment = excluded.current_segment,"
 									 " current_since = excluded.current_since", next), 0);
 		CacheInvalidateRelcacheByRelid(pgn_relation("log_state"));
-		seen.before = current;
+		sealed_at[current] = seen.at = GetCurrentTimestamp();
 		seen.segment = next;
 		seen.size = 0;
 		return;
@@ -356,13 +359,24 @@ nothing_missing(int segment)
 	return find_survivors(segment, &survivors, 0) && count_missing(segment, &survivors) == 0;
 }
 
+/* Is it one of the few that this process has sealed just now? */
+static bool
+is_young(int segment)
+{
+	int			younger = 0;
+
+	for (int i = 0; i < PGN_LOG_SEGMENTS; i++)
+		younger += sealed_at[i] > sealed_at[segment];
+	return younger < FEW && GetCurrentTimestamp() < sealed_at[segment] + PATIENCE;
+}
+
 /* Of how many messages of a segment one may still be needed; 0: any number, PG_INT64_MAX: none. */
 static int64
 share_of_survivors(int segment, bool patient)
 {
 	if (ring_is_full())
 		return 0;
-	return patient && segment == seen.before && current_age() < PATIENCE ? PG_INT64_MAX : SURVIVORS;
+	return patient && is_young(segment) ? PG_INT64_MAX : SURVIVORS;
 }
 
 /* Mark a segment as unused if nothing, or little, of it is still needed.  True if it is marked. */
@@ -404,6 +418,7 @@ pgn_log_free_segment(int segment, bool patient)
 	if (nothing_missing(segment))
 		(void) query_number(psprintf("TRUNCATE pigeon.log_%d", segment), 0);
 	(void) query_number(psprintf("DELETE FROM pigeon.log_unused WHERE segment = %d", segment), 0);
+	sealed_at[segment] = 0;
 	return false;
 }
 

@@ -25,6 +25,8 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "access/xact.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
@@ -71,7 +73,7 @@
 
 #define CLEAN_LOG_INTERVAL USECS_PER_MINUTE
 
-/* The log takes no more than one part in so many of the worker's time. */
+/* The log takes no more than one part in so many of the time of a processor. */
 #define LOG_SHARE 20
 
 #define TASK_INTERVAL (USECS_PER_SEC / 4)
@@ -199,7 +201,7 @@ run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
 static bool
 care_for_log(TimestampTz *next)
 {
-	TimestampTz start = GetCurrentTimestamp();
+	clock_t		start = clock();
 	TimestampTz now;
 	TimestampTz unused;
 	bool		done = run_job(pgn_job_rotate_log, 0, "rotation of the message log", &unused);
@@ -209,7 +211,7 @@ care_for_log(TimestampTz *next)
 	if (!done || !begin("look at the message log"))
 		return false;
 	now = GetCurrentTimestamp();
-	*next = Max(pgn_log_next_look(now), now + LOG_SHARE * (now - start));
+	*next = Max(pgn_log_next_look(now), now + LOG_SHARE * (clock() - start) * USECS_PER_SEC / CLOCKS_PER_SEC);
 	if (!pgn_log_old_is_empty())
 		pgn_database_job_request(JOB_LOG_OLD, GetCurrentTimestamp() + CLEAN_LOG_INTERVAL);
 	commit();
