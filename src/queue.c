@@ -343,6 +343,7 @@ pgn_queue_open(const char *name, AclMode rights, LOCKMODE lockmode)
 	{
 		Queue	   *queue = pgn_queue_find(name);
 
+		CHECK_FOR_INTERRUPTS();
 		if (queue == NULL)
 			pgn_queue_unknown(name);
 		if (pgn_just_dropped(queue->relid))

@@ -292,21 +292,9 @@ check_sources(const char *name)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(name)};
-	MemoryContext caller = CurrentMemoryContext;
-	int32	   *ids;
 	int			n;
-
-	pgn_owner_begin();
-	pgn_owner_execute("SELECT id FROM pigeon.queue WHERE dead_letter_queue = $1", 1, types, values, NULL);
-	n = SPI_processed;
-	ids = MemoryContextAlloc(caller, (n + 1) * sizeof(int32));
-	for (int i = 0; i < n; i++)
-	{
-		bool		isnull;
-
-		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-	}
-	pgn_owner_end();
+	int64	   *ids = pgn_owner_numbers("SELECT id::bigint FROM pigeon.queue WHERE dead_letter_queue = $1",
+										1, types, values, &n);
 
 	for (int i = 0; i < n; i++)
 	{

@@ -312,22 +312,8 @@ pgn_redrive_step(int64 task_id)
 int64 *
 pgn_redrive_running(int *n)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	int64	   *ids;
-
-	pgn_owner_begin();
-	pgn_owner_execute("SELECT id FROM pigeon.redrive_task WHERE status = 'RUNNING' ORDER BY id",
-					  0, NULL, NULL, NULL);
-	*n = SPI_processed;
-	ids = MemoryContextAlloc(caller, (*n + 1) * sizeof(int64));
-	for (int i = 0; i < *n; i++)
-	{
-		bool		isnull;
-
-		ids[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-	}
-	pgn_owner_end();
-	return ids;
+	return pgn_owner_numbers("SELECT id FROM pigeon.redrive_task WHERE status = 'RUNNING' ORDER BY id",
+							 0, NULL, NULL, n);
 }
 
 /* Does anything name the queue as its dead-letter queue? */

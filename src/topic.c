@@ -340,6 +340,20 @@ pgn_topic_lock(Topic *topic, LOCKMODE lockmode)
 	return false;
 }
 
+/* Like pgn_topic_lock, but also false if the lock cannot be had at once. */
+bool
+pgn_topic_lock_now(Topic *topic, LOCKMODE lockmode)
+{
+	Oid			relid = topic->relid;
+
+	if (!ConditionalLockRelationOid(relid, lockmode))
+		return false;
+	if (topic->valid)
+		return true;
+	UnlockRelationOid(relid, lockmode);
+	return false;
+}
+
 /* Complain that there is no such topic. */
 void
 pgn_topic_unknown(const char *name)
@@ -383,6 +397,7 @@ pgn_topic_open(const char *name, AclMode rights, LOCKMODE lockmode)
 	{
 		Topic	   *topic = pgn_topic_find(name);
 
+		CHECK_FOR_INTERRUPTS();
 		if (topic == NULL)
 			pgn_topic_unknown(name);
 		if (pgn_just_dropped(topic->relid))
