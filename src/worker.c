@@ -55,9 +55,8 @@
 #include "notify.h"
 #include "pigeon.h"
 #include "queue.h"
-#include "redrive.h"
-#include "replay.h"
 #include "shared.h"
+#include "task.h"
 #include "topic.h"
 #include "vacuum.h"
 #include "worker.h"
@@ -231,9 +230,9 @@ care_for_old_log(TimestampTz *next)
 	return true;
 }
 
-/* A step of every task of a kind ("what"), of which "running" knows those that run. */
+/* A step of every running task of a kind ("what"). */
 static bool
-care_for_tasks(PgnJob job, int64 *(*running) (int *n), const char *what, TimestampTz *next)
+care_for_tasks(PgnJob job, const char *what, TimestampTz *next)
 {
 	bool		done = true;
 	int64	   *tasks;
@@ -243,7 +242,7 @@ care_for_tasks(PgnJob job, int64 *(*running) (int *n), const char *what, Timesta
 	if (!begin(psprintf("look for %s tasks", what)))
 		return false;
 	MemoryContextSwitchTo(round_context);
-	tasks = running(&n);
+	tasks = pgn_tasks_running(psprintf("%s_task", what), &n);
 	commit();
 	for (int i = 0; i < n; i++)
 		done &= run_job(job, tasks[i], psprintf("%s task " INT64_FORMAT, what, tasks[i]), &unused);
@@ -255,14 +254,14 @@ care_for_tasks(PgnJob job, int64 *(*running) (int *n), const char *what, Timesta
 static bool
 care_for_redrives(TimestampTz *next)
 {
-	return care_for_tasks(pgn_job_redrive, pgn_redrive_running, "redrive", next);
+	return care_for_tasks(pgn_job_redrive, "redrive", next);
 }
 
 /* A step of every replay task. */
 static bool
 care_for_replays(TimestampTz *next)
 {
-	return care_for_tasks(pgn_job_replay, pgn_replay_running, "replay", next);
+	return care_for_tasks(pgn_job_replay, "replay", next);
 }
 
 /* The numbers of all queues and topics. */
