@@ -26,6 +26,7 @@ typedef struct Delivery
 	int32		source;			/* queue it was dead-lettered from; 0: none */
 	int32		subscription;	/* 0: none; negative: deliver in an envelope */
 	int16		segment;		/* log segment the message was written to */
+	int16		padding;		/* zero, as rows have it */
 	int64		group_key;		/* see message_group.c; 0: no group */
 	TimestampTz enqueued_at;	/* retention counts from here */
 	TimestampTz first_received_at;	/* PGN_NEVER before the first receive */
