@@ -236,20 +236,22 @@ close_page(Insertion *insertion)
 	insertion->buffer = InvalidBuffer;
 }
 
-/* Where it goes: between a smaller and a greater one; 0 if there is an equal one. */
+/*
+ * Where it goes: between a smaller and a greater one; 0 if there is an equal
+ * one.  After another of the batch it mostly is near to that, else at the end.
+ */
 static OffsetNumber
 find_place(const Insertion *insertion)
 {
 	Page		page = insertion->page;
-	OffsetNumber low = insertion->last != InvalidOffsetNumber ? OffsetNumberNext(insertion->last) :
-	P_FIRSTDATAKEY(BTPageGetOpaque(page));
+	bool		follows = insertion->last != InvalidOffsetNumber;
+	OffsetNumber low = follows ? OffsetNumberNext(insertion->last) : P_FIRSTDATAKEY(BTPageGetOpaque(page));
 	OffsetNumber high = OffsetNumberNext(PageGetMaxOffsetNumber(page));
+	OffsetNumber place = follows ? low : high - 1;
+	int			step = follows ? 1 : 0;
 
-	/*
-	 * What is below "low" is smaller, and greater what is not below "high";
-	 * the end comes first.
-	 */
-	for (OffsetNumber place = high - 1; low < high; place = low + (high - low) / 2)
+	/* What is below "low" is smaller, and greater what is not below "high". */
+	while (low < high)
 	{
 		int			order = compare(insertion, page, place);
 
@@ -258,7 +260,12 @@ find_place(const Insertion *insertion)
 		if (order > 0)
 			low = OffsetNumberNext(place);
 		else
+		{
 			high = place;
+			step = 0;
+		}
+		place = step > 0 ? Min(low + step, high - 1) : low + (high - low) / 2;
+		step *= 2;
 	}
 	return low;
 }

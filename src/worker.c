@@ -622,7 +622,7 @@ pgn_worker_main(Datum arg)
 		if (next > now + LINGER || (next > now && pg_atomic_read_u32(&pgn_shared_state->crowded)))
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 TimestampDifferenceMilliseconds(now, next),
+						 pgn_milliseconds_until(next),
 						 pgn_wait_event(&wait_event, "PigeonWorkerMain"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
