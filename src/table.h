@@ -35,6 +35,7 @@ extern void pgn_table_open(PgnTable *table, Oid relid, LOCKMODE lockmode);
 extern bool pgn_table_try_open(PgnTable *table, Oid relid, LOCKMODE lockmode);
 extern char *pgn_guard_sql(const char *table);
 extern void pgn_table_close(PgnTable *table, LOCKMODE lockmode);
+extern void pgn_table_unlock_indexes(PgnTable *table, LOCKMODE lockmode);
 extern bool pgn_table_has_columns(Relation rel, const PgnColumn *columns, int ncolumns);
 extern void pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns);
 extern Relation pgn_table_find_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
@@ -45,6 +46,8 @@ extern void pgn_table_insert(PgnTable *table, TupleTableSlot *slot);
 extern void pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state);
 extern void pgn_table_insert_rows(PgnTable *table, TupleTableSlot **slots, int nslots);
 extern bool pgn_table_insert_entries(PgnTable *table, TupleTableSlot *slot, Relation alone);
+extern TM_Result pgn_table_replace(PgnTable *table, ItemPointer tid, HeapTuple row, bool wait);
+extern void pgn_table_insert_versions(PgnTable *table, HeapTuple *rows, int n, uint64 changed);
 extern TM_Result pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot,
 								  uint64 changed, bool wait);
 extern TM_Result pgn_table_delete(PgnTable *table, ItemPointer tid, bool wait);
