@@ -109,6 +109,8 @@ ALL = (
       for circumstances in ("100,000", "100,000 messages behind one", "100,000 blocked")),
     Check("FIFO messages/s, 16 senders and receivers, batches of 10", (Cell("fifo-throughput", "30", "pigeon"),),
           at_least=30_000),
+    Check("FIFO messages/s, 16 senders and receivers, batches of 10 / PGMQ's grouped reads",
+          **_versus("fifo-throughput", "30", "pgmq"), at_least=3),
     Check("time in a fair queue beside a flood of 100,000 / without, median",
           **_own("fair", "100,000 from one", "none", "p50_us"), at_most=3),
     *(Check(f"wake-up after commit, {waiting} waiting, {figure}, microseconds",

@@ -176,9 +176,10 @@ compare_entries(const void *a, const void *b)
 	return x->home < y->home ? -1 : x->home > y->home;
 }
 
-/* A walk over messages that follow one another. */
+/* A walk over messages, in order. */
 typedef struct Walk
 {
+	DeliveryScan *scan;
 	bool		going;
 	int64		until;			/* the last message of its range */
 	bool		at_end;
@@ -188,15 +189,15 @@ typedef struct Walk
 
 /* Go to the next version. */
 static void
-walk_on(Walk *walk, DeliveryScan *scan)
+walk_on(Walk *walk)
 {
-	walk->at_end = !pgn_scan_next(scan, &walk->version);
+	walk->at_end = !pgn_scan_next(walk->scan, &walk->version);
 	walk->deleted = false;
 }
 
 /* Start a walk over what follows the first of n entries closely; not for too few. */
 static void
-start_walk(Walk *walk, DeliveryScan *scan, const Entry *entries, int n)
+start_walk(Walk *walk, const Entry *entries, int n)
 {
 	int			length = 1;
 
@@ -207,8 +208,8 @@ start_walk(Walk *walk, DeliveryScan *scan, const Entry *entries, int n)
 	if (!walk->going)
 		return;
 	walk->until = entries[length - 1].receipt.message_id;
-	pgn_message_scan_range(scan, entries[0].receipt.message_id, walk->until);
-	walk_on(walk, scan);
+	pgn_message_scan_range(walk->scan, entries[0].receipt.message_id, walk->until);
+	walk_on(walk);
 }
 
 /* Does the version come before the delivery of the receipt? */
@@ -217,6 +218,31 @@ is_before(const Delivery *row, const Receipt *receipt)
 {
 	return row->message_id < receipt->message_id ||
 		(row->message_id == receipt->message_id && row->home < receipt->home);
+}
+
+/* Walk on to the delivery of a receipt; false if it is not met. */
+static bool
+walk_to(Walk *walk, const Receipt *receipt)
+{
+	const Delivery *row = &walk->version.row;
+
+	while (!walk->at_end && (walk->deleted || is_before(row, receipt)))
+		walk_on(walk);
+	return !walk->at_end && row->message_id == receipt->message_id && row->home == receipt->home;
+}
+
+/* Delete the delivery that a walk has come to; false, and nothing done, if that is not plain. */
+static bool
+delete_here(Walk *walk, DeliveryTable *deliveries, const Receipt *receipt, const Action *action)
+{
+	DeliveryVersion *version = &walk->version;
+
+	walk->deleted = !version->uncommitted && !version->held &&
+		is_allowed(deliveries->queue, &version->row, receipt, action) &&
+		pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok;
+	if (walk->deleted)
+		pgn_activity_count(deliveries->queue, COUNT_DELETED, 1);
+	return walk->deleted;
 }
 
 /*
@@ -230,25 +256,70 @@ is_before(const Delivery *row, const Receipt *receipt)
  * then, since both use the same scan.
  */
 static bool
-delete_in_walk(Walk *walk, DeliveryTable *deliveries, DeliveryScan *scan,
-			   const Entry *entries, int n, const Action *action)
+delete_in_walk(Walk *walk, DeliveryTable *deliveries, const Entry *entries, int n, const Action *action)
 {
 	const Receipt *receipt = &entries[0].receipt;
-	DeliveryVersion *version = &walk->version;
 
 	if (!walk->going || receipt->message_id > walk->until)
-		start_walk(walk, scan, entries, n);
-	while (walk->going && !walk->at_end && (walk->deleted || is_before(&version->row, receipt)))
-		walk_on(walk, scan);
-	walk->going = walk->going && !walk->at_end &&
-		version->row.message_id == receipt->message_id && version->row.home == receipt->home &&
-		!version->uncommitted && !version->held &&
-		is_allowed(deliveries->queue, &version->row, receipt, action) &&
-		pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok;
-	walk->deleted = walk->going;
-	if (walk->going)
-		pgn_activity_count(deliveries->queue, COUNT_DELETED, 1);
+		start_walk(walk, entries, n);
+	walk->going = walk->going && walk_to(walk, receipt) &&
+		delete_here(walk, deliveries, receipt, action);
 	return walk->going;
+}
+
+/* A walk over a message group of a FIFO queue. */
+typedef struct GroupWalk
+{
+	DeliveryScan scan;
+	Walk		walk;
+	int64		last_group;		/* of the message that was deleted last */
+} GroupWalk;
+
+/* End the walk over a group, if there is one. */
+static void
+end_group_walk(GroupWalk *group)
+{
+	if (group->walk.going)
+		pgn_scan_end(&group->scan);
+	group->walk.going = false;
+}
+
+/*
+ * A message was deleted, and "left" receipts are.  If it is the second in a row
+ * of its group, the others probably are of the same one, too: walk over it.
+ */
+static void
+start_group_walk(GroupWalk *group, DeliveryTable *deliveries, int64 group_key, int64 message_id, int left)
+{
+	bool		again = group_key == group->last_group;
+
+	group->last_group = group_key;
+	if (!again || left < MIN_WALK)
+		return;
+	end_group_walk(group);
+	pgn_group_scan_begin(&group->scan, deliveries, group_key, message_id);
+	group->walk.scan = &group->scan;
+	group->walk.going = true;
+	walk_on(&group->walk);
+}
+
+/*
+ * Delete the delivery of a receipt from a FIFO queue, if the walk over a group
+ * comes to it; see delete_in_walk.
+ */
+static bool
+delete_in_group(GroupWalk *group, DeliveryTable *deliveries, const Receipt *receipt,
+				const Action *action, GroupSet *changed)
+{
+	if (!group->walk.going || !walk_to(&group->walk, receipt))
+		return false;
+	if (delete_here(&group->walk, deliveries, receipt, action))
+	{
+		pgn_group_set_add(changed, &group->walk.version.row);
+		return true;
+	}
+	end_group_walk(group);
+	return false;
 }
 
 /* Act on n receipts, each answer in its place in "answers". */
@@ -258,8 +329,9 @@ acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum
 	DeliveryTable deliveries;
 	DeliveryScan scan;
 	GroupSet	changed = {0};
-	Walk		walk = {0};
-	bool		may_walk = action->is_delete && !queue->attributes.fifo;
+	Walk		walk = {.scan = &scan};
+	GroupWalk	group = {0};
+	bool		fifo = queue->attributes.fifo;
 
 	for (int i = 0; i < n; i++)
 		if (entries[i].receipt.queue_id != queue->id)
@@ -273,15 +345,25 @@ acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum
 	pgn_message_scan_begin(&scan, &deliveries, 0, 0, NULL);
 	for (int i = 0; i < n; i++)
 	{
+		const Receipt *receipt = &entries[i].receipt;
 		bool		done;
 
 		/* The same message twice: let the second see what the first did. */
 		if (i > 0 && compare_entries(&entries[i - 1], &entries[i]) == 0)
 			CommandCounterIncrement();
-		done = (may_walk && delete_in_walk(&walk, &deliveries, &scan, &entries[i], n - i, action)) ||
-			acknowledge(&deliveries, &scan, &entries[i].receipt, action, &changed);
+		done = action->is_delete &&
+			(fifo ? delete_in_group(&group, &deliveries, receipt, action, &changed) :
+			 delete_in_walk(&walk, &deliveries, &entries[i], n - i, action));
+		if (!done)
+		{
+			done = acknowledge(&deliveries, &scan, receipt, action, &changed);
+			if (done && fifo && action->is_delete)
+				start_group_walk(&group, &deliveries, changed.keys[changed.n - 1],
+								 receipt->message_id + 1, n - i - 1);
+		}
 		answers[entries[i].position] = BoolGetDatum(done);
 	}
+	end_group_walk(&group);
 	pgn_scan_end(&scan);
 	pgn_fifo_reschedule_groups(&deliveries, &changed, action->now);
 	pgn_deliveries_close(&deliveries, NoLock);

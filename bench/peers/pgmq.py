@@ -30,6 +30,7 @@ def definition() -> str:
 class Pgmq(Peer):
     name = "pgmq"
     title = "PGMQ"
+    reader = "pgmq.read"
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -56,20 +57,23 @@ class Pgmq(Peer):
         return f"SELECT pgmq.send_batch('bench', ({bodies})::jsonb[], {delay});\n"
 
     def receive(self, count: int, timeout: int) -> str:
-        return f"SELECT msg_id, message FROM pgmq.read('bench', {timeout}, {count});\n"
+        return f"SELECT msg_id, message FROM {self.reader}('bench', {timeout}, {count});\n"
 
     def receive_delete(self, count: int) -> str:
         if count == 1:
-            return ("\\set msg_id 0\nSELECT msg_id, message FROM pgmq.read('bench', 30, 1) \\aset\n"
+            return (f"\\set msg_id 0\nSELECT msg_id, message FROM {self.reader}('bench', 30, 1) \\aset\n"
                     f"\\if :msg_id\n{self.delete(':msg_id', many=False)}\\endif\n")
-        return (MANY.format(receive=f"SELECT msg_id AS receipt, message::text AS body FROM pgmq.read('bench', 30, {count})")
-                + self.delete(":receipts", many=True))
+        receive = f"SELECT msg_id AS receipt, message::text AS body FROM {self.reader}('bench', 30, {count})"
+        return MANY.format(receive=receive) + self.delete(":receipts", many=True)
 
     def delete(self, receipt: str, many: bool) -> str:
         return f"SELECT pgmq.delete('bench', {receipt}::bigint{'[]' if many else ''});\n"
 
     def table(self, cluster: Cluster) -> str:
         return "pgmq.q_bench"
+
+    def grouped(self, groups: int, prefix: str = "group") -> Peer:
+        return Grouped(groups, prefix)
 
     def create_many(self, count: int) -> str:
         return f"SELECT pgmq.create('bench_' || n) FROM generate_series(0, {count - 1}) n"
@@ -86,3 +90,23 @@ class Pgmq(Peer):
 
     def wait(self, seconds: int) -> str:
         return f"SELECT message FROM pgmq.read_with_poll('bench', 30, 1, {seconds});\n"
+
+
+class Grouped(Pgmq):
+    """A queue with message groups and PGMQ's own index for them, read as SQS reads a FIFO queue."""
+
+    reader = "pgmq.read_grouped"
+
+    def __init__(self, groups: int, prefix: str):
+        self.headers = f"jsonb_build_object('x-pgmq-group', '{prefix}-' || nextval('bench_group') % {groups})"
+
+    def create(self) -> str:
+        return ("SELECT pgmq.create('bench'); SELECT pgmq.create_fifo_index('bench');"
+                " CREATE SEQUENCE IF NOT EXISTS bench_group CACHE 1000;")
+
+    def send(self, body: str) -> str:
+        return f"SELECT pgmq.send('bench', ({body})::jsonb, {self.headers});\n"
+
+    def send_batch(self, bodies: str, delay: int = 0) -> str:
+        return (f"SELECT pgmq.send_batch('bench', array_agg(body), array_agg({self.headers}), {delay})"
+                f" FROM unnest(({bodies})::jsonb[]) AS body;\n")

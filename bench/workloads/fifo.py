@@ -17,5 +17,5 @@ WORKLOADS = (
     }, peers=("pigeon",), metric="cpu_us"),
     Steady("fifo-throughput", "16 senders, 16 receivers, 1,000 groups, batches of 10", hold.nothing, seconds=30,
            interval=10, rate=None, senders=16, receivers=16, abandoned=0, batch=10, groups=1000, body="100 B",
-           peers=("pigeon",), metric="rate"),
+           peers=("pigeon", "pgmq"), metric="rate"),
 )

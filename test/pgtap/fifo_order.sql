@@ -1,6 +1,6 @@
 -- FIFO queues: order and blocking of message groups, leases, receive attempts.
 BEGIN;
-SELECT plan(66);
+SELECT plan(76);
 
 CREATE TEMP TABLE got (body text, receipt pigeon.receipt);
 
@@ -138,6 +138,24 @@ SELECT is(take(), '', 'and so does a longer one');
 SELECT is(extend('a1', '0'), true, 'what was received');
 SELECT is(take(), 'a1', 'is not delayed again');
 SELECT pigeon.alter_queue('f', delay => '0');
+SELECT clear();
+
+-- A batch of deletes walks over groups; what is not as it was received is told apart
+SELECT put('a1', 'b1', 'a2', 'b2', 'a3', 'a4', 'a5', 'a6', 'a7', 'a8', 'a9', 'aa', 'ab', 'ac');
+SELECT is(take(20), 'a1 a2 a3 a4 a5 a6 a7 a8 a9 aa ab ac b1 b2', 'two groups are received');
+SELECT is(gone('a4'), '{t}', 'one message is deleted');
+SELECT is(extend('a6', '0'), true, 'and one is given back');
+SELECT is(pigeon.delete('f', (SELECT array_agg(receipt ORDER BY body) FROM got)), '{t,t,t,f,t,f,t,t,t,t,t,t,t,t}', 'all others are deleted');
+SELECT is(pigeon.delete('f', (SELECT array_agg(receipt ORDER BY body) FROM got)), '{f,f,f,f,f,f,f,f,f,f,f,f,f,f}', 'a second time nothing is deleted');
+SELECT is(take(), 'a6', 'one is left');
+SELECT is(gone('a6'), '{t}', 'its new receipt is good');
+SELECT put('a1', 'a2', 'a3', 'a4', 'a5', 'a6');
+DELETE FROM got;
+SELECT is(take(), 'a1 a2 a3 a4 a5 a6', 'the group goes on');
+SELECT is((SELECT count(*) FILTER (WHERE gone) FROM pigeon.delete('f', (SELECT array_agg(receipt) FROM (TABLE got UNION ALL TABLE got) twice)) d, unnest(d) gone),
+	6::bigint, 'of each receipt that is given twice one deletes');
+SELECT put('a7');
+SELECT is(take(), 'a7', 'and nothing else is deleted');
 SELECT clear();
 
 -- Receive attempts
