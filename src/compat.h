@@ -6,12 +6,13 @@
 #define PIGEON_COMPAT_H
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/nbtree.h"
-#include "access/tableam.h"
 #include "catalog/pg_namespace.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 /* Start an index scan; since 18 the executor may pass instrumentation. */
@@ -38,32 +39,19 @@ pgn_bt_search(Relation heap, Relation index, BTScanInsert key, Buffer *buffer, i
 #endif
 }
 
-/*
- * Update a tuple; *indexes tells whether index entries are needed.  Since 16
- * there is a third answer, for summarizing indexes, which our tables never
- * have.
- */
+/* Replace a row version; since 16 it also says what summarizing indexes need, which our tables never have. */
 static inline TM_Result
-pgn_tuple_update(Relation rel, ItemPointer tid, TupleTableSlot *slot, CommandId cid,
-				 bool wait, bool *indexes)
+pgn_heap_update(Relation rel, ItemPointer tid, HeapTuple row, CommandId cid, bool wait)
 {
 	TM_FailureData failure;
 	LockTupleMode lockmode;
-	TM_Result	result;
 #if PG_VERSION_NUM >= 160000
-	TU_UpdateIndexes update_indexes;
-#else
-	bool		update_indexes;
-#endif
+	TU_UpdateIndexes indexes;
 
-	result = table_tuple_update(rel, tid, slot, cid, InvalidSnapshot, InvalidSnapshot,
-								wait, &failure, &lockmode, &update_indexes);
-#if PG_VERSION_NUM >= 160000
-	*indexes = update_indexes == TU_All;
+	return heap_update(rel, tid, row, cid, InvalidSnapshot, wait, &failure, &lockmode, &indexes);
 #else
-	*indexes = update_indexes;
+	return heap_update(rel, tid, row, cid, InvalidSnapshot, wait, &failure, &lockmode);
 #endif
-	return result;
 }
 
 /* May the role create objects in the schema? */
@@ -113,6 +101,19 @@ pgn_wait_event(uint32 *event, const char *name)
 		*event = PG_WAIT_EXTENSION;
 #endif
 	return *event;
+}
+
+/*
+ * The time from now until then in milliseconds, as WaitLatch takes it.  Before
+ * 16 the server's own function overflows if that is far away or long ago.
+ */
+static inline long
+pgn_milliseconds_until(TimestampTz then)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	then = Min(then, now + INT_MAX * INT64CONST(1000));
+	return then <= now ? 0 : (then - now + 999) / 1000;
 }
 
 /* The number of the current transaction in this backend. */

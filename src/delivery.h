@@ -26,6 +26,7 @@ typedef struct Delivery
 	int32		source;			/* queue it was dead-lettered from; 0: none */
 	int32		subscription;	/* 0: none; negative: deliver in an envelope */
 	int16		segment;		/* log segment the message was written to */
+	int16		padding;		/* zero, as rows have it */
 	int64		group_key;		/* see message_group.c; 0: no group */
 	TimestampTz enqueued_at;	/* retention counts from here */
 	TimestampTz first_received_at;	/* PGN_NEVER before the first receive */
@@ -140,9 +141,12 @@ extern bool pgn_scan_count(DeliveryScan *scan, int64 limit, int64 *count);
 extern TimestampTz pgn_last_due(DeliveryTable *deliveries, int16 lane);
 extern void pgn_bad_row(Relation rel) __attribute__((noreturn));
 extern void pgn_scan_end(DeliveryScan *scan);
+extern TM_Result pgn_delivery_replace(DeliveryTable *deliveries, ItemPointer tid,
+									  const Delivery *row, bool wait, HeapTuple *version);
+extern void pgn_deliveries_insert_versions(DeliveryTable *deliveries, HeapTuple *versions, int n,
+										   bool first);
 extern TM_Result pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid,
 									 const Delivery *row, bool wait);
-extern TM_Result pgn_delivery_claim(DeliveryTable *deliveries, ItemPointer tid, const Delivery *row);
 extern TM_Result pgn_delivery_delete(DeliveryTable *deliveries, ItemPointer tid, bool wait);
 extern bool pgn_delivery_is_there(DeliveryTable *deliveries, int64 message_id, int32 home);
 extern bool pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,

@@ -42,6 +42,7 @@
 #include "owner.h"
 #include "replay.h"
 #include "subscription.h"
+#include "task.h"
 #include "transaction.h"
 
 PG_FUNCTION_INFO_V1(pgn_replay);
@@ -128,20 +129,6 @@ write_task(const Task *task, const char *status)
 	pgn_owner_end();
 }
 
-/* How many messages the task may deliver now. */
-static int
-step_budget(const Task *task)
-{
-	double		seconds = (double) (GetCurrentTimestamp() - task->started_at) / USECS_PER_SEC;
-	double		budget;
-
-	if (task->max_per_second == 0)
-		return STEP_MESSAGES;
-	/* The first second's worth at once. */
-	budget = (seconds + 1) * task->max_per_second - task->replayed;
-	return budget < 0 ? 0 : Min(budget, STEP_MESSAGES);
-}
-
 /* A column of an archived row, copied; NULL if it is null. */
 static void *
 column(TupleTableSlot *slot, AttrNumber attnum)
@@ -203,7 +190,7 @@ has_group(const Topic *topic, const Message *message)
 static bool
 read_batch(Task *task, const Topic *topic, const Subscription *subscription, Batch *batch)
 {
-	int			budget = step_budget(task);
+	int			budget = pgn_task_budget(task->started_at, task->max_per_second, task->replayed, STEP_MESSAGES);
 	MemoryContext match_context = AllocSetContextCreate(CurrentMemoryContext, "pigeon filter input",
 														ALLOCSET_DEFAULT_SIZES);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -328,14 +315,6 @@ pgn_replay_step(int64 task_id)
 	}
 	write_task(&task, task.failure ? "FAILED" : more ? "RUNNING" : "COMPLETED");
 	return more && (batch.looked_at == STEP_MESSAGES || batch.bytes >= STEP_BYTES);
-}
-
-/* The running tasks. */
-int64 *
-pgn_replay_running(int *n)
-{
-	return pgn_owner_numbers("SELECT id FROM pigeon.replay_task WHERE status = 'RUNNING' ORDER BY id",
-							 0, NULL, NULL, n);
 }
 
 /* Fail if a task of the subscription is running. */

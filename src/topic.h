@@ -59,6 +59,5 @@ extern bool pgn_topic_lock_now(Topic *topic, LOCKMODE lockmode);
 extern Topic *pgn_topic_open(const char *name, AclMode rights, LOCKMODE lockmode);
 extern void pgn_topic_check_rights(const Topic *topic, AclMode rights, Oid role);
 extern void pgn_topic_check_owner(const Topic *topic);
-extern void pgn_topic_unknown(const char *name) __attribute__((noreturn));
 
 #endif							/* PIGEON_TOPIC_H */

@@ -53,9 +53,8 @@
 #include "notify.h"
 #include "pigeon.h"
 #include "queue.h"
-#include "redrive.h"
-#include "replay.h"
 #include "shared.h"
+#include "task.h"
 #include "topic.h"
 #include "worker.h"
 
@@ -220,9 +219,9 @@ care_for_old_log(TimestampTz *next)
 	return true;
 }
 
-/* A step of every task of a kind ("what"), of which "running" knows those that run. */
+/* A step of every running task of a kind ("what"). */
 static bool
-care_for_tasks(PgnJob job, int64 *(*running) (int *n), const char *what, TimestampTz *next)
+care_for_tasks(PgnJob job, const char *what, TimestampTz *next)
 {
 	bool		done = true;
 	int64	   *tasks;
@@ -232,7 +231,7 @@ care_for_tasks(PgnJob job, int64 *(*running) (int *n), const char *what, Timesta
 	if (!begin(psprintf("look for %s tasks", what)))
 		return false;
 	MemoryContextSwitchTo(round_context);
-	tasks = running(&n);
+	tasks = pgn_tasks_running(psprintf("%s_task", what), &n);
 	commit();
 	for (int i = 0; i < n; i++)
 		done &= run_job(job, tasks[i], psprintf("%s task " INT64_FORMAT, what, tasks[i]), &unused);
@@ -244,14 +243,14 @@ care_for_tasks(PgnJob job, int64 *(*running) (int *n), const char *what, Timesta
 static bool
 care_for_redrives(TimestampTz *next)
 {
-	return care_for_tasks(pgn_job_redrive, pgn_redrive_running, "redrive", next);
+	return care_for_tasks(pgn_job_redrive, "redrive", next);
 }
 
 /* A step of every replay task. */
 static bool
 care_for_replays(TimestampTz *next)
 {
-	return care_for_tasks(pgn_job_replay, pgn_replay_running, "replay", next);
+	return care_for_tasks(pgn_job_replay, "replay", next);
 }
 
 /* The numbers of all queues and topics. */
@@ -573,7 +572,7 @@ pgn_worker_main(Datum arg)
 		if (next > now + LINGER || (next > now && pg_atomic_read_u32(&pgn_shared_state->crowded)))
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 TimestampDifferenceMilliseconds(now, next),
+						 pgn_milliseconds_until(next),
 						 pgn_wait_event(&wait_event, "PigeonWorkerMain"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
