@@ -130,10 +130,15 @@ close_workspace()
 	trap '' INT TERM
 	cd / || exit
 	for job in $(jobs -p); do
-		kill -KILL -- "-$job" 2>/dev/null || true
+		kill -KILL "$job" 2>/dev/null || true
 	done
 	stop_servers
 	wait
+	# Processes of a chroot may take a moment to go.
+	for _ in {1..10}; do
+		rm -rf "$WORK" 2>/dev/null && return
+		sleep 1
+	done
 	rm -rf "$WORK"
 }
 
@@ -148,17 +153,23 @@ stop_servers()
 	done < <(find "$WORK" -path "$WORK/chroot-*" -prune -o -name postmaster.pid -print)
 }
 
+# copy_server PG_CONFIG DIRECTORY: copies the server that PG_CONFIG names into a directory, prints the PG_CONFIG of the copy.
+copy_server()
+{
+	local original directory
+	for original in --bindir --pkglibdir --sharedir --pkgincludedir --includedir-server; do
+		directory=$("$1" "$original")
+		[[ ! -d $2$directory ]] || continue
+		as_server mkdir -p "$2${directory%/*}"
+		as_server cp -a "$directory" "$2$directory"
+	done
+	echo "$2$("$1" --bindir)/pg_config"
+}
+
 # Copies the server that PG_CONFIG names into the work directory and makes PG_CONFIG and PATH name the copy.
 private_server()
 {
-	local copy=$WORK/server directory original
-	for original in --bindir --pkglibdir --sharedir --pkgincludedir --includedir-server; do
-		directory=$("$PG_CONFIG" "$original")
-		[[ ! -d $copy$directory ]] || continue
-		as_server mkdir -p "$copy${directory%/*}"
-		as_server cp -a "$directory" "$copy$directory"
-	done
-	PG_CONFIG=$copy$("$PG_CONFIG" --bindir)/pg_config
+	PG_CONFIG=$(copy_server "$PG_CONFIG" "$WORK/server")
 	PATH=${PG_CONFIG%/*}:$PATH
 	export PG_CONFIG PATH
 }
@@ -169,10 +180,10 @@ build()
 	as_server make -s -C "$SOURCE" -j2 PG_CONFIG="$PG_CONFIG" "$@" all
 }
 
-# Installs what was built into the private server.
+# install_extension [VARIABLE=VALUE...]: installs what was built into the private server.
 install_extension()
 {
-	as_server make -s -C "$SOURCE" PG_CONFIG="$PG_CONFIG" install >/dev/null
+	as_server make -s -C "$SOURCE" PG_CONFIG="$PG_CONFIG" "$@" install >/dev/null
 }
 
 # start_cluster NAME [SETTING...]: starts a new cluster that listens on a socket only; psql then talks to it.

@@ -11,15 +11,24 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_server debian_python fill state check_filled all_is_well sqlstate_is);
+our @EXPORT = qw(new_server start_server debian_python fill state check_filled all_is_well sqlstate_is);
 
 # A new, running server that preloads pigeon, with further settings.
 sub new_server
 {
 	my ($name, @settings) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	return start_server(PostgreSQL::Test::Cluster->new($name), @settings);
+}
+
+# The same for a server that was made, but has no cluster yet.
+sub start_server
+{
+	my ($node, @settings) = @_;
 
 	$node->init(allows_streaming => 1);
+	# Which init() writes for older servers, too.
+	$node->adjust_conf('postgresql.conf', 'autovacuum_worker_slots', undef) if $node->pg_version < 18;
 	$node->append_conf('postgresql.conf', "$_\n")
 	  foreach "shared_preload_libraries = 'pigeon'",
 	  'max_prepared_transactions = 10', @settings;
