@@ -6,8 +6,8 @@
 #define PIGEON_COMPAT_H
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/nbtree.h"
-#include "access/tableam.h"
 #include "catalog/pg_namespace.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
@@ -39,32 +39,19 @@ pgn_bt_search(Relation heap, Relation index, BTScanInsert key, Buffer *buffer, i
 #endif
 }
 
-/*
- * Update a tuple; *indexes tells whether index entries are needed.  Since 16
- * there is a third answer, for summarizing indexes, which our tables never
- * have.
- */
+/* Replace a row version; since 16 it also says what summarizing indexes need, which our tables never have. */
 static inline TM_Result
-pgn_tuple_update(Relation rel, ItemPointer tid, TupleTableSlot *slot, CommandId cid,
-				 bool wait, bool *indexes)
+pgn_heap_update(Relation rel, ItemPointer tid, HeapTuple row, CommandId cid, bool wait)
 {
 	TM_FailureData failure;
 	LockTupleMode lockmode;
-	TM_Result	result;
 #if PG_VERSION_NUM >= 160000
-	TU_UpdateIndexes update_indexes;
-#else
-	bool		update_indexes;
-#endif
+	TU_UpdateIndexes indexes;
 
-	result = table_tuple_update(rel, tid, slot, cid, InvalidSnapshot, InvalidSnapshot,
-								wait, &failure, &lockmode, &update_indexes);
-#if PG_VERSION_NUM >= 160000
-	*indexes = update_indexes == TU_All;
+	return heap_update(rel, tid, row, cid, InvalidSnapshot, wait, &failure, &lockmode, &indexes);
 #else
-	*indexes = update_indexes;
+	return heap_update(rel, tid, row, cid, InvalidSnapshot, wait, &failure, &lockmode);
 #endif
-	return result;
 }
 
 /* May the role create objects in the schema? */

@@ -3,10 +3,12 @@
  *		Entries for new row versions in the indexes of a table.
  *
  * New messages have rising numbers and times, so nearly every entry goes to
- * the end of its index, and those of a batch one after the other.  The index
- * access method cannot know that: it descends the tree for each of them, looks
- * for duplicates, and writes a WAL record.  That would be half of all work of
- * a send, and most of a batch.  So here
+ * the end of its index, and those of a batch one after the other.  So do the
+ * new versions that a receive makes of the deliveries it leases: by the time
+ * at which they fall due they are neighbours, by their key they go beside the
+ * old versions.  The index access method cannot know that: it descends the tree
+ * for each of them, looks for duplicates, and writes a WAL record.  That would
+ * be half of all work of a send, and most of a batch.  So here
  *
  *	- the last leaf page is remembered where the access method remembers it for
  *	  large indexes, as the relation's target block, and tried first;
@@ -20,8 +22,10 @@
  * to split, to deduplicate or to clean up, and a unique index cannot have the
  * key already: equal keys, of dead rows too, would be its neighbours, since the
  * page was found as the first on which the key may be, and a key equal to
- * its high key is not taken to be on it.  Everything else (a full page, an
- * equal key) is left to the access method.
+ * its high key is not taken to be on it.  Where duplicates are not looked for,
+ * the place of the row is the last part of the key, as in the index itself,
+ * and it lies among equal ones.  Everything else (a full page, an equal key, a
+ * list of rows with one key) is left to the access method.
  *
  * So what is relied on here is how to search a B-tree for a place to insert
  * (_bt_search locks the page as for any insertion, and completes a split that a
@@ -61,6 +65,7 @@ typedef struct Insertion
 {
 	Relation	heap;
 	Relation	index;
+	bool		unique;			/* equal keys are not for us */
 	BTScanInsert key;			/* of the current row */
 	IndexTuple	entry;			/* of the current row */
 	Buffer		buffer;			/* the leaf page, locked; invalid: none */
@@ -114,27 +119,6 @@ pgn_index_insert_checked(Relation heap, Relation index, HeapTuple row, IndexUniq
 	return index_insert(index, values, isnull, &row->t_self, heap, check, unchanged, no_index_info());
 }
 
-/*
- * Insert the entry of a row version made by an update.  "changed" is the set of
- * columns that it changed; an index on none of them is told so, since a
- * B-tree then tries to drop dead versions before it splits a page.  For rows that
- * are updated once that costs more than it brings.  The entry needs no
- * look for duplicates: the key was unique before.
- */
-void
-pgn_index_insert_update(Relation heap, Relation index, HeapTuple row, uint64 changed)
-{
-	Form_pg_index form = index->rd_index;
-	bool		unchanged = true;
-
-	for (int i = 0; i < form->indnatts; i++)
-		if (changed & PGN_COLUMN(form->indkey.values[i]))
-			unchanged = false;
-	(void) pgn_index_insert_checked(heap, index, row,
-									form->indisunique && !unchanged ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-									unchanged && !(changed & PGN_FIRST_UPDATE));
-}
-
 /* Can entries be inserted here at all? */
 static bool
 is_served(Relation index)
@@ -161,11 +145,13 @@ set_row(Insertion *insertion, HeapTuple row)
 	insertion->entry = index_form_tuple(RelationGetDescr(insertion->index), values, isnull);
 	insertion->entry->t_tid = row->t_self;
 	if (insertion->key == NULL)
-	{
 		insertion->key = _bt_mkscankey(insertion->index, insertion->entry);
-		/* Equal keys are to be found whatever rows they belong to. */
-		insertion->key->scantid = NULL;
-	}
+
+	/*
+	 * Equal keys are in the order of their rows' places; or to be found,
+	 * wherever those are.
+	 */
+	insertion->key->scantid = insertion->unique ? NULL : &insertion->entry->t_tid;
 	for (int i = 0; i < insertion->key->keysz; i++)
 		insertion->key->scankeys[i].sk_argument = values[i];
 	return insertion->key->heapkeyspace;
@@ -250,20 +236,22 @@ close_page(Insertion *insertion)
 	insertion->buffer = InvalidBuffer;
 }
 
-/* Where it goes: between a smaller and a greater one; 0 if there is an equal one. */
+/*
+ * Where it goes: between a smaller and a greater one; 0 if there is an equal
+ * one.  After another of the batch it mostly is near to that, else at the end.
+ */
 static OffsetNumber
 find_place(const Insertion *insertion)
 {
 	Page		page = insertion->page;
-	OffsetNumber low = insertion->last != InvalidOffsetNumber ? OffsetNumberNext(insertion->last) :
-	P_FIRSTDATAKEY(BTPageGetOpaque(page));
+	bool		follows = insertion->last != InvalidOffsetNumber;
+	OffsetNumber low = follows ? OffsetNumberNext(insertion->last) : P_FIRSTDATAKEY(BTPageGetOpaque(page));
 	OffsetNumber high = OffsetNumberNext(PageGetMaxOffsetNumber(page));
+	OffsetNumber place = follows ? low : high - 1;
+	int			step = follows ? 1 : 0;
 
-	/*
-	 * What is below "low" is smaller, and greater what is not below "high";
-	 * the end comes first.
-	 */
-	for (OffsetNumber place = high - 1; low < high; place = low + (high - low) / 2)
+	/* What is below "low" is smaller, and greater what is not below "high". */
+	while (low < high)
 	{
 		int			order = compare(insertion, page, place);
 
@@ -272,7 +260,12 @@ find_place(const Insertion *insertion)
 		if (order > 0)
 			low = OffsetNumberNext(place);
 		else
+		{
 			high = place;
+			step = 0;
+		}
+		place = step > 0 ? Min(low + step, high - 1) : low + (high - low) / 2;
+		step *= 2;
 	}
 	return low;
 }
@@ -346,25 +339,64 @@ insert_here(Insertion *insertion, int left)
 	return add_entry(insertion);
 }
 
-/* Insert the entries of n new rows.  It is fast if their keys rise. */
-void
-pgn_index_insert(Relation heap, Relation index, HeapTuple *rows, int n)
+/* Insert the entries of n rows; what is not plain, as the last two arguments tell the access method. */
+static void
+insert_entries(Relation heap, Relation index, HeapTuple *rows, int n, IndexUniqueCheck check, bool unchanged)
 {
-	Insertion	insertion = {.heap = heap,.index = index,.buffer = InvalidBuffer};
+	Insertion	insertion = {
+		.heap = heap,
+		.index = index,
+		.unique = check != UNIQUE_CHECK_NO,
+		.buffer = InvalidBuffer
+	};
 	bool		served = is_served(index);
 
 	for (int i = 0; i < n; i++)
 	{
+		/*
+		 * One that is not in any index is found by the entries of the one
+		 * before it.
+		 */
+		if (HeapTupleIsHeapOnly(rows[i]))
+			continue;
 		if (served && set_row(&insertion, rows[i]) && insert_here(&insertion, n - i))
 			continue;
 		close_page(&insertion);
-		(void) pgn_index_insert_checked(heap, index, rows[i],
-										index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-										false);
+		(void) pgn_index_insert_checked(heap, index, rows[i], check, unchanged);
 	}
 	close_page(&insertion);
 	if (insertion.key)
 		pfree(insertion.key);
 	if (insertion.entry)
 		pfree(insertion.entry);
+}
+
+/* Insert the entries of n new rows.  It is fast if their keys rise. */
+void
+pgn_index_insert(Relation heap, Relation index, HeapTuple *rows, int n)
+{
+	insert_entries(heap, index, rows, n,
+				   index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false);
+}
+
+/*
+ * Insert the entries of n row versions made by updates.  It is fast if their
+ * keys rise, and where those are equal, their places.  "changed" is the set of
+ * columns that the updates changed; an index on none of them is told so, since
+ * a B-tree then tries to drop dead versions before it splits a page.  For rows
+ * that are updated once that costs more than it brings.  There such entries need
+ * no look for duplicates: the keys were unique before.
+ */
+void
+pgn_index_insert_versions(Relation heap, Relation index, HeapTuple *rows, int n, uint64 changed)
+{
+	Form_pg_index form = index->rd_index;
+	bool		unchanged = true;
+
+	for (int i = 0; i < form->indnatts; i++)
+		if (changed & PGN_COLUMN(form->indkey.values[i]))
+			unchanged = false;
+	insert_entries(heap, index, rows, n,
+				   form->indisunique && !unchanged ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+				   unchanged && !(changed & PGN_FIRST_UPDATE));
 }

@@ -18,6 +18,6 @@
 extern void pgn_index_insert(Relation heap, Relation index, HeapTuple *rows, int n);
 extern bool pgn_index_insert_checked(Relation heap, Relation index, HeapTuple row,
 									 IndexUniqueCheck check, bool unchanged);
-extern void pgn_index_insert_update(Relation heap, Relation index, HeapTuple row, uint64 changed);
+extern void pgn_index_insert_versions(Relation heap, Relation index, HeapTuple *rows, int n, uint64 changed);
 
 #endif							/* PIGEON_INDEX_INSERT_H */

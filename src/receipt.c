@@ -15,10 +15,14 @@
 
 #include "common/hashfn.h"
 #include "libpq/pqformat.h"
+#include "utils/builtins.h"
 
 #include "receipt.h"
 
 StaticAssertDecl(sizeof(Receipt) == 24, "pigeon.receipt is declared with 24 bytes");
+
+/* More than the text form ever takes. */
+#define MAX_TEXT 64
 
 PG_FUNCTION_INFO_V1(pgn_receipt_in);
 PG_FUNCTION_INFO_V1(pgn_receipt_out);
@@ -61,6 +65,19 @@ read_number(const char **p, int base, uint64 max, char terminator, uint64 *numbe
 	return true;
 }
 
+/* Write a number in hexadecimal, without leading zeros; returns its end. */
+static char *
+put_hexadecimal(uint32 number, char *p)
+{
+	int			shift = 28;
+
+	while (shift > 0 && number >> shift == 0)
+		shift -= 4;
+	for (; shift >= 0; shift -= 4)
+		*p++ = "0123456789abcdef"[(number >> shift) & 15];
+	return p;
+}
+
 /* Input function: the text form, or an error 22P02. */
 Datum
 pgn_receipt_in(PG_FUNCTION_ARGS)
@@ -93,9 +110,19 @@ Datum
 pgn_receipt_out(PG_FUNCTION_ARGS)
 {
 	Receipt    *receipt = PG_GETARG_RECEIPT(0);
+	char	   *text = palloc(MAX_TEXT);
+	char	   *p = text;
 
-	PG_RETURN_CSTRING(psprintf("%d-" INT64_FORMAT "-%d-%x", receipt->queue_id,
-							   receipt->message_id, receipt->home, (uint32) receipt->lease));
+	/* By hand, since a client who gets many messages gets as many of these. */
+	p += pg_ultoa_n(receipt->queue_id, p);
+	*p++ = '-';
+	p += pg_ulltoa_n(receipt->message_id, p);
+	*p++ = '-';
+	p += pg_ultoa_n(receipt->home, p);
+	*p++ = '-';
+	p = put_hexadecimal(receipt->lease, p);
+	*p = '\0';
+	PG_RETURN_CSTRING(text);
 }
 
 /* Binary input: the four numbers, or an error 22P03. */

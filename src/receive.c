@@ -26,6 +26,7 @@
 #include "activity.h"
 #include "arguments.h"
 #include "candidates.h"
+#include "claims.h"
 #include "compat.h"
 #include "dead_letter.h"
 #include "delivery.h"
@@ -92,8 +93,9 @@ typedef struct Receive
 	ReturnSetInfo *rsinfo;		/* where the messages go */
 	LogReader	reader;
 	MemoryContext per_message;
+	Claims	   *claims;			/* what is to be returned next */
 	int			max_messages;
-	int			found;
+	int			found;			/* and returned */
 	int			cleared;		/* expired or moved on the way */
 	bool		pop;			/* delete what is received */
 	int64		visibility_timeout; /* microseconds */
@@ -259,27 +261,42 @@ return_received(Receive *receive, Queue *queue, const Delivery *row)
 }
 
 /*
- * Claim a delivery: lease it, or delete it if this is a pop.  False if
- * somebody else was faster.  "now" is the time up to which the scan looks; a
+ * Claim a delivery, unless somebody else was faster: lease it, or delete it
+ * if this is a pop.  "now" is the time up to which the scan looks; a
  * new visibility is always later, so the scan does not meet the row again.
  */
-static bool
-claim(Receive *receive, DeliveryTable *deliveries, DeliveryVersion *version, TimestampTz now)
+static void
+claim(Receive *receive, const Queue *queue, DeliveryVersion *version, TimestampTz now)
 {
 	Delivery   *row = &version->row;
 
 	pgn_delivery_lease(row, now, receive->visibility_timeout);
 	if (receive->pop)
-		return pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok;
+	{
+		pgn_claim_delete(receive->claims, &version->tid, row);
+		return;
+	}
 
 	/*
 	 * Past its last receive it is a message like others that keep failing:
 	 * its dead-letter queue cannot take it.
 	 */
-	row->lane = row->queue_receive_count == deliveries->queue->attributes.max_receive_count ? PGN_LANE_FINAL :
+	row->lane = row->queue_receive_count == queue->attributes.max_receive_count ? PGN_LANE_FINAL :
 		row->lane == PGN_LANE_NOISY ? PGN_LANE_NOISY :
 		row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
-	return pgn_delivery_claim(deliveries, &version->tid, row) == TM_Ok;
+	pgn_claim_lease(receive->claims, &version->tid, row);
+}
+
+/* Return what was claimed. */
+static void
+return_claimed(Receive *receive)
+{
+	Claims	   *claims = receive->claims;
+
+	pgn_claims_complete(claims);
+	for (int i = 0; i < claims->n; i++)
+		return_received(receive, claims->deliveries->queue, &claims->rows[i]);
+	claims->n = 0;
 }
 
 /*
@@ -322,10 +339,20 @@ has_enough(const Receive *receive)
 		(receive->found > 0 && receive->cleared >= MAX_CLEARED);
 }
 
-/* Receive a delivery, or clear it away if its time is over, unless somebody is busy with it. */
+/* Is it time to return what was claimed? */
+static bool
+has_claimed_enough(const Receive *receive)
+{
+	int			n = receive->claims->n;
+
+	return n == PGN_CLAIMS || receive->found + n >= receive->max_messages ||
+		(n > 0 && receive->cleared >= MAX_CLEARED);
+}
+
+/* Claim a delivery, or clear it away if its time is over, unless somebody is busy with it. */
 static void
-receive_version(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
-				DeliveryVersion *version, TimestampTz now)
+take_version(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
+			 DeliveryVersion *version, TimestampTz now)
 {
 	Queue	   *queue = deliveries->queue;
 
@@ -348,8 +375,17 @@ receive_version(Receive *receive, DeliveryTable *deliveries, DeadLetters *letter
 		if (dead_letter == DEAD_LETTER_MOVED || dead_letter == DEAD_LETTER_BUSY)
 			return;
 	}
-	if (claim(receive, deliveries, version, now))
-		return_received(receive, queue, &version->row);
+	claim(receive, queue, version, now);
+}
+
+/* The same, and return what is claimed once there is enough. */
+static void
+receive_version(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
+				DeliveryVersion *version, TimestampTz now)
+{
+	take_version(receive, deliveries, letters, version, now);
+	if (has_claimed_enough(receive))
+		return_claimed(receive);
 }
 
 /*
@@ -378,6 +414,7 @@ receive_candidates(Receive *receive, DeliveryTable *deliveries, DeadLetters *let
 	}
 	if (begun)
 		pgn_scan_end(&scan);
+	return_claimed(receive);
 	if (receive->found + receive->cleared > 0)
 		receive->advance = false;
 }
@@ -415,6 +452,7 @@ receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 		note_delivery(result, &version);
 		receive_version(receive, deliveries, letters, &version, now);
 	}
+	return_claimed(receive);
 	if (lane == PGN_LANE_NORMAL && receive->max_messages <= FEW_MESSAGES && has_enough(receive))
 		collect_candidates(&scan, now);
 	pgn_scan_end(&scan);
@@ -565,6 +603,7 @@ receive_due(Receive *receive, Queue *queue)
 	bool		may_advance = queue->changed_in != pgn_local_transaction();
 	DeliveryTable deliveries;
 	DeadLetters letters;
+	Claims		claims;
 
 	if (queue->attributes.fifo)
 	{
@@ -573,6 +612,8 @@ receive_due(Receive *receive, Queue *queue)
 	}
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	pgn_dead_letters_begin(&letters, &deliveries);
+	pgn_claims_begin(&claims, &deliveries);
+	receive->claims = &claims;
 	receive->advance = may_advance && received_since_advance >= ADVANCE_AFTER;
 	do
 	{

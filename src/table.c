@@ -384,25 +384,34 @@ pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state)
 }
 
 /*
- * Replace the row version at tid; see PGN_COLUMN for "changed".  TM_Ok means
- * done; any other answer that somebody else was there first and nothing was
- * done.  "wait": wait for who holds the row.
+ * Replace the row version at tid, but add no index entries: that is for the
+ * caller to do, by pgn_table_insert_versions.  TM_Ok means done; any other
+ * answer that somebody else was there first and nothing was done.  "wait": wait
+ * for who holds the row.
  */
 TM_Result
-pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot,
-				 uint64 changed, bool wait)
+pgn_table_replace(PgnTable *table, ItemPointer tid, HeapTuple row, bool wait)
 {
-	bool		indexes;
-	TM_Result	result = pgn_tuple_update(table->rel, tid, slot, GetCurrentCommandId(true),
-										  wait, &indexes);
+	return pgn_heap_update(table->rel, tid, row, GetCurrentCommandId(true), wait);
+}
 
-	if (result == TM_Ok && indexes)
-	{
-		HeapTuple	row = row_of_slot(slot);
+/* Add the entries of n row versions made by updates to the indexes; see PGN_COLUMN for "changed". */
+void
+pgn_table_insert_versions(PgnTable *table, HeapTuple *rows, int n, uint64 changed)
+{
+	for (int i = 0; i < table->nindexes; i++)
+		pgn_index_insert_versions(table->rel, table->indexes[i], rows, n, changed);
+}
 
-		for (int i = 0; i < table->nindexes; i++)
-			pgn_index_insert_update(table->rel, table->indexes[i], row, changed);
-	}
+/* Replace the row version at tid by that in a slot, as pgn_table_replace does, and add its index entries. */
+TM_Result
+pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot, uint64 changed, bool wait)
+{
+	HeapTuple	row = ExecFetchSlotHeapTuple(slot, true, NULL);
+	TM_Result	result = pgn_table_replace(table, tid, row, wait);
+
+	if (result == TM_Ok)
+		pgn_table_insert_versions(table, &row, 1, changed);
 	return result;
 }
 

@@ -46,6 +46,8 @@ extern void pgn_table_insert(PgnTable *table, TupleTableSlot *slot);
 extern void pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state);
 extern void pgn_table_insert_rows(PgnTable *table, TupleTableSlot **slots, int nslots);
 extern bool pgn_table_insert_entries(PgnTable *table, TupleTableSlot *slot, Relation alone);
+extern TM_Result pgn_table_replace(PgnTable *table, ItemPointer tid, HeapTuple row, bool wait);
+extern void pgn_table_insert_versions(PgnTable *table, HeapTuple *rows, int n, uint64 changed);
 extern TM_Result pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot,
 								  uint64 changed, bool wait);
 extern TM_Result pgn_table_delete(PgnTable *table, ItemPointer tid, bool wait);

@@ -1,5 +1,5 @@
-# Batches that several clients send at once: their entries in indexes survive a
-# crash, and a standby has the same.
+# Batches that several clients send and receive at once: their entries in indexes
+# survive a crash, and a standby has the same.
 
 use strict;
 use warnings;
@@ -45,9 +45,9 @@ sub check
 	return;
 }
 
-# Eight clients; delays put some batches between others, receivers leave dead
-# entries behind, some batches are rolled back.
-sub send_batches
+# Eight clients; delays and leases of all lengths put some batches between
+# others, receivers leave dead entries behind, some batches are rolled back.
+sub run_clients
 {
 	my %scripts = (
 		send => q{
@@ -61,25 +61,36 @@ sub send_batches
 				deduplication_ids => ARRAY(SELECT gen_random_uuid()::text FROM generate_series(1, :n)));},
 		take => q{
 			INSERT INTO taken SELECT message_id FROM pigeon.pop('work', 50);},
+		lease => q{
+			\set n random(1, 100)
+			\set timeout random(0, 2000)
+			INSERT INTO taken SELECT id FROM (
+				SELECT array_agg(message_id) AS ids, pigeon.delete('work', array_agg(receipt)) AS answers
+				FROM pigeon.receive('work', :n, :timeout * interval '1 ms') WHERE message_id % 3 = 0) AS received,
+				unnest(ids, answers) AS answer (id, deleted) WHERE deleted;},
+		give_up => q{
+			BEGIN;
+			SELECT count(*) FROM pigeon.receive('work', 60, '1 hour');
+			ROLLBACK;},
 		roll_back => q{
 			BEGIN;
 			SELECT count(*) FROM pigeon.send_batch('work', array_fill('never'::text, ARRAY[40]));
 			ROLLBACK;});
-	my %weights = (send => 6, groups => 2, take => 1, roll_back => 1);
+	my %weights = (send => 6, groups => 2, take => 1, lease => 4, give_up => 1, roll_back => 1);
 
 	append_to_file("$dir/$_.sql", $scripts{$_}) foreach keys %scripts;
-	$primary->command_ok([ 'pgbench', '-n', '-c', 8, '-t', 60, '-d', 'postgres',
-		map { ('-f', "$dir/$_.sql\@$weights{$_}") } sort keys %scripts ], 'clients send batches');
+	$primary->command_ok([ 'pgbench', '-n', '-c', 8, '-t', 90, '-d', 'postgres',
+		map { ('-f', "$dir/$_.sql\@$weights{$_}") } sort keys %scripts ], 'clients send and receive batches');
 	unlink map { "$dir/$_.sql" } keys %scripts;
 	return;
 }
 
-send_batches();
+run_clients();
 check($primary, 'primary');
 # From here on pages are not logged whole, so that every record has to be replayed.
 $sql->('CHECKPOINT');
-send_batches();
-send_batches();
+run_clients();
+run_clients();
 $primary->wait_for_catchup($standby);
 check($standby, 'standby');
 

@@ -102,6 +102,19 @@ my $holder = $node->background_psql('postgres');
 $holder->query(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1});
 is(sql(q{SELECT count(*) > 0 FROM pigeon.xmin_horizon WHERE kind = 'session' AND since IS NOT NULL}), 't',
 	'who holds the horizon is shown');
+foreach my $n (30000, 200000)
+{
+	my $queue = "remains $n";
+	my $received = $n < 100000 ? 25000 : 5000;
+
+	sql(qq{SELECT pigeon.create_queue('$queue');
+		SELECT pigeon.send_batch('$queue', array_agg('n' || n), group_ids => array_agg('noisy'::text)) FROM generate_series(1, 29 + $n) AS n \\g /dev/null
+		SELECT pigeon.send_batch('$queue', array_agg('q' || n)) FROM generate_series(1, 5000 + $received) AS n \\g /dev/null
+		SELECT count(*) FROM pigeon.receive('$queue', $received, visibility_timeout => '1 h')});
+	$node->poll_query_until('postgres', "SELECT visible = 5029 + $n FROM pigeon.queue_metrics WHERE queue = '$queue'");
+	is(metrics($quiet, $queue), join('|', 5029 + $n, 5029, $received, 1, 't'),
+		"of $n messages of a noisy group, and the remains of $received others, none counts as of quiet ones");
+}
 $holder->quit;
 
 # Restarts.
