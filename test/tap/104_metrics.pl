@@ -33,6 +33,7 @@ sql(q{SELECT pigeon.send_batch('q', '{one,two,three,four,five}'::text[]) \g /dev
 	SELECT pigeon.send('q', 'later', '{"a": "b"}', delay => '1 h');
 	BEGIN; SELECT pigeon.send('q', 'never'); SELECT pigeon.pop('q', 2); ROLLBACK;
 	BEGIN; SAVEPOINT s; SELECT pigeon.send('q', 'never'); ROLLBACK TO s; COMMIT;
+	BEGIN; SELECT pigeon.send('dead', 'x'); SAVEPOINT s; SELECT pigeon.send('dead', 'y'); RELEASE s; SELECT pigeon.pop('dead', 2); COMMIT;
 	SELECT receipt FROM pigeon.receive('q') \gset
 	SELECT pigeon.delete('q', :'receipt');
 	SELECT pigeon.pop('q');
@@ -45,7 +46,7 @@ is(metrics('sent, sent_bytes, received, deleted, dead_lettered, approximate', 'q
 is(sql(q{SELECT pigeon.receive('dead', visibility_timeout => '0') \g /dev/null
 	SELECT pigeon.purge_queue('dead') \g /dev/null
 	SELECT count(*) FROM pigeon.receive('dead')}), '0', 'nothing left');
-is(metrics('purged, empty_receives >= 1, sent', 'dead'), '1|t|0', 'purges and empty receives; moves are not sends');
+is(metrics('purged, empty_receives >= 1, sent', 'dead'), '1|t|2', 'purges and empty receives; moves are not sends');
 is(metrics(q{oldest_message_age BETWEEN '0' AND '1 h'}, 'q'), 't', 'age of the oldest message');
 is(sql(q{SELECT visible, in_flight, delayed FROM pigeon.exact_queue_metrics('q')}), '1|1|1', 'exact metrics agree');
 
