@@ -96,6 +96,9 @@ static const size_t column_ends[Natts_delivery] = {
 #define FILLFACTOR 45
 #define FIFO_FILLFACTOR 50
 
+/* Two entries for each delivery leave a little room for a third. */
+#define KEY_FILLFACTOR 47
+
 static const AttrNumber message_index[] = {Anum_delivery_message_id, Anum_delivery_home};
 static const AttrNumber due_index[] = {Anum_delivery_lane, Anum_delivery_visible_at};
 static const AttrNumber group_index[] = {Anum_delivery_group_key, Anum_delivery_message_id};
@@ -128,7 +131,7 @@ pgn_delivery_table_sql(int32 queue_id, bool fifo)
 	appendStringInfo(&sql, "PRIMARY KEY (message_id, home) WITH (deduplicate_items = off, fillfactor = %d))"
 					 " USING heap WITH (fillfactor = %d);"
 					 "CREATE INDEX q_%d_%s ON pigeon.q_%d (%s) WITH (deduplicate_items = off);",
-					 fifo ? BTREE_DEFAULT_FILLFACTOR : 50, fifo ? FIFO_FILLFACTOR : FILLFACTOR, queue_id, fifo ? "group" : "due", queue_id,
+					 fifo ? BTREE_DEFAULT_FILLFACTOR : KEY_FILLFACTOR, fifo ? FIFO_FILLFACTOR : FILLFACTOR, queue_id, fifo ? "group" : "due", queue_id,
 					 fifo ? "group_key, message_id" : "lane, visible_at");
 	appendStringInfoString(&sql, pgn_guard_sql(psprintf("q_%d", queue_id)));
 	return sql.data;
