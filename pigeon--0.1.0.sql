@@ -1027,10 +1027,11 @@ COMMENT ON FUNCTION pigeon.unschedule(text)
 -- is not in the log; 0: no group) and whether it is below the scan frontier.
 -- A row of nulls: the table cannot be looked at.
 CREATE FUNCTION pigeon.check_deliveries(queue_id integer) RETURNS TABLE (
-	message_id bigint, log_key bigint, home integer, source integer, subscription integer,
-	segment smallint, group_key bigint, enqueued_at timestamptz, first_received_at timestamptz,
-	received_at timestamptz, visible_at timestamptz, lease integer, receive_count integer,
-	queue_receive_count integer, lane smallint, logged_group_key bigint, hidden boolean
+	message_id bigint, log_key bigint, enqueued_at timestamptz, home integer, segment smallint,
+	lane smallint, visible_at timestamptz, received_at timestamptz, lease integer,
+	receive_count integer, group_key bigint, subscription integer, source integer,
+	first_received_at timestamptz, queue_receive_count integer,
+	logged_group_key bigint, hidden boolean
 )
 	AS 'MODULE_PATHNAME', 'pgn_check_deliveries' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT;
 COMMENT ON FUNCTION pigeon.check_deliveries(integer) IS 'internal: what check() has to know of deliveries';
@@ -1148,9 +1149,9 @@ BEGIN ATOMIC
 		(d.home <= 0, 'has an impossible home'),
 		(d.segment NOT BETWEEN 0 AND 7, pg_catalog.format('is in segment %s, which does not exist', d.segment)),
 		(d.lane NOT BETWEEN 0 AND CASE WHEN d.fifo THEN 1 ELSE 3 END, pg_catalog.format('is in lane %s, which does not exist', d.lane)),
-		(d.queue_receive_count NOT BETWEEN 0 AND d.receive_count, 'has impossible receive counts'),
-		((d.receive_count > 0) <> (d.received_at > '-infinity'), 'has a receive count and a time of receive that contradict each other'),
-		(d.fifo AND d.group_key = 0, 'has no message group'),
+		(coalesce(d.queue_receive_count, d.receive_count) NOT BETWEEN 0 AND coalesce(d.receive_count, 0), 'has impossible receive counts'),
+		((coalesce(d.receive_count, 0) > 0) <> (coalesce(d.received_at, '-infinity') > '-infinity'), 'has a receive count and a time of receive that contradict each other'),
+		(d.fifo AND coalesce(d.group_key, 0) = 0, 'has no message group'),
 		(d.group_key NOT IN (0, d.logged_group_key), 'has another message group than in the message log')
 	) AS p (found, problem)
 	WHERE d.message_id IS NOT NULL AND p.found

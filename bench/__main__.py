@@ -22,7 +22,7 @@ QUICK_ROUNDS, QUICK_SECONDS = 3, 2
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Side-by-side benchmarks of pigeon and its peers.")
     parser.add_argument("workload", nargs="*", help="which workloads to run (default: all); see --list")
-    parser.add_argument("--quick", action="store_true", help="check the required ratios in a few minutes")
+    parser.add_argument("--quick", action="store_true", help="check the main required ratios in about three minutes")
     parser.add_argument("--strict", action="store_true", help="fail if a required ratio is missed")
     parser.add_argument("--rounds", type=int, help="alternating rounds at each point (default 5, quick 3)")
     parser.add_argument("--seconds", type=int, help="seconds a sample (default: the workload's)")

@@ -1,5 +1,6 @@
 """The other load generator: a client program (drivers/driver.mjs, for Node) for systems that pgbench cannot drive."""
 
+import functools
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ def packages() -> tuple[str, ...]:
     return () if shutil.which("node") and shutil.which("npm") else ("nodejs", "npm")
 
 
+@functools.cache
 def prepare() -> str | None:
     """Install the client libraries beside the drivers, once; return why that cannot be, or None."""
     for program in ("node", "npm"):
@@ -23,7 +25,7 @@ def prepare() -> str | None:
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     if int(re.match(r"v(\d+)", version)[1]) < NEEDED_NODE:
         return f"Node {NEEDED_NODE} or later is needed, this is {version}"
-    install = subprocess.run(["npm", "install", "--silent", "--no-package-lock", "--no-audit", "--no-fund"],
+    install = subprocess.run(["npm", "install", "--silent", "--no-package-lock", "--omit=peer", "--no-audit", "--no-fund"],
                              cwd=DIRECTORY, capture_output=True, text=True, check=False)
     return None if install.returncode == 0 else f"npm cannot install the client libraries: {install.stderr.strip()[-300:]}"
 

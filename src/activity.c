@@ -33,6 +33,7 @@
 
 #include "activity.h"
 #include "jobs.h"
+#include "vacuum.h"
 #include "wakeup.h"
 
 /* How long after some activity the log is looked at. */
@@ -106,7 +107,12 @@ tell_waiters(Activity *activity, TimestampTz now)
 static void
 tell_commit(Activity *activity, TimestampTz now)
 {
+	int64		changes = activity->counts[COUNT_RECEIVED] + activity->counts[COUNT_DELETED] +
+	activity->counts[COUNT_EXPIRED] + activity->counts[COUNT_DEAD_LETTERED];
+
 	add_counts(activity);
+	if (changes > 0)
+		pgn_vacuum_count(activity->shared, changes, now);
 	if (activity->written > 0)
 		tell_waiters(activity, now);
 	if (activity->maintain_at != PG_INT64_MAX)

@@ -7,9 +7,11 @@
 #include "commands/sequence.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 
 #include "admin.h"
 #include "archive.h"
+#include "arguments.h"
 #include "queue.h"
 
 #define MIN_MAX_MESSAGE_SIZE 1024
@@ -28,14 +30,45 @@ pgn_bad_attribute(const char *problem, const char *hint)
 			 hint ? errhint("%s", hint) : 0));
 }
 
-/* Fail unless a queue or topic ("what") may have this name. */
+/*
+ * The arguments of a create function, if places is NULL, or of an alter function, whose arguments stand in these places
+ * of the create function's.
+ */
 void
-pgn_check_name(const char *name, const char *what)
+pgn_take_arguments(FunctionCallInfo fcinfo, const int *places, Given *given)
 {
-	int			chars = pg_mbstrlen(name);
+	Assert(fcinfo->nargs <= PGN_MAX_ARGUMENTS);
+	for (int i = 0; i < PGN_MAX_ARGUMENTS; i++)
+		given->args[i].isnull = true;
+	for (int i = 0; i < fcinfo->nargs; i++)
+		given->args[places ? places[i] : i] = fcinfo->args[i];
+}
 
+/* The name that the caller gave, checked to be one that a queue or topic may have. */
+char *
+pgn_name_argument(const Given *given, const char *kind)
+{
+	char	   *name;
+	int			chars;
+
+	if (!GIVEN(given, 0))
+		pgn_null_argument(kind);
+	name = TextDatumGetCString(VALUE(given, 0));
+	chars = pg_mbstrlen(name);
 	if (chars < 1 || chars > PGN_NAME_CHARS)
-		pgn_bad_attribute(psprintf("a %s's name must have 1 to %d characters", what, PGN_NAME_CHARS), NULL);
+		pgn_bad_attribute(psprintf("a %s's name must have 1 to %d characters", kind, PGN_NAME_CHARS), NULL);
+	return name;
+}
+
+/* Fail because there is a queue or topic of this name, unless the argument at if_not_exists is true. */
+void
+pgn_refuse_existing(const Given *given, int if_not_exists, const char *kind, const char *name)
+{
+	if (!GIVEN(given, if_not_exists) || !DatumGetBool(VALUE(given, if_not_exists)))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("%s \"%s\" already exists", kind, name),
+				 errhint("Pass if_not_exists => true if it may.")));
 }
 
 /* Fail unless this can be the largest size of a message. */

@@ -53,6 +53,73 @@ pgn_array_argument(FunctionCallInfo fcinfo, int argno, const char *what, int n,
 	return count;
 }
 
+/* One of the arrays that messages are made of. */
+typedef struct Column
+{
+	Datum	   *values;			/* NULL: not given */
+	bool	   *nulls;
+} Column;
+
+/* The array, which has an element for each of n messages; argno is 0 if the function has no such argument. */
+static Column
+message_column(FunctionCallInfo fcinfo, int argno, const char *what, int n)
+{
+	Column		column = {NULL, NULL};
+
+	if (argno != 0)
+		(void) pgn_array_argument(fcinfo, argno, what, n, &column.values, &column.nulls);
+	return column;
+}
+
+/* Has the message an element of the array? */
+static bool
+has_element(const Column *column, int i)
+{
+	return column->values != NULL && !column->nulls[i];
+}
+
+/*
+ * The messages that the arrays of a batch make, and their number.  Their
+ * bodies, none of which is NULL, are left as they are for the caller to
+ * convert.
+ */
+Message *
+pgn_messages_argument(FunctionCallInfo fcinfo, const MessageArguments *where, Datum **bodies, int *n)
+{
+	bool	   *no_body;
+	Column		subjects,
+				attributes,
+				group_ids,
+				deduplication_ids;
+	Message    *messages;
+
+	if (PG_ARGISNULL(where->bodies))
+		pgn_null_argument("bodies");
+	*n = pgn_array_argument(fcinfo, where->bodies, "bodies", -1, bodies, &no_body);
+	subjects = message_column(fcinfo, where->subjects, "subjects", *n);
+	attributes = message_column(fcinfo, where->attributes, "attributes", *n);
+	group_ids = message_column(fcinfo, where->group_ids, "group_ids", *n);
+	deduplication_ids = message_column(fcinfo, where->deduplication_ids, "deduplication_ids", *n);
+	messages = MemoryContextAllocHuge(CurrentMemoryContext, *n * sizeof(Message));
+	memset(messages, 0, *n * sizeof(Message));
+	for (int i = 0; i < *n; i++)
+	{
+		Message    *message = &messages[i];
+
+		if (no_body[i])
+			pgn_null_argument("message body");
+		if (has_element(&subjects, i))
+			message->subject = DatumGetTextPP(subjects.values[i]);
+		if (has_element(&attributes, i))
+			message->attributes = DatumGetJsonbP(attributes.values[i]);
+		if (has_element(&group_ids, i))
+			message->group_id = DatumGetTextPP(group_ids.values[i]);
+		if (has_element(&deduplication_ids, i))
+			message->deduplication_id = DatumGetTextPP(deduplication_ids.values[i]);
+	}
+	return messages;
+}
+
 /* Begin to answer with the ids of messages; pgn_next_message_id does so, one at a call. */
 void
 pgn_return_message_ids(FunctionCallInfo fcinfo, const Message *messages, int n)

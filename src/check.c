@@ -131,6 +131,7 @@ return_deliveries(ReturnSetInfo *rsinfo, DeliveryTable *deliveries)
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(slot);
 		memcpy(values, slot->tts_values, Natts_delivery * sizeof(Datum));
+		memcpy(isnull, slot->tts_isnull, Natts_delivery * sizeof(bool));
 		isnull[Anum_check_logged_group_key - 1] = !logged_group_key(&reader, values, &group_key);
 		values[Anum_check_logged_group_key - 1] = Int64GetDatum(group_key);
 		values[Anum_check_hidden_delivery - 1] = BoolGetDatum(is_hidden(deliveries->queue, values));

@@ -12,6 +12,7 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 /* Start an index scan; since 18 the executor may pass instrumentation. */
@@ -100,6 +101,19 @@ pgn_wait_event(uint32 *event, const char *name)
 		*event = PG_WAIT_EXTENSION;
 #endif
 	return *event;
+}
+
+/*
+ * The time from now until then in milliseconds, as WaitLatch takes it.  Before
+ * 16 the server's own function overflows if that is far away or long ago.
+ */
+static inline long
+pgn_milliseconds_until(TimestampTz then)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	then = Min(then, now + INT_MAX * INT64CONST(1000));
+	return then <= now ? 0 : (then - now + 999) / 1000;
 }
 
 /* The number of the current transaction in this backend. */

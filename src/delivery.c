@@ -16,11 +16,26 @@
  * (its old version is dead when it is visited, its new one was not there when
  * the index page was read).  For a receive that is as good as skipped.  Who
  * looks for one row by its key must look twice before it is "gone".
+ *
+ * Short rows.  Each message leaves two versions of its row, which stay for as
+ * long as some snapshot keeps vacuum from removing them.  So a row ends before
+ * the first column from which on there is nothing to say: the version that is
+ * sent mostly has 7 columns, the one that is received 10, of 15.  To PostgreSQL
+ * it is like a row from before these columns were added: they are null.  A
+ * column that is null, wherever the row came from, means
+ *
+ *		first_received_at		received_at
+ *		queue_receive_count		receive_count
+ *		received_at				PGN_NEVER
+ *		all others				0
+ *
+ * and in memory no column is null.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/nbtree.h"
+#include "access/tupmacs.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
@@ -38,25 +53,48 @@
 #include "frontier.h"
 #include "message_group.h"
 
-#define DELIVERY_DATA_SIZE (offsetof(Delivery, lane) + sizeof(int16))
-
 static const PgnColumn delivery_columns[Natts_delivery] = {
 	{"message_id", INT8OID, true},
 	{"log_key", INT8OID, true},
-	{"home", INT4OID, true},
-	{"source", INT4OID, true},
-	{"subscription", INT4OID, true},
-	{"segment", INT2OID, true},
-	{"group_key", INT8OID, true},
 	{"enqueued_at", TIMESTAMPTZOID, true},
-	{"first_received_at", TIMESTAMPTZOID, true},
-	{"received_at", TIMESTAMPTZOID, true},
-	{"visible_at", TIMESTAMPTZOID, true},
-	{"lease", INT4OID, true},
-	{"receive_count", INT4OID, true},
-	{"queue_receive_count", INT4OID, true},
+	{"home", INT4OID, true},
+	{"segment", INT2OID, true},
 	{"lane", INT2OID, true},
+	{"visible_at", TIMESTAMPTZOID, true},
+	{"received_at", TIMESTAMPTZOID, false},
+	{"lease", INT4OID, false},
+	{"receive_count", INT4OID, false},
+	{"group_key", INT8OID, false},
+	{"subscription", INT4OID, false},
+	{"source", INT4OID, false},
+	{"first_received_at", TIMESTAMPTZOID, false},
+	{"queue_receive_count", INT4OID, false},
 };
+
+/* Where a row ends that has the columns up to this one. */
+#define END_OF(column) (offsetof(Delivery, column) + sizeof(((Delivery *) 0)->column))
+
+static const size_t column_ends[Natts_delivery] = {
+	END_OF(message_id),
+	END_OF(log_key),
+	END_OF(enqueued_at),
+	END_OF(home),
+	END_OF(segment),
+	END_OF(lane),
+	END_OF(visible_at),
+	END_OF(received_at),
+	END_OF(lease),
+	END_OF(receive_count),
+	END_OF(group_key),
+	END_OF(subscription),
+	END_OF(source),
+	END_OF(first_received_at),
+	END_OF(queue_receive_count),
+};
+
+/* What is sent and what is received of it are as long as 45 to 55; those of a group are the same. */
+#define FILLFACTOR 45
+#define FIFO_FILLFACTOR 50
 
 static const AttrNumber message_index[] = {Anum_delivery_message_id, Anum_delivery_home};
 static const AttrNumber due_index[] = {Anum_delivery_lane, Anum_delivery_visible_at};
@@ -65,13 +103,14 @@ static const AttrNumber group_index[] = {Anum_delivery_group_key, Anum_delivery_
 /*
  * The statements that create a queue's table.
  *
- * Pages of the table are half filled, so that the new version that a receive
- * writes finds room beside the old one: that saves most of a WAL record.  In a
- * standard queue so are those of the primary key: the entry of the new version
- * goes beside that of the old one, too, and else would split the page.  Every
- * delivery made costs 22 bytes of WAL more for that, and its lease 26 less.  In a
- * FIFO queue a lease adds no entries to the indexes.  Deduplication would only
- * delay splits a little, at some cost, since old versions are soon removed.
+ * Pages of the table are filled only so far that the new versions that receives
+ * write, which are longer, find room beside the old ones: that saves most of a
+ * WAL record, and in the end no room is left over.  In a standard queue pages of
+ * the primary key are half filled: the entry of the new version goes beside
+ * that of the old one, too, and else would split the page.  Every delivery
+ * made costs 22 bytes of WAL more for that, and its lease 26 less.  In a FIFO
+ * queue a lease adds no entries to the indexes.  Deduplication would only delay
+ * splits a little, at some cost, since old versions are soon removed.
  */
 char *
 pgn_delivery_table_sql(int32 queue_id, bool fifo)
@@ -81,14 +120,15 @@ pgn_delivery_table_sql(int32 queue_id, bool fifo)
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE TABLE pigeon.q_%d (", queue_id);
 	for (int i = 0; i < Natts_delivery; i++)
-		appendStringInfo(&sql, "%s %s NOT NULL, ", delivery_columns[i].name,
+		appendStringInfo(&sql, "%s %s%s, ", delivery_columns[i].name,
 						 delivery_columns[i].type == INT8OID ? "bigint" :
 						 delivery_columns[i].type == INT4OID ? "integer" :
-						 delivery_columns[i].type == INT2OID ? "smallint" : "timestamptz");
+						 delivery_columns[i].type == INT2OID ? "smallint" : "timestamptz",
+						 delivery_columns[i].not_null ? " NOT NULL" : "");
 	appendStringInfo(&sql, "PRIMARY KEY (message_id, home) WITH (deduplicate_items = off, fillfactor = %d))"
-					 " USING heap WITH (fillfactor = 50);"
+					 " USING heap WITH (fillfactor = %d);"
 					 "CREATE INDEX q_%d_%s ON pigeon.q_%d (%s) WITH (deduplicate_items = off);",
-					 fifo ? BTREE_DEFAULT_FILLFACTOR : 50, queue_id, fifo ? "group" : "due", queue_id,
+					 fifo ? BTREE_DEFAULT_FILLFACTOR : 50, fifo ? FIFO_FILLFACTOR : FILLFACTOR, queue_id, fifo ? "group" : "due", queue_id,
 					 fifo ? "group_key, message_id" : "lane, visible_at");
 	appendStringInfoString(&sql, pgn_guard_sql(psprintf("q_%d", queue_id)));
 	return sql.data;
@@ -195,20 +235,37 @@ pgn_received_too_often(const Queue *queue, const Delivery *row)
 		row->queue_receive_count >= queue->attributes.max_receive_count;
 }
 
+/* How many columns of the row have something to say. */
+static int
+columns_needed(const Delivery *row)
+{
+	if (row->first_received_at != row->received_at || row->queue_receive_count != row->receive_count)
+		return Anum_delivery_queue_receive_count;
+	if (row->source != 0 || row->subscription != 0)
+		return Anum_delivery_source;
+	if (row->group_key != 0)
+		return Anum_delivery_group_key;
+	if (row->received_at != PGN_NEVER || row->lease != PGN_NO_LEASE || row->receive_count != 0)
+		return Anum_delivery_receive_count;
+	return Anum_delivery_visible_at;
+}
+
 /* A delivery as the table has it. */
 static HeapTuple
 form_row(const Delivery *row)
 {
+	int			natts = columns_needed(row);
 	int			hoff = MAXALIGN(SizeofHeapTupleHeader);
-	HeapTuple	tuple = palloc0(HEAPTUPLESIZE + hoff + DELIVERY_DATA_SIZE);
+	size_t		size = column_ends[natts - 1];
+	HeapTuple	tuple = palloc0(HEAPTUPLESIZE + hoff + size);
 
-	tuple->t_len = hoff + DELIVERY_DATA_SIZE;
+	tuple->t_len = hoff + size;
 	tuple->t_data = (HeapTupleHeader) ((char *) tuple + HEAPTUPLESIZE);
 	ItemPointerSetInvalid(&tuple->t_self);
 	ItemPointerSetInvalid(&tuple->t_data->t_ctid);
 	tuple->t_data->t_hoff = hoff;
-	HeapTupleHeaderSetNatts(tuple->t_data, Natts_delivery);
-	memcpy(GETSTRUCT(tuple), row, DELIVERY_DATA_SIZE);
+	HeapTupleHeaderSetNatts(tuple->t_data, natts);
+	memcpy(GETSTRUCT(tuple), row, size);
 	return tuple;
 }
 
@@ -219,11 +276,98 @@ form_row_of_array(TupleDesc desc, int i, void *rows)
 	return form_row((Delivery *) rows + i);
 }
 
-/* Insert deliveries in one pass. */
+/* Has the delivery in a row never been received, nor is it being changed? */
+static bool
+is_waiting(HeapTupleHeader row)
+{
+	if (!(row->t_infomask & HEAP_XMAX_INVALID))
+		return false;
+	return (row->t_infomask & HEAP_HASNULL) || HeapTupleHeaderGetNatts(row) < Anum_delivery_received_at ||
+		((Delivery *) ((char *) row + row->t_hoff))->received_at == PGN_NEVER;
+}
+
+/* What the version that a receive makes of a row of this length takes of a page. */
+static Size
+lease_size(Size length)
+{
+	Size		least = MAXALIGN(SizeofHeapTupleHeader) + column_ends[Anum_delivery_receive_count - 1];
+
+	return MAXALIGN(Max(length, least)) + sizeof(ItemIdData);
+}
+
+/*
+ * How many rows of this length can be added to the page where the last row
+ * went, so that all deliveries there that were not received yet, and those
+ * added, have room for that?
+ */
+static int
+room_on_page(Relation rel, Size length)
+{
+	BlockNumber block = RelationGetTargetBlock(rel);
+	ssize_t		room;
+	Buffer		buffer;
+	Page		page;
+
+	if (block == InvalidBlockNumber)
+		return 0;
+	buffer = ReadBuffer(rel, block);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	room = PageIsNew(page) ? 0 : PageGetHeapFreeSpace(page);
+	for (OffsetNumber i = PageGetMaxOffsetNumber(page); i >= FirstOffsetNumber && room > 0; i--)
+	{
+		ItemId		item = PageGetItemId(page, i);
+
+		if (ItemIdIsNormal(item) && is_waiting((HeapTupleHeader) PageGetItem(page, item)))
+			room -= lease_size(ItemIdGetLength(item));
+	}
+	UnlockReleaseBuffer(buffer);
+	return Max(room, 0) / (MAXALIGN(length) + sizeof(ItemIdData) + lease_size(length));
+}
+
+/*
+ * Insert deliveries into a page that has room for them, but is filled as far
+ * as the table's fillfactor says.
+ */
+static void
+fill_page(DeliveryTable *deliveries, const Delivery *rows, int n)
+{
+	Relation	rel = deliveries->table.rel;
+	StdRdOptions *options = (StdRdOptions *) rel->rd_options;
+	int			fillfactor = options->fillfactor;
+
+	options->fillfactor = HEAP_DEFAULT_FILLFACTOR;
+	PG_TRY();
+	{
+		pgn_table_insert_many(&deliveries->table, n, form_row_of_array, (void *) rows);
+	}
+	PG_FINALLY();
+	{
+		if ((StdRdOptions *) rel->rd_options == options)
+			options->fillfactor = fillfactor;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Insert deliveries in one pass.
+ *
+ * What a page is not filled with at first is for the versions that receives
+ * write.  Where messages are received as fast as they are sent, those are there
+ * by the time the page is left, half empty; so we go on with it.
+ */
 void
 pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n)
 {
-	pgn_table_insert_many(&deliveries->table, n, form_row_of_array, (void *) rows);
+	Relation	rel = deliveries->table.rel;
+	int			here = 0;
+
+	if (n > 0 && rel->rd_options != NULL)
+		here = Min(n, room_on_page(rel, MAXALIGN(SizeofHeapTupleHeader) + column_ends[columns_needed(&rows[0]) - 1]));
+	if (here > 0)
+		fill_page(deliveries, rows, here);
+	if (here < n)
+		pgn_table_insert_many(&deliveries->table, n - here, form_row_of_array, (void *) (rows + here));
 	for (int i = 0; i < n; i++)
 	{
 		pgn_frontier_lower(deliveries->queue, rows[i].lane, rows[i].visible_at);
@@ -357,6 +501,53 @@ pgn_bad_row(Relation rel)
 			 errhint("Do not write to the table other than by functions of pigeon.")));
 }
 
+/* Read a row that has nulls: one that was written by other means than ours. */
+static void
+read_columns(Relation rel, HeapTuple tuple, Delivery *row, bool *isnull)
+{
+	Datum		values[Natts_delivery];
+
+	heap_deform_tuple(tuple, RelationGetDescr(rel), values, isnull);
+	for (int i = 0; i < Natts_delivery; i++)
+	{
+		int			size = TupleDescAttr(RelationGetDescr(rel), i)->attlen;
+
+		if (!isnull[i])
+			store_att_byval((char *) row + column_ends[i] - size, values[i], size);
+		else if (delivery_columns[i].not_null)
+			pgn_bad_row(rel);
+	}
+}
+
+/* Read a row of a queue's table. */
+static void
+read_row(Relation rel, HeapTuple tuple, Delivery *row)
+{
+	static const Delivery blank = {.received_at = PGN_NEVER};
+	int			natts = HeapTupleHeaderGetNatts(tuple->t_data);
+	bool		has_first = natts >= Anum_delivery_first_received_at;
+	bool		has_count = natts >= Anum_delivery_queue_receive_count;
+
+	*row = blank;
+	if (HeapTupleHasNulls(tuple))
+	{
+		bool		isnull[Natts_delivery];
+
+		read_columns(rel, tuple, row, isnull);
+		has_first = !isnull[Anum_delivery_first_received_at - 1];
+		has_count = !isnull[Anum_delivery_queue_receive_count - 1];
+	}
+	else if (natts < Anum_delivery_visible_at || natts > Natts_delivery ||
+			 tuple->t_len < tuple->t_data->t_hoff + column_ends[natts - 1])
+		pgn_bad_row(rel);
+	else
+		memcpy(row, GETSTRUCT(tuple), column_ends[natts - 1]);
+	if (!has_first)
+		row->first_received_at = row->received_at;
+	if (!has_count)
+		row->queue_receive_count = row->receive_count;
+}
+
 /* Copy the row version that a scan has come to. */
 static void
 read_version(DeliveryScan *scan, DeliveryVersion *version)
@@ -364,10 +555,7 @@ read_version(DeliveryScan *scan, DeliveryVersion *version)
 	bool		should_free;
 	HeapTuple	tuple = ExecFetchSlotHeapTuple(scan->slot, false, &should_free);
 
-	if (HeapTupleHasNulls(tuple) || HeapTupleHeaderGetNatts(tuple->t_data) != Natts_delivery ||
-		tuple->t_len < tuple->t_data->t_hoff + DELIVERY_DATA_SIZE)
-		pgn_bad_row(scan->deliveries->table.rel);
-	memcpy(&version->row, GETSTRUCT(tuple), DELIVERY_DATA_SIZE);
+	read_row(scan->deliveries->table.rel, tuple, &version->row);
 	version->tid = scan->slot->tts_tid;
 	version->uncommitted = TransactionIdIsValid(scan->dirty.xmin);
 	version->held = TransactionIdIsValid(scan->dirty.xmax);
@@ -528,6 +716,7 @@ pgn_deliveries_insert_versions(DeliveryTable *deliveries, HeapTuple *versions, i
 							  (first ? PGN_FIRST_UPDATE : 0));
 	for (int i = 0; i < n; i++)
 	{
+		/* Every row has these columns. */
 		Delivery   *row = (Delivery *) GETSTRUCT(versions[i]);
 
 		pgn_frontier_lower(queue, row->lane, row->visible_at);

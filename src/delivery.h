@@ -15,27 +15,33 @@
 
 /*
  * A row of a queue's table, laid out as PostgreSQL stores it: all columns are
- * of fixed width and not null, as in a catalog.  What a receive changes stands
- * together at the end, since WAL holds only the part of a row that changed.
+ * of fixed width.  A row may end early; see delivery.c for what is then meant by
+ * the columns that are not there.  What a receive changes stands together,
+ * since WAL holds only the part of a row that changed.
  */
 typedef struct Delivery
 {
+	/* Every row has these. */
 	int64		message_id;
 	int64		log_key;		/* must be that of the log row */
-	int32		home;			/* queue the delivery was first made for */
-	int32		source;			/* queue it was dead-lettered from; 0: none */
-	int32		subscription;	/* 0: none; negative: deliver in an envelope */
-	int16		segment;		/* log segment the message was written to */
-	int64		group_key;		/* see message_group.c; 0: no group */
 	TimestampTz enqueued_at;	/* retention counts from here */
-	TimestampTz first_received_at;	/* PGN_NEVER before the first receive */
-	TimestampTz received_at;	/* last receive, PGN_NEVER before the first */
+	int32		home;			/* queue the delivery was first made for */
+	int16		segment;		/* log segment the message was written to */
+	int16		lane;			/* see below */
 	TimestampTz visible_at;
+	/* What was received has these. */
+	TimestampTz received_at;	/* last receive, PGN_NEVER before the first */
 	int32		lease;			/* random number of the last receive in this
 								 * queue */
 	int32		receive_count;	/* since it was sent or redriven */
+	/* What is of a group. */
+	int64		group_key;		/* see message_group.c; 0: no group */
+	/* What came from a topic, or to a dead-letter queue. */
+	int32		subscription;	/* 0: none; negative: deliver in an envelope */
+	int32		source;			/* queue it was dead-lettered from; 0: none */
+	/* What was received more than once. */
+	TimestampTz first_received_at;	/* PGN_NEVER before the first receive */
 	int32		queue_receive_count;	/* since it entered this queue */
-	int16		lane;			/* see below */
 } Delivery;
 
 #define PGN_NEVER DT_NOBEGIN
@@ -67,20 +73,20 @@ enum
 {
 	Anum_delivery_message_id = 1,
 	Anum_delivery_log_key,
-	Anum_delivery_home,
-	Anum_delivery_source,
-	Anum_delivery_subscription,
-	Anum_delivery_segment,
-	Anum_delivery_group_key,
 	Anum_delivery_enqueued_at,
-	Anum_delivery_first_received_at,
-	Anum_delivery_received_at,
+	Anum_delivery_home,
+	Anum_delivery_segment,
+	Anum_delivery_lane,
 	Anum_delivery_visible_at,
+	Anum_delivery_received_at,
 	Anum_delivery_lease,
 	Anum_delivery_receive_count,
+	Anum_delivery_group_key,
+	Anum_delivery_subscription,
+	Anum_delivery_source,
+	Anum_delivery_first_received_at,
 	Anum_delivery_queue_receive_count,
-	Anum_delivery_lane,
-	Natts_delivery = Anum_delivery_lane
+	Natts_delivery = Anum_delivery_queue_receive_count
 };
 
 /* The table of a queue, open. */

@@ -56,6 +56,9 @@
 /* Messages that are matched, logged and delivered at once, at the most. */
 #define MAX_CHUNK 1000
 
+/* The locks of so many a backend has room for itself; more take room in the server's lock table. */
+#define FEW_ROUTES 4
+
 /* A queue that a subscription's messages go to, opened when the first one does. */
 typedef struct Destination
 {
@@ -369,16 +372,28 @@ pgn_fan_out(FanOut *out, Message *messages, int n, TimestampTz now)
 	}
 }
 
+/*
+ * Close a destination, keeping the lock on its table; those on the indexes,
+ * too, unless they are so many that they fill the server's lock table.
+ */
+static void
+close_destination(const FanOut *out, Destination *destination)
+{
+	if (!destination->open)
+		return;
+	if (out->nroutes > FEW_ROUTES)
+		pgn_table_unlock_indexes(&destination->deliveries.table, RowExclusiveLock);
+	pgn_deliveries_close(&destination->deliveries, NoLock);
+}
+
 /* Close what was opened, keeping the locks. */
 void
 pgn_fan_out_end(FanOut *out)
 {
 	for (int r = 0; r < out->nroutes; r++)
 	{
-		if (out->routes[r].queue.open)
-			pgn_deliveries_close(&out->routes[r].queue.deliveries, NoLock);
-		if (out->routes[r].dead_letter_queue.open)
-			pgn_deliveries_close(&out->routes[r].dead_letter_queue.deliveries, NoLock);
+		close_destination(out, &out->routes[r].queue);
+		close_destination(out, &out->routes[r].dead_letter_queue);
 	}
 	MemoryContextDelete(out->match_context);
 	pfree(out);

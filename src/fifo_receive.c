@@ -108,18 +108,20 @@ is_own(const Walk *walk, const DeliveryVersion *version)
 	return false;
 }
 
-/* Take what a group has to deliver, in order. */
+/*
+ * Take what a group has to deliver from a message on, in order.  *deleted is
+ * the last message that was deleted on the way, 0 if none was.
+ */
 static WalkEnd
-walk_group(Walk *walk, int64 group_key, int64 first_message_id)
+walk_messages(Walk *walk, int64 group_key, int64 from_message_id, int64 *deleted)
 {
 	FifoReceive *receive = walk->receive;
 	DeliveryScan scan;
 	DeliveryVersion version;
 	WalkEnd		end = WALK_EMPTY;
 
-	walk->first = receive->found;
-	walk->cleared_before = receive->cleared;
-	pgn_group_scan_begin(&scan, receive->deliveries, group_key, first_message_id);
+	*deleted = 0;
+	pgn_group_scan_begin(&scan, receive->deliveries, group_key, from_message_id);
 	while (end == WALK_EMPTY && pgn_scan_next(&scan, &version))
 	{
 		Cleared		cleared = CLEARED_HELD;
@@ -139,9 +141,36 @@ walk_group(Walk *walk, int64 group_key, int64 first_message_id)
 		}
 		else if (!claim(receive, &version))
 			end = WALK_HELD;
+		if (end == WALK_EMPTY && (cleared == CLEARED_DONE || receive->pop))
+			*deleted = version.row.message_id;
 	}
 	pgn_scan_end(&scan);
 	return end;
+}
+
+/*
+ * Take what a group has to deliver, in order.
+ *
+ * A scan reads ahead in the index.  So one that deletes what it meets and comes
+ * to the end says nothing of messages that were sent meanwhile, by senders
+ * who saw the last one untouched and leave the rest to whoever deletes it; see
+ * fifo.c.  The group is empty if a scan that deletes nothing says so.
+ */
+static WalkEnd
+walk_group(Walk *walk, int64 group_key, int64 first_message_id)
+{
+	WalkEnd		end;
+	int64		deleted;
+
+	walk->first = walk->receive->found;
+	walk->cleared_before = walk->receive->cleared;
+	for (;;)
+	{
+		end = walk_messages(walk, group_key, first_message_id, &deleted);
+		if (end != WALK_EMPTY || deleted == 0)
+			return end;
+		first_message_id = deleted + 1;
+	}
 }
 
 /* Is there another entry that will do as well as this one? */

@@ -445,7 +445,7 @@ pgn_launcher_main(Datum unused)
 		MemoryContextReset(context);
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next),
+						 pgn_milliseconds_until(next),
 						 pgn_wait_event(&wait_event, "PigeonLauncherMain"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

@@ -8,6 +8,14 @@
  * first copied to the old generation.  Messages of the old generation are
  * deleted row by row.
  *
+ * How big is big enough?  Where messages are deleted soon, segments are small,
+ * so that the log is, and hardly larger at one time than at another.  A backlog
+ * makes them larger, four times for each segment it keeps beyond a few, up to
+ * pigeon.log_segment_size: the ring must hold much of it before messages have
+ * to be copied.  The worker looks when it expects the segment to be full, from
+ * how fast it has grown.  It gives the messages of the few segments that were
+ * sealed last some seconds to be deleted before it copies what is left of them.
+ *
  * Truncating is the one step that could lose a message.  What makes it safe:
  *
  *	- Deliveries are looked at without a lock on the segment first.  Only if
@@ -53,6 +61,7 @@
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/array.h"
+#include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -76,12 +85,34 @@
  */
 #define SURVIVORS 4
 
+/* A segment is full at this size at the earliest, and while no more than FEW are sealed. */
+#define SMALLEST_SEGMENT (3 * 1024 * 1024)
+#define FEW 3
+
+/* Messages are not copied from the FEW segments sealed last before this time, if nothing presses. */
+#define PATIENCE (10 * USECS_PER_SEC)
+
 /* How many messages of the old generation are looked at together. */
 #define CLEAN_MESSAGES 100000
 
 /* When to look again at a sealed segment that could not be freed, and at one that waits for older snapshots. */
 #define SEALED_INTERVAL USECS_PER_MINUTE
 #define UNUSED_INTERVAL (5 * USECS_PER_SEC)
+
+/* The current segment is not looked at more often than this. */
+#define CURRENT_INTERVAL USECS_PER_SEC
+
+/* What this process has seen of the current segment when it looked last. */
+static struct
+{
+	int			segment;
+	int64		size;
+	TimestampTz at;
+	double		rate;			/* bytes in a microsecond */
+}			seen = {.segment = -1};
+
+/* When this process sealed a segment that is not free yet; 0: never. */
+static TimestampTz sealed_at[PGN_LOG_SEGMENTS];
 
 /* A set of messages. */
 typedef struct MessageIds
@@ -158,7 +189,8 @@ no_older_snapshot(Oid relid, FullTransactionId transaction)
 static bool
 segment_is_empty(int segment)
 {
-	return query_number(psprintf("SELECT pg_relation_size('pigeon.log_%d')", segment), 0) == 0;
+	return DatumGetInt64(DirectFunctionCall2(pg_relation_size, ObjectIdGetDatum(pgn_log_segment(segment)),
+											 CStringGetTextDatum("main"))) == 0;
 }
 
 /* Is a segment marked as unused?  *ripe tells whether it has waited for older snapshots long enough. */
@@ -199,6 +231,36 @@ current_age(void)
 						" FROM pigeon.log_state", PG_INT32_MAX);
 }
 
+/* At which size the current segment is full. */
+static int64
+full_size(void)
+{
+	int64		limit = (int64) pgn_log_segment_size * 1024;
+	int64		size = SMALLEST_SEGMENT;
+	int			sealed = 0;
+	bool		ripe;
+
+	for (int segment = 0; segment < PGN_LOG_SEGMENTS && size < limit; segment++)
+		if (segment != pgn_log_current_segment() && !segment_is_empty(segment) &&
+			!is_unused(segment, &ripe) && ++sealed > FEW)
+			size *= 4;
+	return Min(size, limit);
+}
+
+/* Take note of the size of the current segment; what it grew in a moment says nothing. */
+static void
+note_size(int segment, int64 size)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (segment == seen.segment && now >= seen.at && now < seen.at + CURRENT_INTERVAL)
+		return;
+	seen.rate = segment == seen.segment && now > seen.at ? (size - seen.size) / (double) (now - seen.at) : 0;
+	seen.segment = segment;
+	seen.size = size;
+	seen.at = now;
+}
+
 /*
  * Make the next empty segment current if it is time, and one is empty.  This
  * is the first step of a run of maintenance of the log.
@@ -216,8 +278,8 @@ pgn_log_rotate(void)
 	current = pgn_log_current_segment();
 	size = query_number(psprintf("SELECT pg_table_size('pigeon.log_%d')", current), 0);
 	age = current_age();
-	if (segment_is_empty(current) ||
-		(size < (int64) pgn_log_segment_size * 1024 && age < pgn_log_segment_age))
+	note_size(current, size);
+	if (segment_is_empty(current) || (size < full_size() && age < pgn_log_segment_age))
 		return;
 
 	for (int i = 1; i < PGN_LOG_SEGMENTS; i++)
@@ -231,6 +293,9 @@ pgn_log_rotate(void)
 									 " current_segment = excluded.current_segment,"
 									 " current_since = excluded.current_since", next), 0);
 		CacheInvalidateRelcacheByRelid(pgn_relation("log_state"));
+		sealed_at[current] = seen.at = GetCurrentTimestamp();
+		seen.segment = next;
+		seen.size = 0;
 		return;
 	}
 }
@@ -264,17 +329,17 @@ count_missing(int segment, const MessageIds *survivors)
 
 /*
  * Find the messages of a segment that deliveries refer to.  False if that
- * cannot be known, or there are many, unless many are welcome.
+ * cannot be known, or they are more than one in "share" (0: all).
  */
 static bool
-find_survivors(int segment, MessageIds *survivors, bool many)
+find_survivors(int segment, MessageIds *survivors, int64 share)
 {
 	int64		first = query_number(psprintf("SELECT min(message_id) FROM pigeon.log_%d", segment), 0);
 	int64		last = query_number(psprintf("SELECT max(message_id) FROM pigeon.log_%d", segment), -1);
 	Snapshot	snapshot;
 	bool		known;
 
-	survivors->limit = many ? PG_INT64_MAX - 1 : (last - first + 1) / SURVIVORS;
+	survivors->limit = share == 0 ? PG_INT64_MAX - 1 : (last - first + 1) / share;
 	survivors->n = 0;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	known = pgn_references_find(snapshot, first, last, segment, collect, survivors);
@@ -291,17 +356,37 @@ nothing_missing(int segment)
 {
 	MessageIds	survivors = {0};
 
-	return find_survivors(segment, &survivors, true) && count_missing(segment, &survivors) == 0;
+	return find_survivors(segment, &survivors, 0) && count_missing(segment, &survivors) == 0;
+}
+
+/* Is it one of the few that this process has sealed just now? */
+static bool
+is_young(int segment)
+{
+	int			younger = 0;
+
+	for (int i = 0; i < PGN_LOG_SEGMENTS; i++)
+		younger += sealed_at[i] > sealed_at[segment];
+	return younger < FEW && GetCurrentTimestamp() < sealed_at[segment] + PATIENCE;
+}
+
+/* Of how many messages of a segment one may still be needed; 0: any number, PG_INT64_MAX: none. */
+static int64
+share_of_survivors(int segment, bool patient)
+{
+	if (ring_is_full())
+		return 0;
+	return patient && is_young(segment) ? PG_INT64_MAX : SURVIVORS;
 }
 
 /* Mark a segment as unused if nothing, or little, of it is still needed.  True if it is marked. */
 static bool
-mark_unused(int segment)
+mark_unused(int segment, bool patient)
 {
 	MessageIds	survivors = {0};
 
 	/* First look, without a lock on the segment. */
-	if (!find_survivors(segment, &survivors, ring_is_full()))
+	if (!find_survivors(segment, &survivors, share_of_survivors(segment, patient)))
 		return false;
 	if (survivors.n > 0)
 		copy_survivors(segment, &survivors);
@@ -317,22 +402,23 @@ mark_unused(int segment)
 /*
  * Take the next step towards freeing a sealed segment: mark it as unused, or
  * truncate it.  True if the step that follows may be taken at once, in a new
- * transaction.
+ * transaction.  "patient": the caller will come back soon.
  */
 bool
-pgn_log_free_segment(int segment)
+pgn_log_free_segment(int segment, bool patient)
 {
 	bool		ripe;
 
 	if (!become_maintainer() || segment == pgn_log_current_segment() || segment_is_empty(segment))
 		return false;
 	if (!is_unused(segment, &ripe))
-		return mark_unused(segment);
+		return mark_unused(segment, patient);
 	if (!ripe || !ConditionalLockRelationOid(pgn_log_segment(segment), AccessExclusiveLock))
 		return false;
 	if (nothing_missing(segment))
 		(void) query_number(psprintf("TRUNCATE pigeon.log_%d", segment), 0);
 	(void) query_number(psprintf("DELETE FROM pigeon.log_unused WHERE segment = %d", segment), 0);
+	sealed_at[segment] = 0;
 	return false;
 }
 
@@ -449,9 +535,21 @@ pgn_log_old_is_empty(void)
 	return query_number("SELECT pg_relation_size('pigeon.log_old')", 0) == 0;
 }
 
+/* When the current segment will be full if it grows as it did; PG_INT64_MAX if it does not. */
+static TimestampTz
+full_at(int current, TimestampTz now)
+{
+	double		left = seen.rate > 0 ? (full_size() - seen.size) / seen.rate : 0;
+
+	if (seen.rate <= 0 || seen.segment != current || left > SEALED_INTERVAL)
+		return PG_INT64_MAX;
+	return Max(seen.at + (TimestampTz) left, now + CURRENT_INTERVAL);
+}
+
 /*
  * When to look at the segments again if nothing happens until then: when the
- * current one is old enough, or somewhat later if one could not be freed.
+ * current one is full or old enough, or somewhat later if one could not be
+ * freed.
  */
 TimestampTz
 pgn_log_next_look(TimestampTz now)
@@ -467,8 +565,8 @@ pgn_log_next_look(TimestampTz now)
 		if (segment != current)
 			next = Min(next, now + (is_unused(segment, &ripe) ? UNUSED_INTERVAL : SEALED_INTERVAL));
 		else
-			next = Min(next, now + Max(SEALED_INTERVAL,
-									   (pgn_log_segment_age - current_age()) * USECS_PER_SEC));
+			next = Min(Min(next, full_at(current, now)),
+					   now + Max(SEALED_INTERVAL, (pgn_log_segment_age - current_age()) * USECS_PER_SEC));
 	}
 	return next;
 }

@@ -40,6 +40,7 @@
 #include "receive_attempt.h"
 #include "redrive.h"
 #include "replay.h"
+#include "task.h"
 #include "topic.h"
 
 PG_FUNCTION_INFO_V1(pgn_maintain);
@@ -234,7 +235,14 @@ pgn_job_rotate_log(int64 unused)
 TimestampTz
 pgn_job_free_segment(int64 segment)
 {
-	return pgn_log_free_segment(segment) ? PGN_AGAIN : PGN_IDLE;
+	return pgn_log_free_segment(segment, false) ? PGN_AGAIN : PGN_IDLE;
+}
+
+/* The same for the worker, which comes back soon if there is little reason to do it now. */
+TimestampTz
+pgn_job_free_segment_in_time(int64 segment)
+{
+	return pgn_log_free_segment(segment, true) ? PGN_AGAIN : PGN_IDLE;
 }
 
 /* Delete what is not needed in the old generation of the log. */
@@ -353,12 +361,12 @@ pgn_maintain(PG_FUNCTION_ARGS)
 		run_all_steps(pgn_job_queue, topics[i],
 					  psprintf("maintenance of topic number %d", topics[i]), may_commit);
 
-	tasks = pgn_redrive_running(&n);
+	tasks = pgn_tasks_running("redrive_task", &n);
 	for (int i = 0; i < n; i++)
 		run_all_steps(pgn_job_redrive, tasks[i],
 					  psprintf("redrive task " INT64_FORMAT, tasks[i]), may_commit);
 
-	tasks = pgn_replay_running(&n);
+	tasks = pgn_tasks_running("replay_task", &n);
 	for (int i = 0; i < n; i++)
 		run_all_steps(pgn_job_replay, tasks[i],
 					  psprintf("replay task " INT64_FORMAT, tasks[i]), may_commit);

@@ -25,8 +25,10 @@
  *
  * Messages of noisy tenants (see fair.c) are in a lane of their own, so those of
  * quiet ones are counted apart without further cost.  If there is more of both
- * due than was counted, entries of the quiet ones are counted without looking
- * at their rows, and the rest is of the noisy ones.
+ * due than was counted, the entries beyond are counted without looking at their
+ * rows, of that kind which has had fewer dead ones; what these leave is of the
+ * other.  Dead entries come first in a lane, so beyond the walk there are hardly
+ * any of those.
  *
  * Then the numbers are said to be approximate.  A walk is bounded in the index
  * entries it looks at, not in those that it finds alive.
@@ -114,13 +116,25 @@ typedef struct Tally
 /* A walk over a part of a lane. */
 typedef struct Walk
 {
+	int16		lane;
+	DeliveryScan scan;
 	bool		complete;		/* came to the end */
 	bool		ended;			/* counting beyond it did */
 	int64		beyond;			/* entries that were counted */
+	int64		visible;
 	int64		in_flight;
 	int64		delayed;
 	TimestampTz reached;
 } Walk;
+
+/* What is due of one kind of groups, as far as it was walked over. */
+typedef struct Due
+{
+	bool		complete;		/* that is all */
+	bool		ended;			/* it and the entries beyond are */
+	int64		beyond;
+	int64		dead;			/* entries that the walks passed */
+} Due;
 
 /* Note the group of a message in flight. */
 static void
@@ -202,45 +216,74 @@ count_scan(Tally *tally, DeliveryScan *scan, int64 limit, TimestampTz *reached)
 }
 
 /* Walk over a part of a lane. */
-static Walk
-walk_lane(Tally *tally, DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz until)
+static void
+begin_walk(Walk *walk, Tally *tally, DeliveryTable *deliveries, int16 lane,
+		   TimestampTz from, TimestampTz until)
 {
 	Counts	   *counts = &tally->counts[KIND(lane)];
-	Walk		walk = {.in_flight = counts->in_flight,.delayed = counts->delayed,.reached = from};
-	DeliveryScan scan;
+	Counts		before = *counts;
 
-	pgn_due_scan_begin(&scan, deliveries, lane, from, until);
-	walk.complete = walk.ended = count_scan(tally, &scan, WALK, &walk.reached);
-	if (!walk.complete && from > tally->now)
-		walk.ended = pgn_scan_count(&scan, COUNT, &walk.beyond);
-	pgn_scan_end(&scan);
-	walk.in_flight = counts->in_flight - walk.in_flight;
-	walk.delayed = counts->delayed - walk.delayed;
-	return walk;
+	walk->lane = lane;
+	walk->beyond = 0;
+	walk->reached = from;
+	pgn_due_scan_begin(&walk->scan, deliveries, lane, from, until);
+	walk->complete = walk->ended = count_scan(tally, &walk->scan, WALK, &walk->reached);
+	walk->visible = counts->visible - before.visible;
+	walk->in_flight = counts->in_flight - before.in_flight;
+	walk->delayed = counts->delayed - before.delayed;
 }
 
-/* Count what is due, as far as the walks go; of which kinds of groups that is all. */
+/* End a walk; "count": count the entries beyond it first. */
 static void
-count_due(Tally *tally, DeliveryTable *deliveries, bool complete[KINDS_OF_GROUPS])
+end_walk(Walk *walk, bool count)
 {
-	complete[QUIET] = complete[NOISY] = true;
+	if (count && !walk->complete)
+		walk->ended = pgn_scan_count(&walk->scan, COUNT, &walk->beyond);
+	pgn_scan_end(&walk->scan);
+}
+
+/* Count what is due, as far as the walks go. */
+static void
+count_due(Tally *tally, DeliveryTable *deliveries, Due due[KINDS_OF_GROUPS])
+{
+	Walk		walks[PGN_LANES];
+	Walk		aside;
+
+	due[QUIET] = due[NOISY] = (Due)
+	{
+		.complete = true,.ended = true
+	};
 	for (int16 lane = 0; lane < PGN_LANES; lane++)
 	{
 		Frontier	frontier;
 
 		pgn_frontier_read(tally->queue, lane, tally->now, &frontier);
 		for (int i = 0; i < frontier.nstragglers; i++)
-			(void) walk_lane(tally, deliveries, lane, frontier.stragglers[i], frontier.stragglers[i]);
-		if (!walk_lane(tally, deliveries, lane, frontier.at, tally->now).complete)
-			complete[KIND(lane)] = false;
+		{
+			begin_walk(&aside, tally, deliveries, lane, frontier.stragglers[i], frontier.stragglers[i]);
+			end_walk(&aside, false);
+		}
+		begin_walk(&walks[lane], tally, deliveries, lane, frontier.at, tally->now);
+		if (!walks[lane].complete)
+			due[KIND(lane)].complete = false;
+	}
+	for (int16 lane = 0; lane < PGN_LANES; lane++)
+	{
+		Due		   *of_kind = &due[KIND(lane)];
+
+		end_walk(&walks[lane], !due[QUIET].complete && !due[NOISY].complete);
+		of_kind->ended = of_kind->ended && walks[lane].ended;
+		of_kind->beyond += walks[lane].beyond;
+		if (!walks[lane].complete)
+			of_kind->dead += WALK - walks[lane].visible;
 	}
 }
 
 /* Add to a range that was walked in part what is in the rest of it. */
 static void
-enlarge(Tally *tally, int16 lane, const Walk *walk, double factor)
+enlarge(Tally *tally, const Walk *walk, double factor)
 {
-	Counts	   *counts = &tally->counts[KIND(lane)];
+	Counts	   *counts = &tally->counts[KIND(walk->lane)];
 
 	counts->in_flight += (factor - 1) * walk->in_flight;
 	counts->delayed += (factor - 1) * walk->delayed;
@@ -248,9 +291,9 @@ enlarge(Tally *tally, int16 lane, const Walk *walk, double factor)
 
 /* How much larger a range probably is than the part that was walked. */
 static double
-extrapolate(Tally *tally, DeliveryTable *deliveries, int16 lane, const Walk *walk)
+extrapolate(Tally *tally, DeliveryTable *deliveries, const Walk *walk)
 {
-	TimestampTz last = pgn_last_due(deliveries, lane);
+	TimestampTz last = pgn_last_due(deliveries, walk->lane);
 
 	if (walk->reached <= tally->now || last <= walk->reached)
 		return 1;
@@ -293,43 +336,29 @@ total(const Tally *tally)
 	return all.visible + all.in_flight + all.delayed;
 }
 
-/* How many entries of quiet groups are due, dead ones included; no more than COUNT in a lane. */
+/* How many of the messages that are due, but were not counted, are of quiet groups. */
 static int64
-quiet_entries_due(Tally *tally, DeliveryTable *deliveries)
+quiet_among(int64 uncounted, const Due due[KINDS_OF_GROUPS])
 {
-	int64		n = 0;
+	const Due  *quiet = &due[QUIET],
+			   *noisy = &due[NOISY];
 
-	for (int16 lane = 0; lane < PGN_LANES; lane++)
-	{
-		Frontier	frontier;
-		DeliveryScan scan;
-		int64		in_lane;
-
-		if (KIND(lane) != QUIET)
-			continue;
-		pgn_frontier_read(tally->queue, lane, tally->now, &frontier);
-		pgn_due_scan_begin(&scan, deliveries, lane, frontier.at, tally->now);
-		(void) pgn_scan_count(&scan, COUNT, &in_lane);
-		pgn_scan_end(&scan);
-		n += in_lane;
-	}
-	return n;
+	if (noisy->complete)
+		return uncounted;
+	if (quiet->complete)
+		return 0;
+	if (noisy->ended && (!quiet->ended || noisy->dead < quiet->dead))
+		return uncounted - Min(uncounted, noisy->beyond);
+	return Min(uncounted, quiet->beyond);
 }
 
 /* Add what is due but was not counted, if there are "live" messages in all. */
 static void
-add_uncounted_due(Tally *tally, DeliveryTable *deliveries, int64 live,
-				  const bool complete[KINDS_OF_GROUPS])
+add_uncounted_due(Tally *tally, int64 live, const Due due[KINDS_OF_GROUPS])
 {
-	int64		uncounted = live - total(tally);
-	int64		quiet = 0;
+	int64		uncounted = Max(0, live - total(tally));
+	int64		quiet = quiet_among(uncounted, due);
 
-	if (uncounted <= 0)
-		return;
-	if (complete[NOISY])
-		quiet = uncounted;
-	else if (!complete[QUIET])
-		quiet = Min(uncounted, Max(0, quiet_entries_due(tally, deliveries) - tally->counts[QUIET].visible));
 	tally->counts[QUIET].visible += quiet;
 	tally->counts[NOISY].visible += uncounted - quiet;
 }
@@ -340,16 +369,17 @@ count_standard(Tally *tally, DeliveryTable *deliveries)
 {
 	int64		live = live_messages(deliveries->table.rel);
 	Walk		walks[PGN_LANES];
-	bool		complete[KINDS_OF_GROUPS];
+	Due			due[KINDS_OF_GROUPS];
 	bool		due_complete;
 	int			incomplete = 0,
 				endless = 0;
 
-	count_due(tally, deliveries, complete);
-	due_complete = complete[QUIET] && complete[NOISY];
+	count_due(tally, deliveries, due);
+	due_complete = due[QUIET].complete && due[NOISY].complete;
 	for (int16 lane = 0; lane < PGN_LANES; lane++)
 	{
-		walks[lane] = walk_lane(tally, deliveries, lane, tally->now + 1, PG_INT64_MAX);
+		begin_walk(&walks[lane], tally, deliveries, lane, tally->now + 1, PG_INT64_MAX);
+		end_walk(&walks[lane], true);
 		incomplete += !walks[lane].complete;
 		endless += !walks[lane].ended;
 	}
@@ -361,14 +391,14 @@ count_standard(Tally *tally, DeliveryTable *deliveries)
 		if (walk->complete || walked == 0)
 			continue;
 		if (walk->ended)
-			enlarge(tally, lane, walk, 1 + (double) walk->beyond / WALK);
+			enlarge(tally, walk, 1 + (double) walk->beyond / WALK);
 		else if (endless == 1 && due_complete)
-			enlarge(tally, lane, walk, Max(1, (double) (live - (total(tally) - walked)) / walked));
+			enlarge(tally, walk, Max(1, (double) (live - (total(tally) - walked)) / walked));
 		else
-			enlarge(tally, lane, walk, extrapolate(tally, deliveries, lane, walk));
+			enlarge(tally, walk, extrapolate(tally, deliveries, walk));
 	}
 	if (!due_complete)
-		add_uncounted_due(tally, deliveries, live, complete);
+		add_uncounted_due(tally, live, due);
 	return due_complete && incomplete == 0;
 }
 

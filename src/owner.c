@@ -124,3 +124,24 @@ pgn_owner_number(const char *sql, int nargs, Oid *types, Datum *values, int64 ot
 		return otherwise;
 	return DatumGetInt64(number);
 }
+
+/* Run one statement as the owner; the bigint numbers that it returned, and how many they are. */
+int64 *
+pgn_owner_numbers(const char *sql, int nargs, Oid *types, Datum *values, int *n)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	int64	   *numbers;
+
+	pgn_owner_begin();
+	pgn_owner_execute(sql, nargs, types, values, NULL);
+	*n = SPI_processed;
+	numbers = MemoryContextAlloc(caller, (*n + 1) * sizeof(int64));
+	for (int i = 0; i < *n; i++)
+	{
+		bool		isnull;
+
+		numbers[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	pgn_owner_end();
+	return numbers;
+}

@@ -14,5 +14,6 @@ extern void pgn_owner_run(const char *sql);
 extern bool pgn_owner_row(const char *sql, int nargs, Oid *types, Datum *values,
 						  int ncolumns, Datum *row, bool *isnull);
 extern int64 pgn_owner_number(const char *sql, int nargs, Oid *types, Datum *values, int64 otherwise);
+extern int64 *pgn_owner_numbers(const char *sql, int nargs, Oid *types, Datum *values, int *n);
 
 #endif							/* PIGEON_OWNER_H */

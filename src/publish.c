@@ -260,44 +260,17 @@ publish_batch(FunctionCallInfo fcinfo, bool is_jsonb)
 {
 	Topic	   *topic = open_topic(fcinfo);
 	bool		is_structure = message_structure(fcinfo, 6);
-	Datum	   *bodies,
-			   *subjects,
-			   *attributes,
-			   *groups,
-			   *ids;
-	bool	   *no_body,
-			   *no_subject,
-			   *no_attributes,
-			   *no_group,
-			   *no_id;
+	static const MessageArguments where = {
+		.bodies = 1,.subjects = 2,.attributes = 3,.group_ids = 4,.deduplication_ids = 5
+	};
+	Datum	   *bodies;
 	int			n;
-	Message    *messages;
+	Message    *messages = pgn_messages_argument(fcinfo, &where, &bodies, &n);
 
-	if (PG_ARGISNULL(1))
-		pgn_null_argument("bodies");
-	n = pgn_array_argument(fcinfo, 1, "bodies", -1, &bodies, &no_body);
-	(void) pgn_array_argument(fcinfo, 2, "subjects", n, &subjects, &no_subject);
-	(void) pgn_array_argument(fcinfo, 3, "attributes", n, &attributes, &no_attributes);
-	(void) pgn_array_argument(fcinfo, 4, "group_ids", n, &groups, &no_group);
-	(void) pgn_array_argument(fcinfo, 5, "deduplication_ids", n, &ids, &no_id);
-	messages = MemoryContextAllocHuge(CurrentMemoryContext, n * sizeof(Message));
-	memset(messages, 0, n * sizeof(Message));
 	for (int i = 0; i < n; i++)
 	{
-		Message    *message = &messages[i];
-
-		if (no_body[i])
-			pgn_null_argument("message body");
-		message->body = make_body(bodies[i], is_jsonb, is_structure);
-		if (subjects && !no_subject[i])
-			message->subject = DatumGetTextPP(subjects[i]);
-		if (attributes && !no_attributes[i])
-			message->attributes = DatumGetJsonbP(attributes[i]);
-		if (groups && !no_group[i])
-			message->group_id = DatumGetTextPP(groups[i]);
-		if (ids && !no_id[i])
-			message->deduplication_id = DatumGetTextPP(ids[i]);
-		pgn_check_publish(topic, message);
+		messages[i].body = make_body(bodies[i], is_jsonb, is_structure);
+		pgn_check_publish(topic, &messages[i]);
 	}
 	if (n > 0)
 		(void) pgn_publish_messages(topic, messages, n, 0);

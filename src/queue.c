@@ -33,7 +33,6 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "compat.h"
 #include "queue.h"
 #include "registry.h"
 
@@ -92,20 +91,6 @@ pgn_queue_init(void)
 	ctl.entrysize = sizeof(IdEntry);
 	queues_by_id = hash_create("pigeon queues by id", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	CacheRegisterRelcacheCallback(invalidate_queue, (Datum) 0);
-}
-
-/* The schema that holds everything; an error if the extension is not there. */
-Oid
-pgn_schema(void)
-{
-	return get_namespace_oid("pigeon", false);
-}
-
-/* A relation of the schema by name, InvalidOid if there is none. */
-Oid
-pgn_relation(const char *name)
-{
-	return get_relname_relid(name, pgn_schema());
 }
 
 /* Fill in the attributes from a row of the registry. */
@@ -256,27 +241,14 @@ pgn_queue_ids(Snapshot snapshot, int *n)
 bool
 pgn_queue_lock(Queue *queue, LOCKMODE lockmode)
 {
-	Oid			relid = queue->relid;
-
-	LockRelationOid(relid, lockmode);
-	if (queue->valid)
-		return true;
-	UnlockRelationOid(relid, lockmode);
-	return false;
+	return pgn_named_lock(queue->relid, &queue->valid, lockmode, true);
 }
 
 /* Like pgn_queue_lock, but also false if the lock cannot be had at once. */
 bool
 pgn_queue_lock_now(Queue *queue, LOCKMODE lockmode)
 {
-	Oid			relid = queue->relid;
-
-	if (!ConditionalLockRelationOid(relid, lockmode))
-		return false;
-	if (queue->valid)
-		return true;
-	UnlockRelationOid(relid, lockmode);
-	return false;
+	return pgn_named_lock(queue->relid, &queue->valid, lockmode, false);
 }
 
 /* Give a lock back before the end of the transaction. */
@@ -286,50 +258,18 @@ pgn_queue_unlock(const Queue *queue, LOCKMODE lockmode)
 	UnlockRelationOid(queue->relid, lockmode);
 }
 
-/* Complain that there is no such queue. */
-void
-pgn_queue_unknown(const char *name)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("queue \"%s\" does not exist", name),
-			 errhint("Create it with pigeon.create_queue().")));
-}
-
-/*
- * Has a table (or view) that nobody keeps from being dropped just been dropped?
- * Then what is remembered of it is out of date, and is forgotten.  If not, its
- * rights can be looked up.
- */
-bool
-pgn_just_dropped(Oid relid)
-{
-	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
-		return false;
-	AcceptInvalidationMessages();
-	return true;
-}
-
 /* Fail unless the current user has all of these rights on the queue's table. */
 void
 pgn_queue_check_rights(const Queue *queue, AclMode rights)
 {
-	if (rights != 0 &&
-		pg_class_aclmask(queue->relid, GetUserId(), rights, ACLMASK_ALL) != rights)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for queue \"%s\"", queue->name),
-				 errhint("Its owner can grant the right with pigeon.grant_access().")));
+	pgn_check_rights(PGN_QUEUE, queue->name, queue->relid, rights, GetUserId());
 }
 
 /* Fail unless the current user owns the queue. */
 void
 pgn_queue_check_owner(const Queue *queue)
 {
-	if (!pgn_owns_table(queue->relid, GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of queue \"%s\"", queue->name)));
+	pgn_check_owner(PGN_QUEUE, queue->name, queue->relid);
 }
 
 /*
@@ -344,7 +284,7 @@ pgn_queue_open(const char *name, AclMode rights, LOCKMODE lockmode)
 		Queue	   *queue = pgn_queue_find(name);
 
 		if (queue == NULL)
-			pgn_queue_unknown(name);
+			pgn_unknown(PGN_QUEUE, name);
 		if (pgn_just_dropped(queue->relid))
 			continue;
 		pgn_queue_check_rights(queue, rights);

@@ -9,6 +9,8 @@
 #include "storage/lock.h"
 #include "utils/snapshot.h"
 
+#include "named.h"
+
 /* Names are 1 to 80 characters of the database's encoding. */
 #define PGN_NAME_CHARS 80
 #define PGN_NAME_BYTES (PGN_NAME_CHARS * 4)
@@ -52,11 +54,7 @@ extern int32 *pgn_queue_ids(Snapshot snapshot, int *n);
 extern bool pgn_queue_lock(Queue *queue, LOCKMODE lockmode);
 extern bool pgn_queue_lock_now(Queue *queue, LOCKMODE lockmode);
 extern void pgn_queue_unlock(const Queue *queue, LOCKMODE lockmode);
-extern bool pgn_just_dropped(Oid relid);
 extern void pgn_queue_check_rights(const Queue *queue, AclMode rights);
 extern void pgn_queue_check_owner(const Queue *queue);
-extern void pgn_queue_unknown(const char *name) __attribute__((noreturn));
-extern Oid	pgn_schema(void);
-extern Oid	pgn_relation(const char *name);
 
 #endif							/* PIGEON_QUEUE_H */

@@ -76,56 +76,16 @@ enum
 	ARG_TAGS,
 	ARG_IF_NOT_EXISTS,
 	ARG_REDRIVE_ALLOW_POLICY,
-	ARG_DEDUPLICATION_WINDOW,
-	NARGS
+	ARG_DEDUPLICATION_WINDOW
 };
 
-/* What the caller gave; an attribute that is not given has no value. */
-typedef struct Given
-{
-	NullableDatum args[NARGS];
-} Given;
-
-#define GIVEN(given, arg) (!(given)->args[arg].isnull)
-#define VALUE(given, arg) ((given)->args[arg].value)
-
-/* The arguments of create_queue. */
-static void
-create_arguments(FunctionCallInfo fcinfo, Given *given)
-{
-	for (int i = 0; i < NARGS; i++)
-		given->args[i] = fcinfo->args[i];
-}
-
 /* The arguments of alter_queue, in their places of create_queue. */
-static void
-alter_arguments(FunctionCallInfo fcinfo, Given *given)
-{
-	static const int places[] = {
-		ARG_QUEUE, ARG_VISIBILITY_TIMEOUT, ARG_DELAY, ARG_RETENTION, ARG_WAIT_TIME,
-		ARG_MAX_MESSAGE_SIZE, ARG_DEAD_LETTER_QUEUE, ARG_MAX_RECEIVE_COUNT,
-		ARG_CONTENT_BASED_DEDUPLICATION, ARG_DEDUPLICATION_SCOPE, ARG_NOTIFY, ARG_TAGS,
-		ARG_REDRIVE_ALLOW_POLICY, ARG_DEDUPLICATION_WINDOW
-	};
-
-	for (int i = 0; i < NARGS; i++)
-		given->args[i].isnull = true;
-	for (int i = 0; i < lengthof(places); i++)
-		given->args[places[i]] = fcinfo->args[i];
-}
-
-/* The name argument, checked to be one that a queue may have. */
-static char *
-name_argument(const Given *given)
-{
-	char	   *name;
-
-	if (!GIVEN(given, ARG_QUEUE))
-		pgn_null_argument("queue");
-	name = TextDatumGetCString(VALUE(given, ARG_QUEUE));
-	pgn_check_name(name, "queue");
-	return name;
-}
+static const int alter_places[] = {
+	ARG_QUEUE, ARG_VISIBILITY_TIMEOUT, ARG_DELAY, ARG_RETENTION, ARG_WAIT_TIME,
+	ARG_MAX_MESSAGE_SIZE, ARG_DEAD_LETTER_QUEUE, ARG_MAX_RECEIVE_COUNT,
+	ARG_CONTENT_BASED_DEDUPLICATION, ARG_DEDUPLICATION_SCOPE, ARG_NOTIFY, ARG_TAGS,
+	ARG_REDRIVE_ALLOW_POLICY, ARG_DEDUPLICATION_WINDOW
+};
 
 /* Fail unless the policy is an array of names, each once; return whether it has this one or '*'. */
 static bool
@@ -169,7 +129,7 @@ apply_dead_letters(const Given *given, QueueAttributes *a)
 		char	   *name = TextDatumGetCString(VALUE(given, ARG_DEAD_LETTER_QUEUE));
 
 		if (strlen(name) > PGN_NAME_BYTES)
-			pgn_queue_unknown(name);
+			pgn_unknown(PGN_QUEUE, name);
 		strcpy(a->dead_letter_queue, name);
 		if (name[0] == '\0')
 			a->max_receive_count = 0;
@@ -269,7 +229,7 @@ check_dead_letter_queue(const char *name, const QueueAttributes *a)
 						  "Create another queue for its dead letters.");
 	target = pgn_queue_find(a->dead_letter_queue);
 	if (target == NULL)
-		pgn_queue_unknown(a->dead_letter_queue);
+		pgn_unknown(PGN_QUEUE, a->dead_letter_queue);
 	pgn_queue_check_owner(target);
 	if (target->attributes.fifo != a->fifo)
 		pgn_bad_attribute("a dead-letter queue must be of the same kind as its source queue",
@@ -292,21 +252,9 @@ check_sources(const char *name)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(name)};
-	MemoryContext caller = CurrentMemoryContext;
-	int32	   *ids;
 	int			n;
-
-	pgn_owner_begin();
-	pgn_owner_execute("SELECT id FROM pigeon.queue WHERE dead_letter_queue = $1", 1, types, values, NULL);
-	n = SPI_processed;
-	ids = MemoryContextAlloc(caller, (n + 1) * sizeof(int32));
-	for (int i = 0; i < n; i++)
-	{
-		bool		isnull;
-
-		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-	}
-	pgn_owner_end();
+	int64	   *ids = pgn_owner_numbers("SELECT id::bigint FROM pigeon.queue WHERE dead_letter_queue = $1",
+										1, types, values, &n);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -452,23 +400,15 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	int32		id;
 
 	pgn_begin_write("pigeon.create_queue()");
-	create_arguments(fcinfo, &given);
-	name = name_argument(&given);
-	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to create a queue"),
-				 errhint("Creating queues needs CREATE on schema pigeon.")));
+	pgn_take_arguments(fcinfo, NULL, &given);
+	name = pgn_name_argument(&given, PGN_QUEUE);
+	pgn_check_may_create(PGN_QUEUE);
 	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
 
 	existing = pgn_queue_find(name);
 	if (existing)
 	{
-		if (!GIVEN(&given, ARG_IF_NOT_EXISTS) || !DatumGetBool(VALUE(&given, ARG_IF_NOT_EXISTS)))
-			ereport(ERROR,
-					(errcode(ERRCODE_DUPLICATE_OBJECT),
-					 errmsg("queue \"%s\" already exists", name),
-					 errhint("Pass if_not_exists => true if it may.")));
+		pgn_refuse_existing(&given, ARG_IF_NOT_EXISTS, PGN_QUEUE, name);
 		check_same(existing, &given);
 		PG_RETURN_VOID();
 	}
@@ -498,7 +438,7 @@ check_own_queue(const char *name)
 	Queue	   *queue = pgn_queue_find(name);
 
 	if (queue == NULL)
-		pgn_queue_unknown(name);
+		pgn_unknown(PGN_QUEUE, name);
 	pgn_queue_check_owner(queue);
 }
 
@@ -524,8 +464,8 @@ pgn_alter_queue(PG_FUNCTION_ARGS)
 	QueueAttributes a;
 
 	pgn_begin_write("pigeon.alter_queue()");
-	alter_arguments(fcinfo, &given);
-	name = name_argument(&given);
+	pgn_take_arguments(fcinfo, alter_places, &given);
+	name = pgn_name_argument(&given, PGN_QUEUE);
 	check_own_queue(name);
 	LockRelationOid(pgn_relation("queue"), ShareRowExclusiveLock);
 	queue = open_own_queue(name, AccessShareLock);

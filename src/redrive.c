@@ -30,6 +30,7 @@
 #include "fifo.h"
 #include "owner.h"
 #include "redrive.h"
+#include "task.h"
 
 PG_FUNCTION_INFO_V1(pgn_redrive);
 PG_FUNCTION_INFO_V1(pgn_cancel_redrive);
@@ -263,20 +264,6 @@ write_task(const Task *task, const char *status)
 	pgn_owner_end();
 }
 
-/* How many messages the task may move now. */
-static int
-step_budget(const Task *task)
-{
-	double		seconds = (double) (GetCurrentTimestamp() - task->started_at) / USECS_PER_SEC;
-	double		budget;
-
-	if (task->max_per_second == 0)
-		return STEP_MESSAGES;
-	/* The first second's worth at once. */
-	budget = (seconds + 1) * task->max_per_second - task->moved;
-	return budget < 0 ? 0 : Min(budget, STEP_MESSAGES);
-}
-
 /*
  * Advance a task by one step.  True if another step can follow right away;
  * false if the task has ended, or has to wait for its rate.
@@ -299,35 +286,14 @@ pgn_redrive_step(int64 task_id)
 	else if (!OidIsValid(task.role) || !pgn_owns_table(source->relid, task.role))
 		task.failure = "the role that started the task does not own the dead-letter queue";
 	else
-		moved = move_messages(&task, source, step_budget(&task), &more);
+		moved = move_messages(&task, source,
+							  pgn_task_budget(task.started_at, task.max_per_second, task.moved, STEP_MESSAGES), &more);
 
 	task.moved += moved;
 	if (moved > 0)
 		pgn_activity_count(source, COUNT_REDRIVEN, moved);
 	write_task(&task, task.failure ? "FAILED" : more ? "RUNNING" : "COMPLETED");
 	return more && moved == STEP_MESSAGES && task.failure == NULL;
-}
-
-/* The running tasks. */
-int64 *
-pgn_redrive_running(int *n)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	int64	   *ids;
-
-	pgn_owner_begin();
-	pgn_owner_execute("SELECT id FROM pigeon.redrive_task WHERE status = 'RUNNING' ORDER BY id",
-					  0, NULL, NULL, NULL);
-	*n = SPI_processed;
-	ids = MemoryContextAlloc(caller, (*n + 1) * sizeof(int64));
-	for (int i = 0; i < *n; i++)
-	{
-		bool		isnull;
-
-		ids[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-	}
-	pgn_owner_end();
-	return ids;
 }
 
 /* Does anything name the queue as its dead-letter queue? */

@@ -6,6 +6,5 @@
 #define PIGEON_REDRIVE_H
 
 extern bool pgn_redrive_step(int64 task_id);
-extern int64 *pgn_redrive_running(int *n);
 
 #endif							/* PIGEON_REDRIVE_H */

@@ -42,6 +42,7 @@
 #include "owner.h"
 #include "replay.h"
 #include "subscription.h"
+#include "task.h"
 #include "transaction.h"
 
 PG_FUNCTION_INFO_V1(pgn_replay);
@@ -128,20 +129,6 @@ write_task(const Task *task, const char *status)
 	pgn_owner_end();
 }
 
-/* How many messages the task may deliver now. */
-static int
-step_budget(const Task *task)
-{
-	double		seconds = (double) (GetCurrentTimestamp() - task->started_at) / USECS_PER_SEC;
-	double		budget;
-
-	if (task->max_per_second == 0)
-		return STEP_MESSAGES;
-	/* The first second's worth at once. */
-	budget = (seconds + 1) * task->max_per_second - task->replayed;
-	return budget < 0 ? 0 : Min(budget, STEP_MESSAGES);
-}
-
 /* A column of an archived row, copied; NULL if it is null. */
 static void *
 column(TupleTableSlot *slot, AttrNumber attnum)
@@ -203,7 +190,7 @@ has_group(const Topic *topic, const Message *message)
 static bool
 read_batch(Task *task, const Topic *topic, const Subscription *subscription, Batch *batch)
 {
-	int			budget = step_budget(task);
+	int			budget = pgn_task_budget(task->started_at, task->max_per_second, task->replayed, STEP_MESSAGES);
 	MemoryContext match_context = AllocSetContextCreate(CurrentMemoryContext, "pigeon filter input",
 														ALLOCSET_DEFAULT_SIZES);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -295,7 +282,8 @@ publishers_open(const Task *task, const Topic *topic)
 
 /*
  * Advance a task by one step.  True if another step can follow right away;
- * false if the task has ended, or has to wait for its rate or for publishers.
+ * false if the task has ended, or has to wait for its rate, for publishers, or
+ * for somebody who changes the topic.
  */
 bool
 pgn_replay_step(int64 task_id)
@@ -309,7 +297,9 @@ pgn_replay_step(int64 task_id)
 	if (!read_task(task_id, &task))
 		return false;
 	topic = pgn_topic_find_by_id(task.topic_id);
-	if (topic == NULL || !pgn_topic_lock(topic, RowExclusiveLock))
+	if (topic != NULL && !pgn_topic_lock_now(topic, RowExclusiveLock))
+		return false;
+	if (topic == NULL)
 		task.failure = "topic does not exist any more";
 	else if ((subscription = find_subscription(topic, task.subscription_id)) == NULL)
 		task.failure = "subscription does not exist any more";
@@ -327,42 +317,15 @@ pgn_replay_step(int64 task_id)
 	return more && (batch.looked_at == STEP_MESSAGES || batch.bytes >= STEP_BYTES);
 }
 
-/* The running tasks. */
-int64 *
-pgn_replay_running(int *n)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	int64	   *ids;
-
-	pgn_owner_begin();
-	pgn_owner_execute("SELECT id FROM pigeon.replay_task WHERE status = 'RUNNING' ORDER BY id",
-					  0, NULL, NULL, NULL);
-	*n = SPI_processed;
-	ids = MemoryContextAlloc(caller, (*n + 1) * sizeof(int64));
-	for (int i = 0; i < *n; i++)
-	{
-		bool		isnull;
-
-		ids[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-	}
-	pgn_owner_end();
-	return ids;
-}
-
 /* Fail if a task of the subscription is running. */
 static void
 check_not_running(int32 subscription_id)
 {
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(subscription_id)};
-	bool		running;
 
-	pgn_owner_begin();
-	pgn_owner_execute("SELECT FROM pigeon.replay_task WHERE subscription_id = $1 AND status = 'RUNNING'",
-					  1, types, values, NULL);
-	running = SPI_processed > 0;
-	pgn_owner_end();
-	if (running)
+	if (pgn_owner_row("SELECT FROM pigeon.replay_task WHERE subscription_id = $1 AND status = 'RUNNING'",
+					  1, types, values, 0, NULL, NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a replay task of subscription %d is already running", subscription_id),
@@ -451,39 +414,23 @@ pgn_cancel_replay(PG_FUNCTION_ARGS)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {PG_GETARG_DATUM(0)};
-	bool		found,
-				running = false,
-				isnull;
-	int32		subscription_id = 0;
-	int64		replayed = 0;
+	Datum		row[3];
+	bool		isnull[3];
 
 	pgn_begin_write("pigeon.cancel_replay()");
-	pgn_owner_begin();
-	pgn_owner_execute("SELECT subscription_id, status = 'RUNNING', replayed FROM pigeon.replay_task"
-					  " WHERE id = $1 FOR UPDATE", 1, types, values, NULL);
-	found = SPI_processed == 1;
-	if (found)
-	{
-		HeapTuple	tuple = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-
-		subscription_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-		running = DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull));
-		replayed = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
-	}
-	pgn_owner_end();
-	if (!found)
+	if (!pgn_owner_row("SELECT subscription_id, status = 'RUNNING', replayed FROM pigeon.replay_task"
+					   " WHERE id = $1 FOR UPDATE", 1, types, values, lengthof(row), row, isnull))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("replay task " INT64_FORMAT " does not exist", PG_GETARG_INT64(0))));
-	if (!running)
+	if (!DatumGetBool(row[1]))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("replay task " INT64_FORMAT " is not running", PG_GETARG_INT64(0))));
-	(void) pgn_check_subscription_owner(subscription_id);
+	(void) pgn_check_subscription_owner(DatumGetInt32(row[0]));
 	pgn_owner_begin();
 	pgn_owner_execute("UPDATE pigeon.replay_task SET status = 'CANCELLED', finished_at = clock_timestamp()"
 					  " WHERE id = $1", 1, types, values, NULL);
 	pgn_owner_end();
-	PG_RETURN_INT64(replayed);
+	PG_RETURN_INT64(DatumGetInt64(row[2]));
 }

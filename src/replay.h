@@ -6,6 +6,5 @@
 #define PIGEON_REPLAY_H
 
 extern bool pgn_replay_step(int64 task_id);
-extern int64 *pgn_replay_running(int *n);
 
 #endif							/* PIGEON_REPLAY_H */

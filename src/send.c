@@ -148,39 +148,15 @@ send_batch(FunctionCallInfo fcinfo, bool is_jsonb)
 {
 	Queue	   *queue = open_queue(fcinfo, "pigeon.send_batch()");
 	int64		delay = delay_argument(fcinfo);
-	Datum	   *bodies,
-			   *attributes,
-			   *groups,
-			   *ids;
-	bool	   *no_body,
-			   *no_attributes,
-			   *no_group,
-			   *no_id;
+	static const MessageArguments where = {.bodies = 1,.attributes = 2,.group_ids = 4,.deduplication_ids = 5};
+	Datum	   *bodies;
 	int			n;
-	Message    *messages;
+	Message    *messages = pgn_messages_argument(fcinfo, &where, &bodies, &n);
 
-	if (PG_ARGISNULL(1))
-		pgn_null_argument("bodies");
-	n = pgn_array_argument(fcinfo, 1, "bodies", -1, &bodies, &no_body);
-	(void) pgn_array_argument(fcinfo, 2, "attributes", n, &attributes, &no_attributes);
-	(void) pgn_array_argument(fcinfo, 4, "group_ids", n, &groups, &no_group);
-	(void) pgn_array_argument(fcinfo, 5, "deduplication_ids", n, &ids, &no_id);
-	messages = MemoryContextAllocHuge(CurrentMemoryContext, n * sizeof(Message));
-	memset(messages, 0, n * sizeof(Message));
 	for (int i = 0; i < n; i++)
 	{
-		Message    *message = &messages[i];
-
-		if (no_body[i])
-			pgn_null_argument("message body");
-		message->body = is_jsonb ? pgn_jsonb_body(DatumGetJsonbP(bodies[i])) : DatumGetTextPP(bodies[i]);
-		if (attributes && !no_attributes[i])
-			message->attributes = DatumGetJsonbP(attributes[i]);
-		if (groups && !no_group[i])
-			message->group_id = DatumGetTextPP(groups[i]);
-		if (ids && !no_id[i])
-			message->deduplication_id = DatumGetTextPP(ids[i]);
-		check_message(queue, message);
+		messages[i].body = is_jsonb ? pgn_jsonb_body(DatumGetJsonbP(bodies[i])) : DatumGetTextPP(bodies[i]);
+		check_message(queue, &messages[i]);
 	}
 	if (n > 0)
 		pgn_send_messages(queue, messages, n, delay);

@@ -122,6 +122,11 @@ init_queue(SharedQueue *shared, int32 id)
 	pg_atomic_init_u64(&shared->notify_at, (uint64) PG_INT64_MIN);
 	pg_atomic_init_u64(&shared->notified_at, (uint64) PG_INT64_MIN);
 	pg_atomic_init_u32(&shared->failures, 0);
+	pg_atomic_init_u64(&shared->vacuum_at, (uint64) PG_INT64_MAX);
+	pg_atomic_init_u64(&shared->changes, 0);
+	pg_atomic_init_u64(&shared->vacuumed_at, 0);
+	pg_atomic_init_u64(&shared->changes_vacuumed, 0);
+	pg_atomic_init_u64(&shared->vacuum_horizon, 0);
 	for (int i = 0; i < PGN_QUEUE_COUNTERS; i++)
 		pg_atomic_init_u64(&shared->counters[i], 0);
 }

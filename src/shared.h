@@ -83,6 +83,13 @@ typedef struct SharedQueue
 	pg_atomic_uint64 notified_at;
 	pg_atomic_uint32 failures;	/* of the worker at this queue, in a row */
 
+	/* vacuum.c */
+	pg_atomic_uint64 vacuum_at; /* when it is due */
+	pg_atomic_uint64 changes;	/* rows that were replaced or deleted */
+	pg_atomic_uint64 vacuumed_at;	/* what it was like at the last one */
+	pg_atomic_uint64 changes_vacuumed;
+	pg_atomic_uint64 vacuum_horizon;
+
 	pg_atomic_uint64 counters[PGN_QUEUE_COUNTERS];
 } SharedQueue;
 

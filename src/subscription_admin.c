@@ -148,7 +148,7 @@ check_queue(const Topic *topic, const char *name)
 	Queue	   *queue = pgn_queue_find(name);
 
 	if (queue == NULL)
-		pgn_queue_unknown(name);
+		pgn_unknown(PGN_QUEUE, name);
 	pgn_queue_check_owner(queue);
 	if (queue->attributes.fifo && !topic->attributes.fifo)
 		pgn_bad_attribute("a FIFO queue cannot subscribe to a standard topic",
@@ -165,7 +165,7 @@ check_dead_letter_queue(const char *queue_name, const char *name)
 	if (strcmp(queue_name, name) == 0)
 		pgn_bad_attribute("a queue cannot be the dead-letter queue of its own subscription", NULL);
 	if (target == NULL)
-		pgn_queue_unknown(name);
+		pgn_unknown(PGN_QUEUE, name);
 	pgn_queue_check_owner(target);
 	if (queue && queue->attributes.fifo != target->attributes.fifo)
 		pgn_bad_attribute("a dead-letter queue must be of the same kind as the subscribed queue",

@@ -28,6 +28,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_trigger.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -190,6 +191,17 @@ pgn_table_close(PgnTable *table, LOCKMODE lockmode)
 	for (int i = 0; i < table->nindexes; i++)
 		index_close(table->indexes[i], lockmode);
 	table_close(table->rel, lockmode);
+}
+
+/*
+ * Give back the locks on the indexes of a table that stays locked itself, which
+ * keeps them from being dropped or rebuilt.
+ */
+void
+pgn_table_unlock_indexes(PgnTable *table, LOCKMODE lockmode)
+{
+	for (int i = 0; i < table->nindexes; i++)
+		UnlockRelationOid(RelationGetRelid(table->indexes[i]), lockmode);
 }
 
 /* Does the table have exactly these columns? */

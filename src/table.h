@@ -35,6 +35,7 @@ extern void pgn_table_open(PgnTable *table, Oid relid, LOCKMODE lockmode);
 extern bool pgn_table_try_open(PgnTable *table, Oid relid, LOCKMODE lockmode);
 extern char *pgn_guard_sql(const char *table);
 extern void pgn_table_close(PgnTable *table, LOCKMODE lockmode);
+extern void pgn_table_unlock_indexes(PgnTable *table, LOCKMODE lockmode);
 extern bool pgn_table_has_columns(Relation rel, const PgnColumn *columns, int ncolumns);
 extern void pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns);
 extern Relation pgn_table_find_index(PgnTable *table, const AttrNumber *columns, int ncolumns);

@@ -48,7 +48,6 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-#include "compat.h"
 #include "registry.h"
 #include "topic.h"
 
@@ -331,45 +330,28 @@ pgn_topic_begin_publish(void)
 bool
 pgn_topic_lock(Topic *topic, LOCKMODE lockmode)
 {
-	Oid			relid = topic->relid;
-
-	LockRelationOid(relid, lockmode);
-	if (topic->valid)
-		return true;
-	UnlockRelationOid(relid, lockmode);
-	return false;
+	return pgn_named_lock(topic->relid, &topic->valid, lockmode, true);
 }
 
-/* Complain that there is no such topic. */
-void
-pgn_topic_unknown(const char *name)
+/* Like pgn_topic_lock, but also false if the lock cannot be had at once. */
+bool
+pgn_topic_lock_now(Topic *topic, LOCKMODE lockmode)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("topic \"%s\" does not exist", name),
-			 errhint("Create it with pigeon.create_topic().")));
+	return pgn_named_lock(topic->relid, &topic->valid, lockmode, false);
 }
 
 /* Fail unless a role has all of these rights on the topic. */
 void
 pgn_topic_check_rights(const Topic *topic, AclMode rights, Oid role)
 {
-	if (rights != 0 &&
-		pg_class_aclmask(topic->relid, role, rights, ACLMASK_ALL) != rights)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for topic \"%s\"", topic->name),
-				 errhint("Its owner can grant the right with pigeon.grant_access().")));
+	pgn_check_rights(PGN_TOPIC, topic->name, topic->relid, rights, role);
 }
 
 /* Fail unless the current user owns the topic. */
 void
 pgn_topic_check_owner(const Topic *topic)
 {
-	if (!pgn_owns_table(topic->relid, GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of topic \"%s\"", topic->name)));
+	pgn_check_owner(PGN_TOPIC, topic->name, topic->relid);
 }
 
 /*
@@ -384,7 +366,7 @@ pgn_topic_open(const char *name, AclMode rights, LOCKMODE lockmode)
 		Topic	   *topic = pgn_topic_find(name);
 
 		if (topic == NULL)
-			pgn_topic_unknown(name);
+			pgn_unknown(PGN_TOPIC, name);
 		if (pgn_just_dropped(topic->relid))
 			continue;
 		pgn_topic_check_rights(topic, rights, GetUserId());

@@ -55,9 +55,9 @@ extern Topic *pgn_topic_find_by_relid(Oid relid);
 extern int32 *pgn_topic_ids(Snapshot snapshot, int *n);
 extern void pgn_topic_begin_publish(void);
 extern bool pgn_topic_lock(Topic *topic, LOCKMODE lockmode);
+extern bool pgn_topic_lock_now(Topic *topic, LOCKMODE lockmode);
 extern Topic *pgn_topic_open(const char *name, AclMode rights, LOCKMODE lockmode);
 extern void pgn_topic_check_rights(const Topic *topic, AclMode rights, Oid role);
 extern void pgn_topic_check_owner(const Topic *topic);
-extern void pgn_topic_unknown(const char *name) __attribute__((noreturn));
 
 #endif							/* PIGEON_TOPIC_H */

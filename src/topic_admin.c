@@ -50,54 +50,14 @@ enum
 	ARG_ARCHIVE_RETENTION,
 	ARG_TAGS,
 	ARG_IF_NOT_EXISTS,
-	ARG_MAX_MESSAGE_SIZE,
-	NARGS
+	ARG_MAX_MESSAGE_SIZE
 };
 
-/* What the caller gave; an attribute that is not given has no value. */
-typedef struct Given
-{
-	NullableDatum args[NARGS];
-} Given;
-
-#define GIVEN(given, arg) (!(given)->args[arg].isnull)
-#define VALUE(given, arg) ((given)->args[arg].value)
-
-/* The arguments of create_topic. */
-static void
-create_arguments(FunctionCallInfo fcinfo, Given *given)
-{
-	for (int i = 0; i < NARGS; i++)
-		given->args[i] = fcinfo->args[i];
-}
-
 /* The arguments of alter_topic, in their places of create_topic. */
-static void
-alter_arguments(FunctionCallInfo fcinfo, Given *given)
-{
-	static const int places[] = {
-		ARG_TOPIC, ARG_CONTENT_BASED_DEDUPLICATION, ARG_ARCHIVE_RETENTION, ARG_TAGS,
-		ARG_MAX_MESSAGE_SIZE
-	};
-
-	for (int i = 0; i < NARGS; i++)
-		given->args[i].isnull = true;
-	for (int i = 0; i < lengthof(places); i++)
-		given->args[places[i]] = fcinfo->args[i];
-}
-
-/* The name argument, checked to be one that a topic may have. */
-static char *
-name_argument(const Given *given)
-{
-	char	   *name;
-
-	if (!GIVEN(given, ARG_TOPIC))
-		pgn_null_argument("topic");
-	name = TextDatumGetCString(VALUE(given, ARG_TOPIC));
-	pgn_check_name(name, "topic");
-	return name;
-}
+static const int alter_places[] = {
+	ARG_TOPIC, ARG_CONTENT_BASED_DEDUPLICATION, ARG_ARCHIVE_RETENTION, ARG_TAGS,
+	ARG_MAX_MESSAGE_SIZE
+};
 
 /* Change attributes to what the caller gave, and check the result. */
 static void
@@ -240,23 +200,15 @@ pgn_create_topic(PG_FUNCTION_ARGS)
 	int32		id;
 
 	pgn_begin_write("pigeon.create_topic()");
-	create_arguments(fcinfo, &given);
-	name = name_argument(&given);
-	if (!pgn_may_create_in_schema(pgn_schema(), GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to create a topic"),
-				 errhint("Creating topics needs CREATE on schema pigeon.")));
+	pgn_take_arguments(fcinfo, NULL, &given);
+	name = pgn_name_argument(&given, PGN_TOPIC);
+	pgn_check_may_create(PGN_TOPIC);
 	LockRelationOid(pgn_relation("topic"), ShareRowExclusiveLock);
 
 	existing = pgn_topic_find(name);
 	if (existing)
 	{
-		if (!GIVEN(&given, ARG_IF_NOT_EXISTS) || !DatumGetBool(VALUE(&given, ARG_IF_NOT_EXISTS)))
-			ereport(ERROR,
-					(errcode(ERRCODE_DUPLICATE_OBJECT),
-					 errmsg("topic \"%s\" already exists", name),
-					 errhint("Pass if_not_exists => true if it may.")));
+		pgn_refuse_existing(&given, ARG_IF_NOT_EXISTS, PGN_TOPIC, name);
 		check_same(existing, &given);
 		PG_RETURN_VOID();
 	}
@@ -284,7 +236,7 @@ open_own_topic(const char *name)
 	Topic	   *topic = pgn_topic_find(name);
 
 	if (topic == NULL)
-		pgn_topic_unknown(name);
+		pgn_unknown(PGN_TOPIC, name);
 	pgn_topic_check_owner(topic);
 	LockRelationOid(pgn_relation("topic"), ShareRowExclusiveLock);
 	topic = pgn_topic_open(name, 0, AccessShareLock);
@@ -302,8 +254,8 @@ pgn_alter_topic(PG_FUNCTION_ARGS)
 	bool		was_archived;
 
 	pgn_begin_write("pigeon.alter_topic()");
-	alter_arguments(fcinfo, &given);
-	topic = open_own_topic(name_argument(&given));
+	pgn_take_arguments(fcinfo, alter_places, &given);
+	topic = open_own_topic(pgn_name_argument(&given, PGN_TOPIC));
 	a = topic->attributes;
 	was_archived = a.archive_retention > 0;
 	apply(&given, &a);

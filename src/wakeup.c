@@ -360,9 +360,9 @@ static void
 sleep_until_latch(TimestampTz until)
 {
 	static uint32 wait_event = 0;
-	long		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout,
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 pgn_milliseconds_until(until),
 					 pgn_wait_event(&wait_event, "PigeonWaitForMessage"));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();

@@ -25,6 +25,8 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "access/xact.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
@@ -53,10 +55,10 @@
 #include "notify.h"
 #include "pigeon.h"
 #include "queue.h"
-#include "redrive.h"
-#include "replay.h"
 #include "shared.h"
+#include "task.h"
 #include "topic.h"
+#include "vacuum.h"
 #include "worker.h"
 
 /* A worker with nothing to do for longer than this leaves. */
@@ -69,6 +71,10 @@
 #define NO_ROOM_INTERVAL USECS_PER_MINUTE
 
 #define CLEAN_LOG_INTERVAL USECS_PER_MINUTE
+
+/* The log takes no more than one part in so many of the time of a processor. */
+#define LOG_SHARE 20
+
 #define TASK_INTERVAL (USECS_PER_SEC / 4)
 
 /* A failed job is tried again after a second, and after twice the time each time, up to 4 minutes. */
@@ -81,6 +87,7 @@ typedef struct QueueTask
 	int32		id;
 	bool		maintain;
 	bool		notify;
+	bool		vacuum;
 } QueueTask;
 
 static SharedDatabase *database = NULL;
@@ -189,18 +196,21 @@ run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
 	return done;
 }
 
-/* Free what can be freed of the log; when to look again. */
+/* Free what can be freed of the log; when to look again, with many queues not all the time. */
 static bool
 care_for_log(TimestampTz *next)
 {
+	clock_t		start = clock();
+	TimestampTz now;
 	TimestampTz unused;
 	bool		done = run_job(pgn_job_rotate_log, 0, "rotation of the message log", &unused);
 
 	for (int segment = 0; done && segment < PGN_LOG_SEGMENTS; segment++)
-		done = run_job(pgn_job_free_segment, segment, "freeing of a message log segment", &unused);
+		done = run_job(pgn_job_free_segment_in_time, segment, "freeing of a message log segment", &unused);
 	if (!done || !begin("look at the message log"))
 		return false;
-	*next = pgn_log_next_look(GetCurrentTimestamp());
+	now = GetCurrentTimestamp();
+	*next = Max(pgn_log_next_look(now), now + LOG_SHARE * (clock() - start) * USECS_PER_SEC / CLOCKS_PER_SEC);
 	if (!pgn_log_old_is_empty())
 		pgn_database_job_request(JOB_LOG_OLD, GetCurrentTimestamp() + CLEAN_LOG_INTERVAL);
 	commit();
@@ -220,9 +230,9 @@ care_for_old_log(TimestampTz *next)
 	return true;
 }
 
-/* A step of every task of a kind ("what"), of which "running" knows those that run. */
+/* A step of every running task of a kind ("what"). */
 static bool
-care_for_tasks(PgnJob job, int64 *(*running) (int *n), const char *what, TimestampTz *next)
+care_for_tasks(PgnJob job, const char *what, TimestampTz *next)
 {
 	bool		done = true;
 	int64	   *tasks;
@@ -232,7 +242,7 @@ care_for_tasks(PgnJob job, int64 *(*running) (int *n), const char *what, Timesta
 	if (!begin(psprintf("look for %s tasks", what)))
 		return false;
 	MemoryContextSwitchTo(round_context);
-	tasks = running(&n);
+	tasks = pgn_tasks_running(psprintf("%s_task", what), &n);
 	commit();
 	for (int i = 0; i < n; i++)
 		done &= run_job(job, tasks[i], psprintf("%s task " INT64_FORMAT, what, tasks[i]), &unused);
@@ -244,14 +254,14 @@ care_for_tasks(PgnJob job, int64 *(*running) (int *n), const char *what, Timesta
 static bool
 care_for_redrives(TimestampTz *next)
 {
-	return care_for_tasks(pgn_job_redrive, pgn_redrive_running, "redrive", next);
+	return care_for_tasks(pgn_job_redrive, "redrive", next);
 }
 
 /* A step of every replay task. */
 static bool
 care_for_replays(TimestampTz *next)
 {
-	return care_for_tasks(pgn_job_replay, pgn_replay_running, "replay", next);
+	return care_for_tasks(pgn_job_replay, "replay", next);
 }
 
 /* The numbers of all queues and topics. */
@@ -388,11 +398,14 @@ take_queue_tasks(int *n)
 		task.maintain = (TimestampTz) pg_atomic_read_u64(&shared->maintain_at) <= now;
 		task.notify = (TimestampTz) pg_atomic_read_u64(&shared->notify_at) <= now &&
 			may_notify_at(shared, now) <= now;
+		task.vacuum = (TimestampTz) pg_atomic_read_u64(&shared->vacuum_at) <= now;
 		if (task.maintain)
 			pg_atomic_write_u64(&shared->maintain_at, (uint64) PGN_IDLE);
 		if (task.notify)
 			pg_atomic_write_u64(&shared->notify_at, (uint64) PGN_IDLE);
-		if (!task.maintain && !task.notify)
+		if (task.vacuum)
+			pg_atomic_write_u64(&shared->vacuum_at, (uint64) PGN_IDLE);
+		if (!task.maintain && !task.notify && !task.vacuum)
 			continue;
 		if (*n == size)
 			tasks = repalloc(tasks, (size *= 2) * sizeof(QueueTask));
@@ -427,6 +440,39 @@ put_back(const QueueTask *task, bool done, TimestampTz maintain_at, TimestampTz 
 	LWLockRelease(pgn_shared_lock);
 }
 
+/* Vacuum a queue if it is worth its while.  If that fails it is left to autovacuum. */
+static void
+vacuum_queue(int32 id)
+{
+	char	   *command;
+
+	if (!begin("look for dead rows"))
+		return;
+	MemoryContextSwitchTo(round_context);
+	command = pgn_vacuum_command(id);
+	if (command == NULL)
+	{
+		commit();
+		return;
+	}
+	pgstat_report_activity(STATE_RUNNING, command);
+	PG_TRY();
+	{
+		pgn_vacuum_execute(command);
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(round_context);
+		EmitErrorReport();
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(round_context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
 /* Do what is due of the queues. */
 static void
 run_queue_jobs(void)
@@ -448,6 +494,8 @@ run_queue_jobs(void)
 			done &= run_job(pgn_job_queue, tasks[i].id,
 							psprintf("maintenance of queue number %d", tasks[i].id), &maintain_at);
 		put_back(&tasks[i], done, maintain_at, notify_at);
+		if (tasks[i].vacuum)
+			vacuum_queue(tasks[i].id);
 	}
 }
 
@@ -470,6 +518,7 @@ next_time(void)
 			continue;
 		next = Min(next, Max((TimestampTz) pg_atomic_read_u64(&shared->notify_at), may_notify_at(shared, now)));
 		next = Min(next, (TimestampTz) pg_atomic_read_u64(&shared->maintain_at));
+		next = Min(next, (TimestampTz) pg_atomic_read_u64(&shared->vacuum_at));
 	}
 	LWLockRelease(pgn_shared_lock);
 	return next;
@@ -573,7 +622,7 @@ pgn_worker_main(Datum arg)
 		if (next > now + LINGER || (next > now && pg_atomic_read_u32(&pgn_shared_state->crowded)))
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 TimestampDifferenceMilliseconds(now, next),
+						 pgn_milliseconds_until(next),
 						 pgn_wait_event(&wait_event, "PigeonWorkerMain"));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

@@ -1,24 +1,47 @@
-"""PGMQ, from its own SQL file: PGMQ_SQL=/path/to/pgmq.sql.  Nothing of it is in this repository."""
+"""PGMQ, which is one SQL file: the one that PGMQ_SQL names, or that of the npm package which has it for PGlite.
 
+Nothing of it is in this repository.
+"""
+
+import functools
 import os
+import re
+import tarfile
 from pathlib import Path
 
+from .. import driver
 from ..cluster import Cluster
 from .peer import MANY, Peer
+
+ARCHIVE = driver.DIRECTORY / "node_modules" / "@electric-sql" / "pglite-pgmq" / "dist" / "pgmq.tar.gz"
+INSTALL_SCRIPT = re.compile(r"(.*/)?pgmq--[0-9.]+\.sql")         # no update from another version
+
+
+@functools.cache
+def definition() -> str:
+    """PGMQ's SQL."""
+    if path := os.environ.get("PGMQ_SQL"):
+        return Path(path).read_text(encoding="utf-8")
+    with tarfile.open(ARCHIVE) as archive:
+        script, = (member for member in archive.getmembers() if INSTALL_SCRIPT.fullmatch(member.name))
+        return archive.extractfile(script).read().decode("utf-8")
 
 
 class Pgmq(Peer):
     name = "pgmq"
     title = "PGMQ"
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return () if os.environ.get("PGMQ_SQL") else driver.packages()
+
     def missing(self, cluster: Cluster) -> str | None:
-        path = os.environ.get("PGMQ_SQL")
-        if not path:
-            return "PGMQ_SQL does not name PGMQ's SQL file"
-        return None if Path(path).is_file() else f"PGMQ_SQL: no such file: {path}"
+        if path := os.environ.get("PGMQ_SQL"):
+            return None if Path(path).is_file() else f"PGMQ_SQL: no such file: {path}"
+        return driver.prepare()
 
     def install(self, cluster: Cluster) -> None:
-        cluster.sql(self.database, Path(os.environ["PGMQ_SQL"]).read_text(encoding="utf-8"))
+        cluster.sql(self.database, definition())
 
     def create(self) -> str:
         return "SELECT pgmq.create('bench')"

@@ -1,12 +1,10 @@
 """Ways to publish, side by side: past filters, in bulk, and PGMQ's own topics."""
 
-import os
 import re
-from pathlib import Path
 
 from ..cluster import Cluster
 from .peer import Peer
-from .pgmq import Pgmq
+from .pgmq import Pgmq, definition
 from .pigeon import Pigeon
 
 FILTERED = 100                  # subscriptions with a filter that no message passes
@@ -118,8 +116,7 @@ class PgmqTopics(Pgmq):
     def missing(self, cluster: Cluster) -> str | None:
         reason = super().missing(cluster)
         if reason is None:
-            known = re.search(r"FUNCTION\s+pgmq\.send_topic\b", Path(os.environ["PGMQ_SQL"]).read_text(encoding="utf-8"))
-            reason = None if known else "this version of PGMQ has no send_topic"
+            reason = None if re.search(r"FUNCTION\s+pgmq\.send_topic\b", definition()) else "this version of PGMQ has no send_topic"
         return reason
 
     def fanned_out(self, subscribers: int) -> Peer:

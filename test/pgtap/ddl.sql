@@ -1,5 +1,5 @@
 -- What owners may do to the tables of queues, and how the extension goes and comes again.
-SELECT plan(58);
+SELECT plan(59);
 CREATE ROLE pgn_owner;
 GRANT CREATE ON SCHEMA pigeon TO pgn_owner;
 SET ROLE pgn_owner;
@@ -34,6 +34,7 @@ SELECT is((SELECT body FROM pigeon.receive('q', 1, '0')), 'here', 'can be create
 SELECT format('CREATE INDEX extra ON %s (lease) INCLUDE (visible_at)', :'q') \gexec
 SELECT lives_ok($$SELECT pigeon.send('q', 'more') FROM pigeon.receive('q', 1, '0')$$, 'a plain index is no obstacle');
 SET enable_seqscan = off;
+SELECT format('SELECT is((SELECT count(*) FROM %1$s t WHERE lease = ANY (ARRAY(SELECT lease FROM %1$s ORDER BY message_id))), 2::bigint, %2$L)', :'q', 'it has what was inserted and updated') \gexec
 SELECT is((SELECT count(*) FROM pigeon.pop('q', 10)), 2::bigint, 'all is received');
 SELECT format('SELECT is((SELECT count(*) FROM %s WHERE lease IS NOT NULL), 0::bigint, %L)', :'q', 'and the index tells the truth') \gexec
 RESET enable_seqscan;

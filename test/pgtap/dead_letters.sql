@@ -1,6 +1,6 @@
 -- Order of what comes back, dead letters and redrive.
 BEGIN;
-SELECT plan(56);
+SELECT plan(58);
 CREATE FUNCTION received(queue text, n integer DEFAULT 1, timeout interval DEFAULT '0') RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(body, ' ' ORDER BY ordinality) FROM pigeon.receive(queue, n, timeout) WITH ORDINALITY $$;
 
@@ -154,5 +154,26 @@ SELECT pigeon.redrive('counted dead') AS task \gset
 SELECT is((SELECT to_move || ' ' || moved FROM pigeon.redrive_tasks WHERE task_id = :task), '1 1', 'messages to move');
 SELECT pigeon.redrive('counted dead', 'counted') AS task \gset
 SELECT is((SELECT to_move || ' ' || moved FROM pigeon.redrive_tasks WHERE task_id = :task), '1 1', 'to a destination, all of them');
+-- Who owns the dead-letter queue sends to the sources only where he may
+CREATE ROLE keeper;
+GRANT CREATE ON SCHEMA pigeon TO keeper;
+SET ROLE keeper;
+SELECT pigeon.create_queue('kept dead');
+RESET ROLE;
+SELECT pigeon.create_queue('guarded', dead_letter_queue => 'kept dead', max_receive_count => 1);
+SELECT pigeon.send('guarded', 'dead');
+SELECT count(*) FROM pigeon.receive('guarded', visibility_timeout => '0');
+SELECT pg_sleep(0.01);
+SELECT count(*) FROM pigeon.receive('guarded', visibility_timeout => '0');
+SET ROLE keeper;
+SELECT pigeon.redrive('kept dead') AS task \gset
+SELECT is((SELECT status || ': ' || failure_reason FROM pigeon.redrive_tasks WHERE task_id = :task),
+	'FAILED: no right to send to queue "guarded"', 'a redrive needs the right to send');
+RESET ROLE;
+SELECT pigeon.grant_access('guarded', 'keeper', '{send}');
+SET ROLE keeper;
+SELECT pigeon.redrive('kept dead') AS task \gset
+SELECT is((SELECT status || ' ' || moved FROM pigeon.redrive_tasks WHERE task_id = :task), 'COMPLETED 1', 'and has it now');
+RESET ROLE;
 SELECT * FROM finish();
 ROLLBACK;

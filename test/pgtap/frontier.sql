@@ -1,7 +1,7 @@
 -- The scan frontier never hides a message, and keeps a receive cheap while old rows cannot be removed.
 -- Other sessions are dblink connections; everything here is committed as it goes.
 CREATE EXTENSION dblink;
-SELECT plan(20);
+SELECT plan(22);
 
 CREATE FUNCTION connect(name text) RETURNS text LANGUAGE sql AS $$
 	SELECT dblink_connect(name, format('host=%L port=%s dbname=%L user=%L',
@@ -41,6 +41,33 @@ CALL work(1000);
 SELECT is(next_body(), NULL, 'an uncommitted message is not received');
 SELECT dblink_exec('a', 'COMMIT');
 SELECT is(next_body(), 'late', 'a message committed behind the frontier is received');
+
+-- Messages of a large batch fall due one after the other, the first of them before the last look of a receiver.
+SELECT pigeon.create_queue('batch');
+DO $$
+DECLARE
+	bodies text[] := array_fill('x'::text, ARRAY[100000]);
+BEGIN
+	FOR i IN 1 .. 20 LOOP
+		PERFORM pigeon.receive('batch');
+	END LOOP;
+	PERFORM count(*) FROM pigeon.send_batch('batch', bodies);
+END $$;
+SELECT is((SELECT count(*) FROM pigeon.pop('batch', 100000)), 100000::bigint, 'a batch that begins behind the frontier is received');
+
+-- What was written by other means is found by the first receive in a minute that finds nothing else.
+SELECT pigeon.create_queue('foreign');
+SELECT queue_table FROM pigeon.queues WHERE queue = 'foreign' \gset
+SELECT count(*) FROM pigeon.send_batch('foreign', array_fill('x'::text, ARRAY[40]));
+DO $$ BEGIN
+	FOR i IN 1 .. 39 LOOP
+		PERFORM pigeon.delete('foreign', receipt) FROM pigeon.receive('foreign');
+		COMMIT;
+	END LOOP;
+	PERFORM pigeon.receive('foreign');
+END $$;
+UPDATE :queue_table SET visible_at = '2000-01-01';
+SELECT is((SELECT count(*) FROM pigeon.receive('foreign')), 1::bigint, 'a delivery changed by SQL is found behind the frontier');
 
 -- A sender that is slow while the frontier stands still, so that its message is left behind.
 SELECT dblink_exec('a', 'BEGIN');

@@ -81,7 +81,7 @@ SELECT format('CREATE UNIQUE INDEX ON %s (enqueued_at)', queue_table('unique')) 
 SELECT throws_ok($$SELECT pigeon.send_batch('unique', bodies('equal', 10))$$, '23505', NULL, 'equal keys in a batch are refused');
 SELECT is((SELECT count(*) FROM pigeon.peek('unique')), 0::bigint, 'with all of the batch');
 SELECT format('DROP INDEX pigeon.%I; CREATE UNIQUE INDEX ON %s ((1)) WHERE false', relname, indrelid::regclass)
-	FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid = queue_table('unique') AND indkey::text = '8' \gexec
+	FROM pg_index JOIN pg_class ON oid = indexrelid WHERE indrelid = queue_table('unique') AND relname LIKE '%\_enqueued\_at\_idx' \gexec
 SELECT throws_ok($$SELECT pigeon.send_batch('unique', bodies('refused', 10))$$, '55000', NULL, 'indexes on expressions are not served');
 
 -- Serializable: who looked for messages in the table conflicts with who sends some.
@@ -125,7 +125,7 @@ SELECT pigeon.create_queue('dead');
 SELECT pigeon.create_queue('mixed', dead_letter_queue => 'dead', max_receive_count => 1);
 SELECT is((SELECT count(*) FROM pigeon.send_batch('mixed', bodies('mixed', 900))), 900::bigint, 'messages of several kinds');
 SELECT receive_count('mixed', 300, '0');
-SELECT format('UPDATE %s SET enqueued_at = ''2000-01-01'' WHERE queue_receive_count = 0 AND message_id %% 2 = 0', queue_table('mixed')) \gexec
+SELECT format('UPDATE %s SET enqueued_at = ''2000-01-01'' WHERE coalesce(receive_count, 0) = 0 AND message_id %% 2 = 0', queue_table('mixed')) \gexec
 SELECT is(receive_count('mixed', 1000), 300::bigint, 'some are leased');
 SELECT is((SELECT count(*) FROM pigeon.peek('dead', 1000)), 300::bigint, 'some are moved, and the rest is deleted');
 SELECT is(check_indexes(queue_table('mixed')) + check_indexes(queue_table('dead')), 4::bigint, 'all indexes are complete');

@@ -1,7 +1,9 @@
 -- The message log: rotation, truncation, survivors, the old generation, and what must keep a segment.
 -- Maintenance commits, so there is no transaction around the whole.
-SELECT plan(45);
+SELECT plan(50);
 
+-- Autovacuum would have the lock of who maintains the log.
+ALTER TABLE pigeon.log_state SET (autovacuum_enabled = off);
 CREATE TEMP TABLE got (body text, receipt pigeon.receipt);
 
 -- Tables of the log that have pages, other than the current segment.
@@ -193,4 +195,30 @@ CALL rotate();
 CALL rotate();
 SELECT is((SELECT count(*) FROM pigeon.log_old WHERE body = 'x'), 0::bigint, 'all that is not needed is deleted');
 SELECT is((SELECT string_agg(body, ',') FROM pigeon.peek('q')), 'first,second', 'and nothing else');
+
+-- Segments are small as long as few are needed, and grow with a backlog
+SELECT pigeon.purge_queue(queue) FROM pigeon.queues;
+SELECT pigeon.create_queue('large', visibility_timeout => '1 hour');
+CREATE PROCEDURE send_three_megabytes() LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pigeon.send_batch('large', array_agg(repeat(md5(i::text), 220))) FROM generate_series(1, 400) AS i;
+	COMMIT;
+	CALL pigeon.maintain();
+	CALL pigeon.maintain();
+END $$;
+CALL rotate();
+CALL rotate();
+SELECT is(used(), 'none', 'a fresh log');
+CALL send_three_megabytes();
+SELECT is((SELECT count(*) FROM used_segments), 1::bigint, 'a segment of three megabytes is full');
+CALL send_three_megabytes();
+CALL send_three_megabytes();
+CALL send_three_megabytes();
+SELECT is((SELECT count(*) FROM used_segments), 4::bigint, 'and so are those that follow');
+CALL send_three_megabytes();
+CALL send_three_megabytes();
+SELECT is((SELECT count(*) FROM used_segments), 4::bigint, 'the next is not: there is a backlog');
+CALL send_three_megabytes();
+CALL send_three_megabytes();
+SELECT is((SELECT count(*) FROM used_segments), 5::bigint, 'it has room for four times as much');
 SELECT * FROM finish();

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Model checker for FIFO queues.
 
-Concurrent clients send, receive, delete, release and extend at random, and
+Concurrent clients send, receive, pop, delete, release and extend at random, and
 commit, roll back (to savepoints too), prepare transactions, let leases expire
 and are killed.  Everything that a client knows it writes into ordinary tables
 in the same transaction, so what is in those tables at the end is the history
@@ -11,7 +11,7 @@ of what was committed.  It is checked against the model:
               it has returned, no earlier message of the group is left that was
               not returned with it
   no loss     every message whose send was committed is deleted at last
-  once        no message is deleted twice, none that was not sent is received
+  once        no message is deleted (or popped) twice, none that was not sent is received
   duplicates  all sends of a deduplication id gave the same message_id
   sequence    of two sends to a group, the one that was committed first has the
               smaller message_ids
@@ -156,6 +156,9 @@ class Receiver(Client):
 
     def step(self):
         cursor = self.connection.cursor()
+        if self.random.random() < 0.2:
+            self.pop(cursor)
+            return
         one_transaction = self.random.random() < 0.4
         messages = self.receive(cursor)
         while one_transaction and messages and self.random.random() < 0.3:
@@ -172,6 +175,14 @@ class Receiver(Client):
             self.connection.commit()
             time.sleep(self.random.random() * 0.1)
         self.work(cursor, [message[:2] for message in messages])
+        self.finish()
+
+    def pop(self, cursor):
+        cursor.execute("SELECT message_id FROM pigeon.pop(%s, %s)",
+                       (QUEUE, self.random.choice((1, 5, 100))))
+        for message_id, in cursor.fetchall():
+            cursor.execute("INSERT INTO fifo_model.deleted VALUES (%s)", (message_id,))
+            self.count("popped")
         self.finish()
 
     def receive(self, cursor):

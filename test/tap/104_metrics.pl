@@ -33,6 +33,7 @@ sql(q{SELECT pigeon.send_batch('q', '{one,two,three,four,five}'::text[]) \g /dev
 	SELECT pigeon.send('q', 'later', '{"a": "b"}', delay => '1 h');
 	BEGIN; SELECT pigeon.send('q', 'never'); SELECT pigeon.pop('q', 2); ROLLBACK;
 	BEGIN; SAVEPOINT s; SELECT pigeon.send('q', 'never'); ROLLBACK TO s; COMMIT;
+	BEGIN; SELECT pigeon.send('dead', 'x'); SAVEPOINT s; SELECT pigeon.send('dead', 'y'); RELEASE s; SELECT pigeon.pop('dead', 2); COMMIT;
 	SELECT receipt FROM pigeon.receive('q') \gset
 	SELECT pigeon.delete('q', :'receipt');
 	SELECT pigeon.pop('q');
@@ -45,7 +46,7 @@ is(metrics('sent, sent_bytes, received, deleted, dead_lettered, approximate', 'q
 is(sql(q{SELECT pigeon.receive('dead', visibility_timeout => '0') \g /dev/null
 	SELECT pigeon.purge_queue('dead') \g /dev/null
 	SELECT count(*) FROM pigeon.receive('dead')}), '0', 'nothing left');
-is(metrics('purged, empty_receives >= 1, sent', 'dead'), '1|t|0', 'purges and empty receives; moves are not sends');
+is(metrics('purged, empty_receives >= 1, sent', 'dead'), '1|t|2', 'purges and empty receives; moves are not sends');
 is(metrics(q{oldest_message_age BETWEEN '0' AND '1 h'}, 'q'), 't', 'age of the oldest message');
 is(sql(q{SELECT visible, in_flight, delayed FROM pigeon.exact_queue_metrics('q')}), '1|1|1', 'exact metrics agree');
 
@@ -101,6 +102,19 @@ my $holder = $node->background_psql('postgres');
 $holder->query(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1});
 is(sql(q{SELECT count(*) > 0 FROM pigeon.xmin_horizon WHERE kind = 'session' AND since IS NOT NULL}), 't',
 	'who holds the horizon is shown');
+foreach my $n (30000, 200000)
+{
+	my $queue = "remains $n";
+	my $received = $n < 100000 ? 25000 : 5000;
+
+	sql(qq{SELECT pigeon.create_queue('$queue');
+		SELECT pigeon.send_batch('$queue', array_agg('n' || n), group_ids => array_agg('noisy'::text)) FROM generate_series(1, 29 + $n) AS n \\g /dev/null
+		SELECT pigeon.send_batch('$queue', array_agg('q' || n)) FROM generate_series(1, 5000 + $received) AS n \\g /dev/null
+		SELECT count(*) FROM pigeon.receive('$queue', $received, visibility_timeout => '1 h')});
+	$node->poll_query_until('postgres', "SELECT visible = 5029 + $n FROM pigeon.queue_metrics WHERE queue = '$queue'");
+	is(metrics($quiet, $queue), join('|', 5029 + $n, 5029, $received, 1, 't'),
+		"of $n messages of a noisy group, and the remains of $received others, none counts as of quiet ones");
+}
 $holder->quit;
 
 # Restarts.

@@ -24,6 +24,7 @@ import collections
 import multiprocessing
 import sys
 import time
+from queue import Empty
 
 import clients
 import history
@@ -66,13 +67,24 @@ class Group:
         process.start()
         self.processes.append(process)
 
-    def finish(self):
+    def finish(self, machine):
         """Tell all to stop; yields what each has to say."""
         self.stop.set()
         for _ in self.processes:
-            yield self.results.get(timeout=300)
+            yield self.next_result(machine)
         for process in self.processes:
             process.join()
+
+    def next_result(self, machine):
+        """What one process hands over.  It may wait for a prepared transaction that nobody else will end."""
+        until = time.time() + 300
+        while time.time() < until:
+            try:
+                return self.results.get(timeout=1)
+            except Empty:
+                machine.end_prepared()
+        raise TimeoutError("somebody does not stop: %s" % machine.rows(
+            "SELECT pid, application_name, state, wait_event_type, wait_event, query FROM pg_stat_activity"))
 
 
 def run_clients(first, arguments, acknowledged, calm):
@@ -198,11 +210,11 @@ def run_round(number, machine, arguments, report):
         time.sleep(arguments.seconds)
     else:
         disturb(machine, arguments, acknowledged)
-    (work, surprises), = janitors.finish()
+    (work, surprises), = janitors.finish(machine)
     transactions, counts = [], collections.Counter()
 
     def collect(group):
-        for more, what, surprising in group.finish():
+        for more, what, surprising in group.finish(machine):
             transactions.extend(more)
             counts.update(what)
             surprises.extend(surprising)

@@ -1,0 +1,36 @@
+/*
+ * task.c
+ *		What redrive and replay tasks have in common: they advance in steps, at
+ *		a rate.
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "owner.h"
+#include "task.h"
+
+/* The numbers of the running tasks in a table of tasks, and how many they are. */
+int64 *
+pgn_tasks_running(const char *table, int *n)
+{
+	return pgn_owner_numbers(psprintf("SELECT id FROM pigeon.%s WHERE status = 'RUNNING' ORDER BY id", table),
+							 0, NULL, NULL, n);
+}
+
+/*
+ * How many messages a step may handle now, of a task that has done so many.
+ * max_per_second is 0 if it may go as fast as it can.
+ */
+int
+pgn_task_budget(TimestampTz started_at, int max_per_second, int64 done, int most)
+{
+	double		seconds = (double) (GetCurrentTimestamp() - started_at) / USECS_PER_SEC;
+	double		budget;
+
+	if (max_per_second == 0)
+		return most;
+	/* The first second's worth at once. */
+	budget = (seconds + 1) * max_per_second - done;
+	return budget < 0 ? 0 : Min(budget, most);
+}
