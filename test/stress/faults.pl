@@ -30,5 +30,9 @@ my ($crashes, $kills, $messages) = $stdout =~ /^(\d+) crashes, (\d+) killed back
 cmp_ok($crashes // 0, '>=', 10 * $rounds, 'crashes');
 cmp_ok($kills // 0, '>=', 200 * $rounds, 'killed backends');
 cmp_ok($messages // 0, '>=', 200000 * $rounds, 'acknowledged messages');
+like($node->safe_psql('postgres', q{
+	CREATE EXTENSION amcheck;
+	SELECT count(bt_index_check(indexrelid, true)) FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+	WHERE relnamespace = 'pigeon'::regnamespace}), qr/^[1-9]/, 'every index is complete');
 
 done_testing();
