@@ -28,7 +28,9 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_trigger.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -384,6 +386,34 @@ pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state)
 }
 
 /*
+ * May heap_update() not be told to meet somebody else without waiting?  It
+ * can, but a server with assertions has one that nobody does.
+ */
+static bool
+must_lock_first(void)
+{
+	static int	answer = -1;
+
+	if (answer < 0)
+		answer = strcmp(GetConfigOption("debug_assertions", false, false), "on") == 0;
+	return answer;
+}
+
+/* Lock the row version at tid for an update, without waiting; answers as pgn_table_replace. */
+static TM_Result
+lock_version(Relation rel, ItemPointer tid)
+{
+	HeapTupleData version = {.t_self = *tid};
+	Buffer		buffer;
+	TM_FailureData failure;
+	TM_Result	result = heap_lock_tuple(rel, &version, GetCurrentCommandId(true), LockTupleNoKeyExclusive,
+										 LockWaitSkip, false, &buffer, &failure);
+
+	ReleaseBuffer(buffer);
+	return result;
+}
+
+/*
  * Replace the row version at tid, but add no index entries: that is for the
  * caller to do, by pgn_table_insert_versions.  TM_Ok means done; any other
  * answer that somebody else was there first and nothing was done.  "wait": wait
@@ -392,6 +422,14 @@ pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state)
 TM_Result
 pgn_table_replace(PgnTable *table, ItemPointer tid, HeapTuple row, bool wait)
 {
+	if (!wait && must_lock_first())
+	{
+		TM_Result	result = lock_version(table->rel, tid);
+
+		if (result != TM_Ok)
+			return result;
+		wait = true;			/* for nobody any more */
+	}
 	return pgn_heap_update(table->rel, tid, row, GetCurrentCommandId(true), wait);
 }
 
