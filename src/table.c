@@ -386,29 +386,37 @@ pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state)
 }
 
 /*
- * May heap_update() not be told to meet somebody else without waiting?  It
- * can, but a server with assertions has one that nobody does.
+ * May a row be changed without waiting?  heap_update() knows how, but a server
+ * with assertions has one that nobody does.
  */
 static bool
-must_lock_first(void)
+can_skip_waiting(void)
 {
 	static int	answer = -1;
 
 	if (answer < 0)
-		answer = strcmp(GetConfigOption("debug_assertions", false, false), "on") == 0;
+		answer = strcmp(GetConfigOption("debug_assertions", false, false), "on") != 0;
 	return answer;
 }
 
-/* Lock the row version at tid for an update, without waiting; answers as pgn_table_replace. */
+/*
+ * Before a row version is changed that must not be waited for: if it can only
+ * be waited for, lock it, so that nobody will be.  TM_Ok, or what keeps it from
+ * being changed.
+ */
 static TM_Result
-lock_version(Relation rel, ItemPointer tid)
+lock_version(Relation rel, ItemPointer tid, bool *wait)
 {
 	HeapTupleData version = {.t_self = *tid};
 	Buffer		buffer;
 	TM_FailureData failure;
-	TM_Result	result = heap_lock_tuple(rel, &version, GetCurrentCommandId(true), LockTupleNoKeyExclusive,
-										 LockWaitSkip, false, &buffer, &failure);
+	TM_Result	result;
 
+	if (*wait || can_skip_waiting())
+		return TM_Ok;
+	*wait = true;
+	result = heap_lock_tuple(rel, &version, GetCurrentCommandId(true), LockTupleExclusive,
+							 LockWaitSkip, false, &buffer, &failure);
 	ReleaseBuffer(buffer);
 	return result;
 }
@@ -422,14 +430,10 @@ lock_version(Relation rel, ItemPointer tid)
 TM_Result
 pgn_table_replace(PgnTable *table, ItemPointer tid, HeapTuple row, bool wait)
 {
-	if (!wait && must_lock_first())
-	{
-		TM_Result	result = lock_version(table->rel, tid);
+	TM_Result	result = lock_version(table->rel, tid, &wait);
 
-		if (result != TM_Ok)
-			return result;
-		wait = true;			/* for nobody any more */
-	}
+	if (result != TM_Ok)
+		return result;
 	return pgn_heap_update(table->rel, tid, row, GetCurrentCommandId(true), wait);
 }
 
@@ -458,7 +462,10 @@ TM_Result
 pgn_table_delete(PgnTable *table, ItemPointer tid, bool wait)
 {
 	TM_FailureData failure;
+	TM_Result	result = lock_version(table->rel, tid, &wait);
 
+	if (result != TM_Ok)
+		return result;
 	return table_tuple_delete(table->rel, tid, GetCurrentCommandId(true),
 							  InvalidSnapshot, InvalidSnapshot, wait, &failure, false);
 }
