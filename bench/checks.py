@@ -91,7 +91,7 @@ ALL = (
           (Cell("horizon-snapshot", "600", "pigeon", "disk_bytes"),),
           (Cell("horizon-snapshot", "600", "pgmq", "disk_bytes"),), at_most=THIRD),
     # Who cannot keep the rate has fewer messages to store.
-    Check("bytes on disk at minute 10 of a held horizon for each message received so far / PGMQ",
+    Check("bytes on disk at minute 10 of a held horizon for each message sent so far / PGMQ",
           (Cell("horizon-snapshot", "600", "pigeon", "disk_per_message"),),
           (Cell("horizon-snapshot", "600", "pgmq", "disk_per_message"),), at_most=THIRD),
     *(Check(f"single send / publish to {subscribers} subscribers, rates",

@@ -11,7 +11,7 @@ UNITS = {"sent_rate": ("sent/s", 1), "rate": ("messages/s", 1), "p50_us": ("ms, 
          "cpu_us": ("CPU µs/message", 1), "client_cpu_us": ("CPU µs/message, client", 1),
          "cpu_percent": ("CPU, % of one processor", 1), "wal_bytes": ("WAL bytes/message", 1),
          "wal_total": ("WAL with full page images", 1), "disk_bytes": ("MB on disk", 1e6),
-         "disk_per_message": ("bytes on disk per message received", 1),
+         "disk_per_message": ("bytes on disk per message sent", 1),
          "wal_directory_bytes": ("MB of pg_wal", 1e6), "memory_bytes": ("MB private", 1e6)}
 
 

@@ -82,7 +82,8 @@ class Steady:
                 sent_rate=sent[number - 1] * self.batch / interval,
                 p50_us=percentile(times[number - 1], 0.5),
                 p99_us=percentile(times[number - 1], 0.99),
-                disk_bytes=state["disk"], disk_per_message=state["disk"] / max(1, deleted[number]),
+                disk_bytes=state["disk"],
+                disk_per_message=state["disk"] / max(1, sum(sent[past] for past in range(number)) * self.batch),
                 wal_directory_bytes=state["wal"], cpu_us=cpu * 1e6 / max(1, deleted[-1]))
         cluster.sql(peer.database, peer.drop())
 
