@@ -16,7 +16,7 @@ from pathlib import Path
 SETTINGS = {
     "listen_addresses": "''",
     "max_connections": "300",
-    "shared_buffers": "1GB",
+    "shared_buffers": "2GB",
     "max_wal_size": "16GB",
     "min_wal_size": "2GB",
     "checkpoint_timeout": "1h",
