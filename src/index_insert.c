@@ -373,6 +373,8 @@ fill_after_split(const Insertion *insertion)
 		alone += second ? -1 : 1;
 		previous = second ? NULL : entry;
 	}
+	if (entries == 0)
+		return 0;
 	return Max(options->fillfactor, Min(BTREE_DEFAULT_FILLFACTOR, FILLED * entries / (entries + alone)));
 }
 

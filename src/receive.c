@@ -628,6 +628,7 @@ receive_due(Receive *receive, Queue *queue)
 		/* What was cleared away in this call may come back. */
 		receive->advance = may_advance && receive->cleared == 0;
 	} while (true);
+	receive->claims = NULL;
 	pgn_dead_letters_end(&letters);
 	/* Who found nothing keeps no lock, least of all while waiting for more. */
 	pgn_deliveries_close(&deliveries, receive->found + receive->cleared > 0 ? NoLock : RowExclusiveLock);
