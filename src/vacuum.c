@@ -55,10 +55,15 @@ void
 pgn_vacuum_count(SharedQueue *shared, int64 changes, TimestampTz now)
 {
 	uint64		before = pg_atomic_fetch_add_u64(&shared->changes, changes);
+	TimestampTz vacuumed_at;
 
-	if (before / MIN_CHANGES != (before + changes) / MIN_CHANGES)
-		pgn_queue_job_request(&shared->vacuum_at,
-							  Max(now, (TimestampTz) pg_atomic_read_u64(&shared->vacuumed_at) + VACUUM_INTERVAL));
+	if (before / MIN_CHANGES == (before + changes) / MIN_CHANGES)
+		return;
+	/* Unless the clock was set back since. */
+	vacuumed_at = (TimestampTz) pg_atomic_read_u64(&shared->vacuumed_at);
+	if (vacuumed_at <= now)
+		now = Max(now, vacuumed_at + VACUUM_INTERVAL);
+	pgn_queue_job_request(&shared->vacuum_at, now);
 }
 
 /*
