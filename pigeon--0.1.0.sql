@@ -1028,8 +1028,8 @@ COMMENT ON FUNCTION pigeon.unschedule(text)
 -- A row of nulls: the table cannot be looked at.
 CREATE FUNCTION pigeon.check_deliveries(queue_id integer) RETURNS TABLE (
 	message_id bigint, log_key bigint, enqueued_at timestamptz, home integer, segment smallint,
-	lane smallint, visible_at timestamptz, received_at timestamptz, lease integer,
-	receive_count integer, group_key bigint, subscription integer, source integer,
+	lane smallint, due_at timestamptz, received_at timestamptz, lease integer,
+	receive_count integer, visible_at timestamptz, group_key bigint, subscription integer, source integer,
 	first_received_at timestamptz, queue_receive_count integer,
 	logged_group_key bigint, hidden boolean
 )
@@ -1062,7 +1062,7 @@ BEGIN ATOMIC
 		  AND relname ~ '^(log_([0-9]+|old)|[qgdt]_[0-9]+|t_[0-9]+_[0-9]+)$'
 	), needed_index (prefix, fifo, columns) AS (
 		VALUES ('log_', NULL, '{message_id}'::name[]),
-			   ('q_', NULL, '{message_id,home}'), ('q_', false, '{lane,visible_at}'), ('q_', true, '{group_key,message_id}'),
+			   ('q_', NULL, '{message_id,home}'), ('q_', false, '{lane,due_at}'), ('q_', true, '{group_key,message_id}'),
 			   ('g_', NULL, '{visible_at}'), ('g_', NULL, '{group_key,visible_at}'),
 			   ('d_', NULL, '{key_high}'), ('t_', NULL, '{published_at,message_id}')
 	)
@@ -1125,11 +1125,11 @@ BEGIN ATOMIC
 	), entry AS MATERIALIZED (
 		SELECT q.id AS queue_id, s.* FROM looked_at q, pigeon.check_schedule(q.id) s WHERE q.fifo
 	), head AS (
-		SELECT DISTINCT ON (queue_id, group_key) queue_id, group_key, message_id, visible_at
+		SELECT DISTINCT ON (queue_id, group_key) queue_id, group_key, message_id, coalesce(visible_at, due_at) AS visible_at
 		FROM delivery
 		WHERE fifo AND message_id IS NOT NULL
 		  AND queue_id NOT IN (SELECT queue_id FROM entry WHERE group_key IS NULL)
-		ORDER BY queue_id, group_key, message_id, visible_at DESC
+		ORDER BY queue_id, group_key, message_id, coalesce(visible_at, due_at) DESC
 	), copied AS (
 		SELECT pg_catalog.array_agg(queue_id) AS queue_ids, message_id, home
 		FROM delivery WHERE message_id IS NOT NULL
@@ -1145,7 +1145,7 @@ BEGIN ATOMIC
 	FROM delivery d
 	CROSS JOIN LATERAL (VALUES
 		(d.logged_group_key IS NULL, 'is not in the message log'),
-		(d.hidden, pg_catalog.format('is below the scan frontier, due at %s', d.visible_at)),
+		(d.hidden, pg_catalog.format('is below the scan frontier, due at %s', d.due_at)),
 		(d.home <= 0, 'has an impossible home'),
 		(d.segment NOT BETWEEN 0 AND 7, pg_catalog.format('is in segment %s, which does not exist', d.segment)),
 		(d.lane NOT BETWEEN 0 AND CASE WHEN d.fifo THEN 1 ELSE 3 END, pg_catalog.format('is in lane %s, which does not exist', d.lane)),

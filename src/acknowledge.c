@@ -121,12 +121,16 @@ is_allowed(const Queue *queue, const Delivery *row, const Receipt *receipt, cons
 	return action->is_delete || leased;
 }
 
-/* Give a delivery a new version; answers as pgn_delivery_update. */
+/* Give a delivery a new version that is visible from that time on; answers as pgn_delivery_update. */
 static TM_Result
-update(DeliveryTable *deliveries, DeliveryVersion *version)
+update(DeliveryTable *deliveries, DeliveryVersion *version, TimestampTz visible_at)
 {
 	if (deliveries->queue->attributes.fifo)
+	{
+		pgn_delivery_show(&version->row, visible_at);
 		return pgn_fifo_update(deliveries, version);
+	}
+	pgn_delivery_return(deliveries->queue, &version->row, visible_at);
 	return pgn_delivery_update(deliveries, &version->tid, &version->row, true);
 }
 
@@ -148,9 +152,10 @@ acknowledge(DeliveryTable *deliveries, DeliveryScan *scan, const Receipt *receip
 			result = pgn_delivery_delete(deliveries, &version.tid, true);
 		else
 		{
-			row->visible_at = pgn_timestamp_plus(action->now, action->visibility_timeout);
-			check_total_visibility(row, row->visible_at);
-			result = update(deliveries, &version);
+			TimestampTz visible_at = pgn_timestamp_plus(action->now, action->visibility_timeout);
+
+			check_total_visibility(row, visible_at);
+			result = update(deliveries, &version, visible_at);
 		}
 		if (result == TM_Ok)
 		{

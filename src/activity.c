@@ -50,6 +50,7 @@ typedef struct Activity
 	int64		written;		/* versions, and when they are visible */
 	TimestampTz earliest;
 	TimestampTz latest;
+	TimestampTz place;			/* the first of their places */
 	int64		claimed;
 	TimestampTz maintain_at;
 	int64		counts[PGN_QUEUE_COUNTERS];
@@ -88,7 +89,7 @@ tell_waiters(Activity *activity, TimestampTz now)
 
 	if (activity->earliest <= now)
 	{
-		pgn_candidates_discard(&shared->candidates, activity->earliest);
+		pgn_candidates_discard(&shared->candidates, activity->place);
 		pgn_wake_waiters(shared, activity->written);
 		if (notify)
 			pgn_notify_request(shared, now);
@@ -98,6 +99,7 @@ tell_waiters(Activity *activity, TimestampTz now)
 		TimestampTz due_at = Max(activity->earliest, now);
 
 		pgn_lower_due(shared, due_at);
+		pgn_candidates_limit(&shared->candidates, due_at);
 		if (notify)
 			pgn_notify_request(shared, due_at);
 	}
@@ -178,6 +180,7 @@ merge(Activity *from, Activity *to)
 	to->written += from->written;
 	to->earliest = Min(to->earliest, from->earliest);
 	to->latest = Max(to->latest, from->latest);
+	to->place = Min(to->place, from->place);
 	to->claimed += from->claimed;
 	to->maintain_at = Min(to->maintain_at, from->maintain_at);
 	for (int i = 0; i < PGN_QUEUE_COUNTERS; i++)
@@ -249,6 +252,7 @@ get_activity(Queue *queue)
 	activity->level = GetCurrentTransactionNestLevel();
 	activity->earliest = PG_INT64_MAX;
 	activity->latest = PG_INT64_MIN;
+	activity->place = PG_INT64_MAX;
 	activity->maintain_at = PG_INT64_MAX;
 	activity->outer = queue->activity;
 	activity->below = top;
@@ -256,9 +260,9 @@ get_activity(Queue *queue)
 	return activity;
 }
 
-/* A version of a delivery was written that is visible from that time on. */
+/* A version of a delivery was written that has this place and is visible from that time on. */
 void
-pgn_activity_written(Queue *queue, TimestampTz visible_at)
+pgn_activity_written(Queue *queue, TimestampTz place, TimestampTz visible_at)
 {
 	Activity   *activity = get_activity(queue);
 
@@ -267,6 +271,7 @@ pgn_activity_written(Queue *queue, TimestampTz visible_at)
 	activity->written++;
 	activity->earliest = Min(activity->earliest, visible_at);
 	activity->latest = Max(activity->latest, visible_at);
+	activity->place = Min(activity->place, place);
 }
 
 /* A message that was there to be received was taken, and is there again after an abort. */

@@ -25,7 +25,9 @@
  * although it is due earlier, would have to wait until they are used up.  So
  * the end of a transaction that sets such a delivery free throws the
  * candidates away (see activity.c), and after a second they are no good in
- * any case.
+ * any case.  Nor are they when a lease ends that was taken in place before them
+ * (see delivery.c), as far as it was met when they were collected, or was
+ * committed since.
  */
 #include "postgres.h"
 
@@ -79,7 +81,7 @@ pgn_candidates_take(Queue *queue, Oid file, TimestampTz now, ItemPointer place)
 		return false;
 	SpinLockAcquire(&candidates->lock);
 	found = candidates->next < candidates->end && candidates->file == file &&
-		now - candidates->collected_at < GOOD_FOR;
+		now - candidates->collected_at < GOOD_FOR && now < candidates->good_until;
 	if (found)
 		*place = candidates->places[candidates->next++];
 	if (!found || candidates->next == candidates->end)
@@ -97,10 +99,13 @@ pgn_candidates_wanted(Queue *queue)
 	return candidates && is_empty(candidates);
 }
 
-/* Leave candidates to all, the last of them due at "until"; somebody else may have been faster. */
+/*
+ * Leave candidates to all, the last of them due at "until", before "good_until";
+ * somebody else may have been faster.
+ */
 void
-pgn_candidates_offer(Queue *queue, Oid file, TimestampTz now, TimestampTz until,
-					 const ItemPointerData *places, int n)
+pgn_candidates_offer(Queue *queue, Oid file, TimestampTz now, TimestampTz good_until,
+					 TimestampTz until, const ItemPointerData *places, int n)
 {
 	Candidates *candidates = shared_candidates(queue);
 
@@ -114,8 +119,20 @@ pgn_candidates_offer(Queue *queue, Oid file, TimestampTz now, TimestampTz until,
 		candidates->end = n;
 		candidates->file = file;
 		candidates->collected_at = now;
+		candidates->good_until = good_until;
 		pg_atomic_write_u64(&candidates->until, (uint64) until);
 	}
+	SpinLockRelease(&candidates->lock);
+}
+
+/* From that time on something may have to be received before the candidates. */
+void
+pgn_candidates_limit(Candidates *candidates, TimestampTz good_until)
+{
+	if (is_empty(candidates))
+		return;
+	SpinLockAcquire(&candidates->lock);
+	candidates->good_until = Min(candidates->good_until, good_until);
 	SpinLockRelease(&candidates->lock);
 }
 

@@ -96,12 +96,14 @@ logged_group_key(LogReader *reader, const Datum *delivery, int64 *group_key)
 
 /* Would a receive from a standard queue pass over the delivery? */
 static bool
-is_hidden(Queue *queue, const Datum *delivery)
+is_hidden(Queue *queue, const Datum *delivery, const bool *isnull)
 {
 	int16		lane = DatumGetInt16(delivery[Anum_delivery_lane - 1]);
+	TimestampTz place = DatumGetTimestampTz(delivery[Anum_delivery_due_at - 1]);
 
 	return !queue->attributes.fifo && lane >= 0 && lane < PGN_LANES &&
-		!pgn_frontier_covers(queue, lane, DatumGetTimestampTz(delivery[Anum_delivery_visible_at - 1]));
+		!pgn_frontier_covers(queue, lane, place, isnull[Anum_delivery_visible_at - 1] ? place :
+							 DatumGetTimestampTz(delivery[Anum_delivery_visible_at - 1]));
 }
 
 /* Return the deliveries of a queue that is locked, and what there is to know about them. */
@@ -134,7 +136,7 @@ return_deliveries(ReturnSetInfo *rsinfo, DeliveryTable *deliveries)
 		memcpy(isnull, slot->tts_isnull, Natts_delivery * sizeof(bool));
 		isnull[Anum_check_logged_group_key - 1] = !logged_group_key(&reader, values, &group_key);
 		values[Anum_check_logged_group_key - 1] = Int64GetDatum(group_key);
-		values[Anum_check_hidden_delivery - 1] = BoolGetDatum(is_hidden(deliveries->queue, values));
+		values[Anum_check_hidden_delivery - 1] = BoolGetDatum(is_hidden(deliveries->queue, values, isnull));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(per_row);
@@ -185,7 +187,7 @@ return_schedule(ReturnSetInfo *rsinfo, Schedule *schedule)
 		memcpy(values, slot->tts_values, Natts_schedule * sizeof(Datum));
 		visible_at = DatumGetTimestampTz(values[Anum_schedule_visible_at - 1]);
 		values[Anum_check_hidden_entry - 1] =
-			BoolGetDatum(!pgn_frontier_covers(schedule->queue, PGN_LANE_NORMAL, visible_at));
+			BoolGetDatum(!pgn_frontier_covers(schedule->queue, PGN_LANE_NORMAL, visible_at, visible_at));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
 	}
 	table_endscan(scan);

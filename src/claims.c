@@ -2,11 +2,12 @@
  * claims.c
  *		The deliveries that a receive takes, many at a time.
  *
- * A lease is a new version of a delivery's row, and a new version needs new
- * entries in the indexes.  Those of the deliveries that one receive takes
- * belong next to each other: they fall due at the same time, and mostly were
- * sent one after another.  So the rows are updated first, and then their
- * entries go into the indexes together; see index_insert.c.
+ * A lease is a new version of a delivery's row, and one that does not stay in its
+ * place (see delivery.c) needs new entries in the indexes.  Those of the
+ * deliveries that one receive takes belong next to each other: they fall due
+ * at the same time, and mostly were sent one after another.  So the rows are
+ * updated first, and then their entries go into the indexes together; see
+ * index_insert.c.
  *
  * Meanwhile the new versions cannot be found by anybody.  Others do not miss
  * them, since they find the old version, and that it is held.  Nor does the

@@ -60,7 +60,7 @@ pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampT
 
 	row.source = source->id;
 	row.lane = PGN_LANE_NORMAL;
-	row.visible_at = now;
+	pgn_delivery_show(&row, now);
 	row.lease = PGN_NO_LEASE;
 	row.queue_receive_count = 0;
 	if (source->attributes.fifo)

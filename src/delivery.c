@@ -24,17 +24,27 @@
  * it is like a row from before these columns were added: they are null.  A
  * column that is null, wherever the row came from, means
  *
+ *		visible_at				due_at
  *		first_received_at		received_at
  *		queue_receive_count		receive_count
  *		received_at				PGN_NEVER
  *		all others				0
  *
  * and in memory no column is null.
+ *
+ * Leases in place.  A row's place in the index of due deliveries is its lane and
+ * due_at.  A lease could move it to where it falls due again; but most messages
+ * are received once and then deleted, and for those it would be in vain that
+ * two indexes got an entry more.  So the first lease only changes visible_at,
+ * which is in no index: the new version stays with the old one on its page,
+ * and is found by the entries that are there.  It "sleeps" there until it is
+ * visible; sleepers.c says how it is found then, and why nobody has to look at
+ * it before.  What comes back is given its own place by all that happens to it
+ * later: another receive, a change of its visibility.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/nbtree.h"
 #include "access/tupmacs.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -60,16 +70,23 @@ static const PgnColumn delivery_columns[Natts_delivery] = {
 	{"home", INT4OID, true},
 	{"segment", INT2OID, true},
 	{"lane", INT2OID, true},
-	{"visible_at", TIMESTAMPTZOID, true},
+	{"due_at", TIMESTAMPTZOID, true},
 	{"received_at", TIMESTAMPTZOID, false},
 	{"lease", INT4OID, false},
 	{"receive_count", INT4OID, false},
+	{"visible_at", TIMESTAMPTZOID, false},
 	{"group_key", INT8OID, false},
 	{"subscription", INT4OID, false},
 	{"source", INT4OID, false},
 	{"first_received_at", TIMESTAMPTZOID, false},
 	{"queue_receive_count", INT4OID, false},
 };
+
+/* The columns that may be changed by a receive, and by what becomes of a message after that. */
+static const uint64 changed_by_updates =
+PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_due_at) | PGN_COLUMN(Anum_delivery_received_at) |
+PGN_COLUMN(Anum_delivery_lease) | PGN_COLUMN(Anum_delivery_receive_count) | PGN_COLUMN(Anum_delivery_visible_at) |
+PGN_COLUMN(Anum_delivery_first_received_at) | PGN_COLUMN(Anum_delivery_queue_receive_count);
 
 /* Where a row ends that has the columns up to this one. */
 #define END_OF(column) (offsetof(Delivery, column) + sizeof(((Delivery *) 0)->column))
@@ -81,10 +98,11 @@ static const size_t column_ends[Natts_delivery] = {
 	END_OF(home),
 	END_OF(segment),
 	END_OF(lane),
-	END_OF(visible_at),
+	END_OF(due_at),
 	END_OF(received_at),
 	END_OF(lease),
 	END_OF(receive_count),
+	END_OF(visible_at),
 	END_OF(group_key),
 	END_OF(subscription),
 	END_OF(source),
@@ -92,15 +110,12 @@ static const size_t column_ends[Natts_delivery] = {
 	END_OF(queue_receive_count),
 };
 
-/* What is sent and what is received of it are as long as 45 to 55; those of a group are the same. */
-#define FILLFACTOR 45
+/* What is sent and what is received of it are as long as 42 to 58; those of a group are the same. */
+#define FILLFACTOR 42
 #define FIFO_FILLFACTOR 50
 
-/* Room for most of the second entries; see below. */
-#define KEY_FILLFACTOR 62
-
 static const AttrNumber message_index[] = {Anum_delivery_message_id, Anum_delivery_home};
-static const AttrNumber due_index[] = {Anum_delivery_lane, Anum_delivery_visible_at};
+static const AttrNumber due_index[] = {Anum_delivery_lane, Anum_delivery_due_at};
 static const AttrNumber group_index[] = {Anum_delivery_group_key, Anum_delivery_message_id};
 
 /*
@@ -108,13 +123,8 @@ static const AttrNumber group_index[] = {Anum_delivery_group_key, Anum_delivery_
  *
  * Pages of the table are filled only so far that the new versions that receives
  * write, which are longer, find room beside the old ones: that saves most of a
- * WAL record, and in the end no room is left over.  In a standard queue pages of
- * the primary key have room, too, since the entry of the new version goes beside
- * that of the old one.  Half filled, they would never be split by leases; but the
- * fewer entries a page is left with when it is full, the more are moved to the
- * next one.  So they are filled to 62 %: a delivery made costs 13 bytes of WAL less
- * than with half-filled ones, its lease 20 more.  In a FIFO queue a lease adds no
- * entries to the indexes.  Deduplication would only delay splits a little, at
+ * WAL record, and the entries in the indexes, and in the end no room is left
+ * over.  Deduplication would only delay splits of index pages a little, at
  * some cost, since old versions are soon removed.
  */
 char *
@@ -130,11 +140,11 @@ pgn_delivery_table_sql(int32 queue_id, bool fifo)
 						 delivery_columns[i].type == INT4OID ? "integer" :
 						 delivery_columns[i].type == INT2OID ? "smallint" : "timestamptz",
 						 delivery_columns[i].not_null ? " NOT NULL" : "");
-	appendStringInfo(&sql, "PRIMARY KEY (message_id, home) WITH (deduplicate_items = off, fillfactor = %d))"
+	appendStringInfo(&sql, "PRIMARY KEY (message_id, home) WITH (deduplicate_items = off))"
 					 " USING heap WITH (fillfactor = %d);"
 					 "CREATE INDEX q_%d_%s ON pigeon.q_%d (%s) WITH (deduplicate_items = off);",
-					 fifo ? BTREE_DEFAULT_FILLFACTOR : KEY_FILLFACTOR, fifo ? FIFO_FILLFACTOR : FILLFACTOR, queue_id, fifo ? "group" : "due", queue_id,
-					 fifo ? "group_key, message_id" : "lane, visible_at");
+					 fifo ? FIFO_FILLFACTOR : FILLFACTOR, queue_id, fifo ? "group" : "due", queue_id,
+					 fifo ? "group_key, message_id" : "lane, due_at");
 	appendStringInfoString(&sql, pgn_guard_sql(psprintf("q_%d", queue_id)));
 	return sql.data;
 }
@@ -206,12 +216,34 @@ pgn_delivery_make(Queue *queue, const Message *message, TimestampTz now, int64 d
 	row.enqueued_at = now;
 	row.first_received_at = PGN_NEVER;
 	row.received_at = PGN_NEVER;
-	row.visible_at = pgn_timestamp_plus(now, delay);
+	pgn_delivery_show(&row, pgn_timestamp_plus(now, delay));
 	return row;
 }
 
-/* Change a delivery to what it is after a receive. */
+/* Make a delivery visible from that time on, and give it its place there. */
 void
+pgn_delivery_show(Delivery *row, TimestampTz visible_at)
+{
+	row->due_at = row->visible_at = visible_at;
+}
+
+/*
+ * Let a delivery of a standard queue that was received come back at that time,
+ * in the lane that is for it.  Past its last receive it is a message like
+ * others that keep failing: its dead-letter queue cannot take it.
+ */
+void
+pgn_delivery_return(const Queue *queue, Delivery *row, TimestampTz visible_at)
+{
+	if (row->queue_receive_count == queue->attributes.max_receive_count)
+		row->lane = PGN_LANE_FINAL;
+	else if (row->lane != PGN_LANE_NOISY)
+		row->lane = row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
+	pgn_delivery_show(row, visible_at);
+}
+
+/* Count a receive, and give the delivery a new lease; when that ends, which is for the caller to write down. */
+TimestampTz
 pgn_delivery_lease(Delivery *row, TimestampTz now, int64 visibility_timeout)
 {
 	row->receive_count++;
@@ -222,7 +254,7 @@ pgn_delivery_lease(Delivery *row, TimestampTz now, int64 visibility_timeout)
 	do
 		row->lease = (int32) pg_prng_uint32(&pg_global_prng_state);
 	while (row->lease == PGN_NO_LEASE);
-	row->visible_at = now + Max(visibility_timeout, 1);
+	return now + Max(visibility_timeout, 1);
 }
 
 /* Has the delivery outlived its queue's retention? */
@@ -250,9 +282,11 @@ columns_needed(const Delivery *row)
 		return Anum_delivery_source;
 	if (row->group_key != 0)
 		return Anum_delivery_group_key;
+	if (row->visible_at != row->due_at)
+		return Anum_delivery_visible_at;
 	if (row->received_at != PGN_NEVER || row->lease != PGN_NO_LEASE || row->receive_count != 0)
 		return Anum_delivery_receive_count;
-	return Anum_delivery_visible_at;
+	return Anum_delivery_due_at;
 }
 
 /* A delivery as the table has it. */
@@ -295,7 +329,7 @@ is_waiting(HeapTupleHeader row)
 static Size
 lease_size(Size length)
 {
-	Size		least = MAXALIGN(SizeofHeapTupleHeader) + column_ends[Anum_delivery_receive_count - 1];
+	Size		least = MAXALIGN(SizeofHeapTupleHeader) + column_ends[Anum_delivery_visible_at - 1];
 
 	return MAXALIGN(Max(length, least)) + sizeof(ItemIdData);
 }
@@ -375,8 +409,8 @@ pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n)
 		pgn_table_insert_many(&deliveries->table, n - here, form_row_of_array, (void *) (rows + here));
 	for (int i = 0; i < n; i++)
 	{
-		pgn_frontier_lower(deliveries->queue, rows[i].lane, rows[i].visible_at);
-		pgn_activity_written(deliveries->queue, rows[i].visible_at);
+		pgn_frontier_lower(deliveries->queue, rows[i].lane, rows[i].due_at);
+		pgn_activity_written(deliveries->queue, rows[i].due_at, rows[i].visible_at);
 	}
 }
 
@@ -385,6 +419,7 @@ static void
 init_scan(DeliveryScan *scan, DeliveryTable *deliveries)
 {
 	scan->deliveries = deliveries;
+	scan->first_versions = false;
 	InitDirtySnapshot(scan->dirty);
 	scan->dirty.xmin = scan->dirty.xmax = InvalidTransactionId;
 	scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(deliveries->table.rel),
@@ -404,8 +439,8 @@ begin_scan(DeliveryScan *scan, DeliveryTable *deliveries, const AttrNumber *inde
 }
 
 /*
- * Walk over the deliveries of a lane that become or became visible between
- * "from" and "until" (both included), the earliest first.
+ * Walk over the deliveries of a lane whose places are between "from" and
+ * "until" (both included), the earliest first.
  */
 void
 pgn_due_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int16 lane,
@@ -417,6 +452,8 @@ pgn_due_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int16 lane,
 	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE, TimestampTzGetDatum(from));
 	ScanKeyInit(&keys[2], 2, BTLessEqualStrategyNumber, F_TIMESTAMPTZ_LE, TimestampTzGetDatum(until));
 	begin_scan(scan, deliveries, due_index, keys, 3, NULL);
+	/* One that is being leased in place is found by its old version. */
+	scan->first_versions = true;
 }
 
 /* The scan keys of a range of messages, both ends included. */
@@ -530,6 +567,7 @@ read_row(Relation rel, HeapTuple tuple, Delivery *row)
 {
 	static const Delivery blank = {.received_at = PGN_NEVER};
 	int			natts = HeapTupleHeaderGetNatts(tuple->t_data);
+	bool		has_visible = natts >= Anum_delivery_visible_at;
 	bool		has_first = natts >= Anum_delivery_first_received_at;
 	bool		has_count = natts >= Anum_delivery_queue_receive_count;
 
@@ -539,14 +577,17 @@ read_row(Relation rel, HeapTuple tuple, Delivery *row)
 		bool		isnull[Natts_delivery];
 
 		read_columns(rel, tuple, row, isnull);
+		has_visible = !isnull[Anum_delivery_visible_at - 1];
 		has_first = !isnull[Anum_delivery_first_received_at - 1];
 		has_count = !isnull[Anum_delivery_queue_receive_count - 1];
 	}
-	else if (natts < Anum_delivery_visible_at || natts > Natts_delivery ||
+	else if (natts < Anum_delivery_due_at || natts > Natts_delivery ||
 			 tuple->t_len < tuple->t_data->t_hoff + column_ends[natts - 1])
 		pgn_bad_row(rel);
 	else
 		memcpy(row, GETSTRUCT(tuple), column_ends[natts - 1]);
+	if (!has_visible || row->visible_at < row->due_at)
+		row->visible_at = row->due_at;
 	if (!has_first)
 		row->first_received_at = row->received_at;
 	if (!has_count)
@@ -574,6 +615,8 @@ pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version)
 	if (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
 		return false;
 	read_version(scan, version);
+	if (scan->first_versions)
+		scan->scan->xs_heap_continue = false;
 	return true;
 }
 
@@ -619,7 +662,7 @@ pgn_scan_ahead(DeliveryScan *scan, ItemPointerData *places, int max, TimestampTz
 	while (n > 0 && !fetch_version(scan, &places[n - 1], &last))
 		n--;
 	if (n > 0)
-		*until = last.row.visible_at;
+		*until = last.row.due_at;
 	return n;
 }
 
@@ -673,7 +716,7 @@ pgn_last_due(DeliveryTable *deliveries, int16 lane)
 		DeliveryVersion version;
 
 		read_version(&scan, &version);
-		last = version.row.visible_at;
+		last = version.row.due_at;
 	}
 	pgn_scan_end(&scan);
 	return last;
@@ -717,17 +760,18 @@ pgn_deliveries_insert_versions(DeliveryTable *deliveries, HeapTuple *versions, i
 	Queue	   *queue = deliveries->queue;
 
 	pgn_table_insert_versions(&deliveries->table, versions, n,
-							  PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_visible_at) |
-							  (first ? PGN_FIRST_UPDATE : 0));
+							  changed_by_updates | (first ? PGN_FIRST_UPDATE : 0));
 	for (int i = 0; i < n; i++)
 	{
-		/* Every row has these columns. */
-		Delivery   *row = (Delivery *) GETSTRUCT(versions[i]);
+		Delivery	row;
 
-		pgn_frontier_lower(queue, row->lane, row->visible_at);
-		pgn_activity_written(queue, row->visible_at);
-		if (row->lane == PGN_LANE_FINAL)
-			pgn_activity_maintain(queue, row->visible_at);
+		read_row(deliveries->table.rel, versions[i], &row);
+		/* One in place of another has no entry of its own. */
+		if (!HeapTupleIsHeapOnly(versions[i]))
+			pgn_frontier_lower(queue, row.lane, row.due_at);
+		pgn_activity_written(queue, row.due_at, row.visible_at);
+		if (row.lane == PGN_LANE_FINAL)
+			pgn_activity_maintain(queue, row.visible_at);
 		heap_freetuple(versions[i]);
 	}
 }

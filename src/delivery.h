@@ -28,12 +28,13 @@ typedef struct Delivery
 	int32		home;			/* queue the delivery was first made for */
 	int16		segment;		/* log segment the message was written to */
 	int16		lane;			/* see below */
-	TimestampTz visible_at;
+	TimestampTz due_at;			/* its place in the lane; see below */
 	/* What was received has these. */
 	TimestampTz received_at;	/* last receive, PGN_NEVER before the first */
 	int32		lease;			/* random number of the last receive in this
 								 * queue */
 	int32		receive_count;	/* since it was sent or redriven */
+	TimestampTz visible_at;		/* not before due_at */
 	/* What is of a group. */
 	int64		group_key;		/* see message_group.c; 0: no group */
 	/* What came from a topic, or to a dead-letter queue. */
@@ -68,6 +69,13 @@ typedef struct Delivery
 #define PGN_LANES 4
 #define PGN_FRONT_RECEIVES 2
 
+/*
+ * A delivery mostly stands where it is due: visible_at is due_at.  One that is
+ * leased in place keeps its place instead, and sleeps until it is visible; see
+ * delivery.c.
+ */
+#define pgn_is_asleep(delivery, now) ((delivery)->visible_at > (now))
+
 /* Columns of a queue's table, in order. */
 enum
 {
@@ -77,10 +85,11 @@ enum
 	Anum_delivery_home,
 	Anum_delivery_segment,
 	Anum_delivery_lane,
-	Anum_delivery_visible_at,
+	Anum_delivery_due_at,
 	Anum_delivery_received_at,
 	Anum_delivery_lease,
 	Anum_delivery_receive_count,
+	Anum_delivery_visible_at,
 	Anum_delivery_group_key,
 	Anum_delivery_subscription,
 	Anum_delivery_source,
@@ -111,6 +120,8 @@ typedef struct DeliveryScan
 {
 	DeliveryTable *deliveries;
 	IndexScanDesc scan;			/* NULL if it is of places */
+	bool		first_versions; /* of each entry of the index only the first
+								 * that is not dead */
 	BlockNumber nblocks;		/* of the table, if it is of places */
 	TupleTableSlot *slot;
 	SnapshotData dirty;
@@ -124,7 +135,9 @@ extern void pgn_deliveries_close(DeliveryTable *deliveries, LOCKMODE lockmode);
 extern void pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n);
 extern Delivery pgn_delivery_make(Queue *queue, const Message *message,
 								  TimestampTz now, int64 delay);
-extern void pgn_delivery_lease(Delivery *row, TimestampTz now, int64 visibility_timeout);
+extern void pgn_delivery_show(Delivery *row, TimestampTz visible_at);
+extern void pgn_delivery_return(const Queue *queue, Delivery *row, TimestampTz visible_at);
+extern TimestampTz pgn_delivery_lease(Delivery *row, TimestampTz now, int64 visibility_timeout);
 extern bool pgn_delivery_expired(const Queue *queue, const Delivery *row, TimestampTz now);
 extern bool pgn_received_too_often(const Queue *queue, const Delivery *row);
 extern void pgn_due_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int16 lane,

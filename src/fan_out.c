@@ -311,7 +311,7 @@ deliver(FanOut *out, Destination *destination, const Subscription *subscription,
 		if (home != 0)
 			rows[i].home = home;
 		/* One after the other, so that the index keeps them in order. */
-		rows[i].visible_at -= out->left + n - 1 - i;
+		pgn_delivery_show(&rows[i], rows[i].visible_at - (out->left + n - 1 - i));
 		pgn_activity_count(queue, COUNT_SENT_BYTES, messages[i].size);
 	}
 	pgn_activity_count(queue, COUNT_SENT, n);

@@ -226,7 +226,7 @@ pgn_fifo_change_delay(Queue *queue, int64 delay)
 		if (version.uncommitted || version.held || row->received_at != PGN_NEVER ||
 			row->visible_at == visible_at || row->enqueued_at + longest < now)
 			continue;
-		row->visible_at = visible_at;
+		pgn_delivery_show(row, visible_at);
 		if (pgn_fifo_update(&deliveries, &version) == TM_Ok)
 			pgn_group_set_add(&changed, row);
 	}

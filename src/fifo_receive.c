@@ -48,7 +48,7 @@ claim(FifoReceive *receive, DeliveryVersion *version)
 {
 	Delivery   *row = &version->row;
 
-	pgn_delivery_lease(row, receive->now, receive->visibility_timeout);
+	pgn_delivery_show(row, pgn_delivery_lease(row, receive->now, receive->visibility_timeout));
 	row->lane = row->queue_receive_count == receive->deliveries->queue->attributes.max_receive_count ?
 		PGN_LANE_FINAL : PGN_LANE_NORMAL;
 	if (receive->pop ?
@@ -235,7 +235,7 @@ advance_frontier(Schedule *schedule, const Frontier *frontier, TimestampTz first
 	ScheduleScan scan;
 	ScheduleVersion version;
 
-	if (!pgn_frontier_advance(schedule->queue, PGN_LANE_NORMAL, now, frontier, first, NULL, 0))
+	if (!pgn_frontier_advance(schedule->queue, PGN_LANE_NORMAL, now, frontier, first, NULL, 0, NULL))
 		return;
 	pgn_schedule_scan_begin(&scan, schedule, frontier->at, first - 1);
 	if (pgn_schedule_scan_next(&scan, &version))

@@ -7,8 +7,8 @@
  * can remove those, and a receive that starts at the low end of the index
  * has to pass them all: every queue on SKIP LOCKED collapses this way.
  *
- * So shared memory keeps, for each queue and lane, a visible_at below which
- * every entry is dead to everybody, now and for ever: the frontier.  A receive
+ * So shared memory keeps, for each queue and lane, a place below which every
+ * entry is dead to everybody, now and for ever: the frontier.  A receive
  * starts there.  It is a hint that must never hide a message:
  *
  *	- A receive that wants to advance it knows the first entry that its dirty
@@ -37,6 +37,10 @@
  *	  a transaction can only turn an entry that stopped the frontier into a
  *	  dead one, or leave it live.
  *
+ *	- Deliveries that are leased in place are not dead, but need not be looked
+ *	  at before their leases end.  The frontier passes them, too, and in the
+ *	  same step they are noted as sleepers; see sleepers.c.
+ *
  *	- It may lie ahead of the clock, where nothing falls due for a while; then
  *	  a receive need not look at all.  To W1 to W3 the clock does not matter.
  *
@@ -49,10 +53,11 @@
  * the transaction of the receive, a sender that has not committed) would hold
  * the frontier up, and everything behind it would be passed again and again.
  * So a frontier that has not moved for a while leaves such deliveries behind:
- * their visible_at is remembered as that of a straggler, and a receive looks at
- * those first.  Below the frontier everything is dead but the stragglers.  A
- * straggler is forgotten when nothing is found at its place, by the same
- * steps R1 to R3; a writer at its place lowers the frontier in any case.
+ * their places are remembered as those of stragglers, and a receive looks at
+ * those first.  Below the frontier everything is dead but stragglers and
+ * sleepers.  A straggler is forgotten when nothing is found at its place but
+ * who sleeps, by the same steps R1 to R3; a writer at its place lowers the
+ * frontier in any case.
  *
  *	- Empty shared memory means minus infinity.  Committed but lost (a crash
  *	  after an asynchronous commit) is not possible, as a crash empties it.
@@ -101,13 +106,14 @@ pgn_frontier_read(Queue *queue, int lane, TimestampTz now, Frontier *frontier)
 }
 
 /*
- * Advance a frontier that was read before, leaving stragglers behind.  False
- * if it is somewhere else by now, or there is no room for the stragglers.  The
- * caller must look at the skipped range again afterwards.
+ * Advance a frontier that was read before, leaving stragglers and sleepers
+ * behind.  False if it is somewhere else by now, or there is no room for the
+ * stragglers.  The caller must look at the skipped range again afterwards.
  */
 bool
 pgn_frontier_advance(Queue *queue, int lane, TimestampTz now, const Frontier *from,
-					 TimestampTz to, const TimestampTz *left_behind, int nleft_behind)
+					 TimestampTz to, const TimestampTz *left_behind, int nleft_behind,
+					 const SleeperList *asleep)
 {
 	SharedLane *shared = shared_lane(queue, lane);
 	bool		advance;
@@ -121,6 +127,8 @@ pgn_frontier_advance(Queue *queue, int lane, TimestampTz now, const Frontier *fr
 	{
 		for (int i = 0; i < nleft_behind; i++)
 			shared->stragglers[shared->nstragglers++] = left_behind[i];
+		if (asleep)
+			pgn_sleepers_add_all(&shared->sleepers, asleep, now);
 		/* Ahead of the clock it stays where it is until then. */
 		shared->moved_at = Max(now, to);
 		pg_atomic_write_u64(&shared->frontier, (uint64) to);
@@ -131,11 +139,11 @@ pgn_frontier_advance(Queue *queue, int lane, TimestampTz now, const Frontier *fr
 }
 
 /*
- * Forget a straggler at whose place nothing was found.  The caller must look
- * there again if the answer is true.
+ * Forget a straggler at whose place nothing was found but who is asleep.  The
+ * caller must look there again if the answer is true.
  */
 bool
-pgn_frontier_forget(Queue *queue, int lane, TimestampTz straggler)
+pgn_frontier_forget(Queue *queue, int lane, TimestampTz now, TimestampTz straggler, const SleeperList *asleep)
 {
 	SharedLane *shared = shared_lane(queue, lane);
 	bool		found = false;
@@ -147,40 +155,48 @@ pgn_frontier_forget(Queue *queue, int lane, TimestampTz straggler)
 		if (found)
 			shared->stragglers[i] = shared->stragglers[--shared->nstragglers];
 	}
+	if (found)
+		pgn_sleepers_add_all(&shared->sleepers, asleep, now);
 	SpinLockRelease(&shared->lock);
 	pg_memory_barrier();
 	return found;
 }
 
-/* Would a receive look at this place, since it is a straggler's or not below the frontier? */
+/*
+ * Would a receive at that time look at this place, since it is not below the
+ * frontier, or is a straggler's or a sleeper's?
+ */
 bool
-pgn_frontier_covers(Queue *queue, int lane, TimestampTz visible_at)
+pgn_frontier_covers(Queue *queue, int lane, TimestampTz place, TimestampTz visible_at)
 {
-	Frontier	frontier;
+	SharedLane *shared = shared_lane(queue, lane);
+	bool		covers;
 
-	pgn_frontier_read(queue, lane, 0, &frontier);
-	if (visible_at >= frontier.at)
+	if (shared == NULL)
 		return true;
-	for (int i = 0; i < frontier.nstragglers; i++)
-		if (frontier.stragglers[i] == visible_at)
-			return true;
-	return false;
+	SpinLockAcquire(&shared->lock);
+	covers = place >= (TimestampTz) pg_atomic_read_u64(&shared->frontier) ||
+		pgn_sleepers_cover(&shared->sleepers, place, visible_at);
+	for (int i = 0; i < shared->nstragglers && !covers; i++)
+		covers = shared->stragglers[i] == place;
+	SpinLockRelease(&shared->lock);
+	return covers;
 }
 
 /* Make sure that the frontier is not above an entry that is in the index now. */
 void
-pgn_frontier_lower(Queue *queue, int lane, TimestampTz visible_at)
+pgn_frontier_lower(Queue *queue, int lane, TimestampTz place)
 {
 	SharedLane *shared = shared_lane(queue, lane);
 
 	if (shared == NULL)
 		return;
 	pg_memory_barrier();
-	if ((TimestampTz) pg_atomic_read_u64(&shared->frontier) <= visible_at)
+	if ((TimestampTz) pg_atomic_read_u64(&shared->frontier) <= place)
 		return;
 	SpinLockAcquire(&shared->lock);
-	if ((TimestampTz) pg_atomic_read_u64(&shared->frontier) > visible_at)
-		pg_atomic_write_u64(&shared->frontier, (uint64) visible_at);
+	if ((TimestampTz) pg_atomic_read_u64(&shared->frontier) > place)
+		pg_atomic_write_u64(&shared->frontier, (uint64) place);
 	SpinLockRelease(&shared->lock);
 }
 

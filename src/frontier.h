@@ -8,6 +8,7 @@
 #include "datatype/timestamp.h"
 
 #include "queue.h"
+#include "sleepers.h"
 
 /* How many held deliveries a frontier can leave behind. */
 #define PGN_STRAGGLERS 32
@@ -23,10 +24,12 @@ typedef struct Frontier
 
 extern void pgn_frontier_read(Queue *queue, int lane, TimestampTz now, Frontier *frontier);
 extern bool pgn_frontier_advance(Queue *queue, int lane, TimestampTz now, const Frontier *from,
-								 TimestampTz to, const TimestampTz *left_behind, int nleft_behind);
-extern bool pgn_frontier_forget(Queue *queue, int lane, TimestampTz straggler);
-extern bool pgn_frontier_covers(Queue *queue, int lane, TimestampTz visible_at);
-extern void pgn_frontier_lower(Queue *queue, int lane, TimestampTz visible_at);
+								 TimestampTz to, const TimestampTz *left_behind, int nleft_behind,
+								 const SleeperList *asleep);
+extern bool pgn_frontier_forget(Queue *queue, int lane, TimestampTz now, TimestampTz straggler,
+								const SleeperList *asleep);
+extern bool pgn_frontier_covers(Queue *queue, int lane, TimestampTz place, TimestampTz visible_at);
+extern void pgn_frontier_lower(Queue *queue, int lane, TimestampTz place);
 extern bool pgn_frontier_doubt(Queue *queue, TimestampTz now);
 
 #endif							/* PIGEON_FRONTIER_H */

@@ -60,9 +60,6 @@
 /* So many pages with fewer entries mean that the keys do not rise. */
 #define MAX_SCATTERED 2
 
-/* How many percent of a page first and second entries of rows should fill; some rows get a third. */
-#define FILLED 95
-
 /* Rows on their way into an index. */
 typedef struct Insertion
 {
@@ -342,68 +339,6 @@ insert_here(Insertion *insertion, int left)
 	return add_entry(insertion);
 }
 
-/*
- * How many percent of the page should stay there when it is split; 0: as for
- * any index.
- *
- * The fillfactor of an index of which every row gets a second entry beside the
- * first leaves room for those.  But entries that are there need none: where
- * rows are updated soon, both are on the page before it is full.
- */
-static int
-fill_after_split(const Insertion *insertion)
-{
-	Relation	index = insertion->index;
-	BTOptions  *options = (BTOptions *) index->rd_options;
-	Page		page = insertion->page;
-	int			entries = 0;
-	int			alone = 0;
-	IndexTuple	previous = NULL;
-
-	if (!BufferIsValid(insertion->buffer) || !P_RIGHTMOST(BTPageGetOpaque(page)) ||
-		!index->rd_index->indisunique || options == NULL || options->fillfactor >= BTREE_DEFAULT_FILLFACTOR)
-		return 0;
-	for (OffsetNumber i = P_FIRSTDATAKEY(BTPageGetOpaque(page)); i <= PageGetMaxOffsetNumber(page); i++)
-	{
-		IndexTuple	entry = (IndexTuple) PageGetItem(page, PageGetItemId(page, i));
-		bool		second = previous &&
-		_bt_keep_natts_fast(index, previous, entry) > IndexRelationGetNumberOfKeyAttributes(index);
-
-		entries++;
-		alone += second ? -1 : 1;
-		previous = second ? NULL : entry;
-	}
-	if (entries == 0)
-		return 0;
-	return Max(options->fillfactor, Min(BTREE_DEFAULT_FILLFACTOR, FILLED * entries / (entries + alone)));
-}
-
-/* Insert the entry of a row by the access method, with this fillfactor if it is not 0. */
-static void
-insert_checked(Relation heap, Relation index, HeapTuple row, IndexUniqueCheck check, bool unchanged, int fill)
-{
-	BTOptions  *options = (BTOptions *) index->rd_options;
-	int			fillfactor;
-
-	if (fill == 0)
-	{
-		(void) pgn_index_insert_checked(heap, index, row, check, unchanged);
-		return;
-	}
-	fillfactor = options->fillfactor;
-	options->fillfactor = fill;
-	PG_TRY();
-	{
-		(void) pgn_index_insert_checked(heap, index, row, check, unchanged);
-	}
-	PG_FINALLY();
-	{
-		if ((BTOptions *) index->rd_options == options)
-			options->fillfactor = fillfactor;
-	}
-	PG_END_TRY();
-}
-
 /* Insert the entries of n rows; what is not plain, as the last two arguments tell the access method. */
 static void
 insert_entries(Relation heap, Relation index, HeapTuple *rows, int n, IndexUniqueCheck check, bool unchanged)
@@ -418,8 +353,6 @@ insert_entries(Relation heap, Relation index, HeapTuple *rows, int n, IndexUniqu
 
 	for (int i = 0; i < n; i++)
 	{
-		int			fill;
-
 		/*
 		 * One that is not in any index is found by the entries of the one
 		 * before it.
@@ -428,9 +361,8 @@ insert_entries(Relation heap, Relation index, HeapTuple *rows, int n, IndexUniqu
 			continue;
 		if (served && set_row(&insertion, rows[i]) && insert_here(&insertion, n - i))
 			continue;
-		fill = fill_after_split(&insertion);
 		close_page(&insertion);
-		insert_checked(heap, index, rows[i], check, unchanged, fill);
+		(void) pgn_index_insert_checked(heap, index, rows[i], check, unchanged);
 	}
 	close_page(&insertion);
 	if (insertion.key)

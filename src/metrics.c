@@ -4,8 +4,8 @@
  *
  * Reading this must cost the same for 10 messages and 10 million.  So a queue
  * is counted by walks of bounded length over the index of due deliveries: for
- * each lane one over what is due, from the frontier on, and one over what is
- * not due yet.  A walk that comes to its end has counted exactly; for most
+ * each lane one over what is due, from the frontier on, one over what is not
+ * due yet, and one over those that sleep below the frontier.  A walk that comes to its end has counted exactly; for most
  * queues all do.  If not:
  *
  *	- How many messages there are in all, PostgreSQL's cumulative statistics
@@ -14,14 +14,13 @@
  *
  *	- If what is due could not be counted, it is what the others leave.
  *
- *	- Of what is not due yet, the entries beyond the walk are counted without
+ *	- Of what is not due yet, or sleeps, the entries beyond the walk are counted without
  *	  looking at their rows, which is much cheaper, and taken to be alive in the
  *	  same proportion; this reaches farther than SQS allows in flight.
  *
  *	- If there are still more, and everything else was counted, they are what
  *	  the others leave.  Otherwise their number is extrapolated from the part
- *	  that was walked to the last time at which something in the lane falls
- *	  due.
+ *	  that was walked to the last place in the lane.
  *
  * Messages of noisy tenants (see fair.c) are in a lane of their own, so those of
  * quiet ones are counted apart without further cost.  If there is more of both
@@ -56,6 +55,7 @@
 #include "frontier.h"
 #include "schedule.h"
 #include "shared.h"
+#include "sleepers.h"
 
 PG_FUNCTION_INFO_V1(pgn_queue_figures);
 PG_FUNCTION_INFO_V1(pgn_exact_queue_metrics);
@@ -117,6 +117,8 @@ typedef struct Tally
 typedef struct Walk
 {
 	int16		lane;
+	TimestampTz from,
+				until;
 	DeliveryScan scan;
 	bool		complete;		/* came to the end */
 	bool		ended;			/* counting beyond it did */
@@ -196,7 +198,7 @@ count_delivery(Tally *tally, const DeliveryVersion *version)
 	}
 	/* In a dead-letter queue the age counts from the move, see dead_letter.c. */
 	if (row->source != 0 && row->queue_receive_count == 0)
-		since = row->visible_at;
+		since = row->due_at;
 	counts->oldest = Min(counts->oldest, since);
 }
 
@@ -210,7 +212,7 @@ count_scan(Tally *tally, DeliveryScan *scan, int64 limit, TimestampTz *reached)
 	{
 		CHECK_FOR_INTERRUPTS();
 		count_delivery(tally, &version);
-		*reached = version.row.visible_at;
+		*reached = version.row.due_at;
 	}
 	return limit >= 0;
 }
@@ -225,7 +227,8 @@ begin_walk(Walk *walk, Tally *tally, DeliveryTable *deliveries, int16 lane,
 
 	walk->lane = lane;
 	walk->beyond = 0;
-	walk->reached = from;
+	walk->from = walk->reached = from;
+	walk->until = until;
 	pgn_due_scan_begin(&walk->scan, deliveries, lane, from, until);
 	walk->complete = walk->ended = count_scan(tally, &walk->scan, WALK, &walk->reached);
 	walk->visible = counts->visible - before.visible;
@@ -242,9 +245,19 @@ end_walk(Walk *walk, bool count)
 	pgn_scan_end(&walk->scan);
 }
 
-/* Count what is due, as far as the walks go. */
+/* Where those are that sleep below the frontier of a lane, which was read before. */
+static Sleepers
+find_sleepers(Queue *queue, int16 lane, const Frontier *frontier)
+{
+	Sleepers	sleepers = pgn_sleepers_all(queue, lane);
+
+	sleepers.to = Min(sleepers.to, frontier->at - 1);
+	return sleepers;
+}
+
+/* Count what is due, as far as the walks go; find where to look for those who sleep. */
 static void
-count_due(Tally *tally, DeliveryTable *deliveries, Due due[KINDS_OF_GROUPS])
+count_due(Tally *tally, DeliveryTable *deliveries, Due due[KINDS_OF_GROUPS], Sleepers sleepers[PGN_LANES])
 {
 	Walk		walks[PGN_LANES];
 	Walk		aside;
@@ -258,8 +271,11 @@ count_due(Tally *tally, DeliveryTable *deliveries, Due due[KINDS_OF_GROUPS])
 		Frontier	frontier;
 
 		pgn_frontier_read(tally->queue, lane, tally->now, &frontier);
+		sleepers[lane] = find_sleepers(tally->queue, lane, &frontier);
 		for (int i = 0; i < frontier.nstragglers; i++)
 		{
+			if (sleepers[lane].from <= frontier.stragglers[i] && frontier.stragglers[i] <= sleepers[lane].to)
+				continue;
 			begin_walk(&aside, tally, deliveries, lane, frontier.stragglers[i], frontier.stragglers[i]);
 			end_walk(&aside, false);
 		}
@@ -291,13 +307,13 @@ enlarge(Tally *tally, const Walk *walk, double factor)
 
 /* How much larger a range probably is than the part that was walked. */
 static double
-extrapolate(Tally *tally, DeliveryTable *deliveries, const Walk *walk)
+extrapolate(DeliveryTable *deliveries, const Walk *walk)
 {
-	TimestampTz last = pgn_last_due(deliveries, walk->lane);
+	TimestampTz last = walk->until == PG_INT64_MAX ? pgn_last_due(deliveries, walk->lane) : walk->until;
 
-	if (walk->reached <= tally->now || last <= walk->reached)
+	if (walk->reached <= walk->from || last <= walk->reached)
 		return 1;
-	return (double) (last - tally->now) / (walk->reached - tally->now);
+	return (double) (last - walk->from) / (walk->reached - walk->from);
 }
 
 /* How many messages there are in all, as far as statistics tell. */
@@ -368,24 +384,30 @@ static bool
 count_standard(Tally *tally, DeliveryTable *deliveries)
 {
 	int64		live = live_messages(deliveries->table.rel);
-	Walk		walks[PGN_LANES];
+	Walk		walks[2 * PGN_LANES];
+	Sleepers	sleepers[PGN_LANES];
 	Due			due[KINDS_OF_GROUPS];
 	bool		due_complete;
 	int			incomplete = 0,
 				endless = 0;
 
-	count_due(tally, deliveries, due);
+	count_due(tally, deliveries, due, sleepers);
 	due_complete = due[QUIET].complete && due[NOISY].complete;
-	for (int16 lane = 0; lane < PGN_LANES; lane++)
+	for (int i = 0; i < lengthof(walks); i++)
 	{
-		begin_walk(&walks[lane], tally, deliveries, lane, tally->now + 1, PG_INT64_MAX);
-		end_walk(&walks[lane], true);
-		incomplete += !walks[lane].complete;
-		endless += !walks[lane].ended;
+		int16		lane = i % PGN_LANES;
+
+		if (i < PGN_LANES)
+			begin_walk(&walks[i], tally, deliveries, lane, tally->now + 1, PG_INT64_MAX);
+		else
+			begin_walk(&walks[i], tally, deliveries, lane, sleepers[lane].from, sleepers[lane].to);
+		end_walk(&walks[i], true);
+		incomplete += !walks[i].complete;
+		endless += !walks[i].ended;
 	}
-	for (int16 lane = 0; lane < PGN_LANES; lane++)
+	for (int i = 0; i < lengthof(walks); i++)
 	{
-		Walk	   *walk = &walks[lane];
+		Walk	   *walk = &walks[i];
 		int64		walked = walk->in_flight + walk->delayed;
 
 		if (walk->complete || walked == 0)
@@ -395,7 +417,7 @@ count_standard(Tally *tally, DeliveryTable *deliveries)
 		else if (endless == 1 && due_complete)
 			enlarge(tally, walk, Max(1, (double) (live - (total(tally) - walked)) / walked));
 		else
-			enlarge(tally, walk, extrapolate(tally, deliveries, walk));
+			enlarge(tally, walk, extrapolate(deliveries, walk));
 	}
 	if (!due_complete)
 		add_uncounted_due(tally, live, due);

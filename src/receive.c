@@ -3,8 +3,9 @@
  *		receive, pop and peek.
  *
  * A receive serves what is due in the retry lane first (messages that were
- * received once or twice and came back), then the normal lane, then that of
- * noisy tenants (see fair.c), each the longest due first.  On its way it
+ * received twice and came back), then the normal lane, then that of noisy
+ * tenants (see fair.c), each the longest due first; but before others of the
+ * last two, what was received once and came back.  On its way it
  * deletes what has outlived the queue's retention and moves what was received
  * too often to the dead-letter queue.  Once it has found something it clears
  * only so many away, so that it returns soon; but "nothing" it answers only
@@ -38,6 +39,7 @@
 #include "pigeon.h"
 #include "receipt.h"
 #include "receive_attempt.h"
+#include "sleepers.h"
 #include "wakeup.h"
 
 PG_FUNCTION_INFO_V1(pgn_receive);
@@ -100,7 +102,9 @@ typedef struct Receive
 	bool		pop;			/* delete what is received */
 	int64		visibility_timeout; /* microseconds */
 	text	   *attempt_id;		/* NULL: none */
-	bool		advance;		/* advance the frontier on the way */
+	bool		knows;			/* sees all that others see, or may see again */
+	bool		advance;		/* advance the frontier on the way; if so, it
+								 * knows */
 } Receive;
 
 /* The max_messages argument, checked. */
@@ -261,29 +265,37 @@ return_received(Receive *receive, Queue *queue, const Delivery *row)
 }
 
 /*
+ * Is this the first lease of a delivery, and not the last one allowed?  Then it
+ * keeps its place, if there is a list of sleepers; see delivery.c.
+ */
+static bool
+leased_in_place(Queue *queue, const Delivery *row)
+{
+	return row->queue_receive_count == 0 && queue->attributes.max_receive_count != 1 &&
+		(row->lane == PGN_LANE_NORMAL || row->lane == PGN_LANE_NOISY) && pgn_shared_queue(queue) != NULL;
+}
+
+/*
  * Claim a delivery, unless somebody else was faster: lease it, or delete it
  * if this is a pop.  "now" is the time up to which the scan looks; a
  * new visibility is always later, so the scan does not meet the row again.
  */
 static void
-claim(Receive *receive, const Queue *queue, DeliveryVersion *version, TimestampTz now)
+claim(Receive *receive, Queue *queue, DeliveryVersion *version, TimestampTz now)
 {
 	Delivery   *row = &version->row;
+	bool		in_place = leased_in_place(queue, row);
+	TimestampTz visible_at = pgn_delivery_lease(row, now, receive->visibility_timeout);
 
-	pgn_delivery_lease(row, now, receive->visibility_timeout);
+	if (in_place)
+		row->visible_at = visible_at;
+	else
+		pgn_delivery_return(queue, row, visible_at);
 	if (receive->pop)
 	{
 		pgn_claim_delete(receive->claims, &version->tid, row);
 		return;
 	}
-
-	/*
-	 * Past its last receive it is a message like others that keep failing:
-	 * its dead-letter queue cannot take it.
-	 */
-	row->lane = row->queue_receive_count == queue->attributes.max_receive_count ? PGN_LANE_FINAL :
-		row->lane == PGN_LANE_NOISY ? PGN_LANE_NOISY :
-		row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
 	pgn_claim_lease(receive->claims, &version->tid, row);
 }
 
@@ -300,23 +312,43 @@ return_claimed(Receive *receive)
 }
 
 /*
- * What a scan met before the first delivery that was free for the taking.
- * Places that were not met are at infinity.
+ * What a scan met, and what before the first delivery that was free for the
+ * taking.  Places that were not met are at infinity.
  */
 typedef struct ScanResult
 {
-	TimestampTz first;			/* the first entry that is not dead */
-	TimestampTz first_free;		/* the first that nobody holds */
+	TimestampTz first;			/* the first that is neither dead nor asleep */
+	TimestampTz first_free;		/* the first of those that nobody holds */
 	int			nheld;
 	TimestampTz held[PGN_STRAGGLERS];	/* those before first_free */
+	SleeperList asleep;			/* all that sleep */
+	Sleepers	awake;			/* all others that are not dead */
 } ScanResult;
+
+/* Nothing was met yet. */
+static void
+init_result(ScanResult *result)
+{
+	result->first = result->first_free = DT_NOEND;
+	result->nheld = 0;
+	result->awake = PGN_NO_SLEEPERS;
+	pgn_sleepers_init(&result->asleep);
+}
 
 /* Note one delivery that a scan returned. */
 static void
-note_delivery(ScanResult *result, const DeliveryVersion *version)
+note_delivery(ScanResult *result, const DeliveryVersion *version, TimestampTz now)
 {
-	TimestampTz at = version->row.visible_at;
+	TimestampTz at = version->row.due_at;
 
+	if (!version->uncommitted && pgn_is_asleep(&version->row, now))
+	{
+		Sleepers	sleeper = {.from = at,.to = at,.until = version->row.visible_at};
+
+		pgn_sleepers_add(&result->asleep, &sleeper, now);
+		return;
+	}
+	pgn_sleepers_note(&result->awake, at, now);
 	if (result->first == DT_NOEND)
 		result->first = at;
 	if (result->first_free != DT_NOEND)
@@ -356,7 +388,7 @@ take_version(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 {
 	Queue	   *queue = deliveries->queue;
 
-	if (version->uncommitted || version->held)
+	if (version->uncommitted || version->held || pgn_is_asleep(&version->row, now))
 		return;
 	if (pgn_delivery_expired(queue, &version->row, now))
 	{
@@ -421,7 +453,7 @@ receive_candidates(Receive *receive, DeliveryTable *deliveries, DeadLetters *let
 
 /* Leave what a scan of the normal lane would come to next to others. */
 static void
-collect_candidates(DeliveryScan *scan, TimestampTz now)
+collect_candidates(DeliveryScan *scan, TimestampTz now, const SleeperList *asleep)
 {
 	DeliveryTable *deliveries = scan->deliveries;
 	ItemPointerData places[PGN_CANDIDATES];
@@ -431,30 +463,32 @@ collect_candidates(DeliveryScan *scan, TimestampTz now)
 	if (!pgn_candidates_wanted(deliveries->queue))
 		return;
 	n = pgn_scan_ahead(scan, places, PGN_CANDIDATES, &until);
-	pgn_candidates_offer(deliveries->queue, deliveries->table.rel->rd_rel->relfilenode, now, until,
-						 places, n);
+	pgn_candidates_offer(deliveries->queue, deliveries->table.rel->rd_rel->relfilenode, now,
+						 pgn_sleepers_first(asleep, now), until, places, n);
 }
 
-/* Receive what is due in a part of a lane, until there is enough. */
+/*
+ * Receive what is due in a part of a lane, until there is enough.  "collect":
+ * leave candidates to others.
+ */
 static void
 receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
-			  int16 lane, TimestampTz from, TimestampTz to, TimestampTz now, ScanResult *result)
+			  int16 lane, TimestampTz from, TimestampTz to, TimestampTz now, bool collect, ScanResult *result)
 {
 	DeliveryScan scan;
 	DeliveryVersion version;
 
-	result->first = result->first_free = DT_NOEND;
-	result->nheld = 0;
+	init_result(result);
 	pgn_due_scan_begin(&scan, deliveries, lane, from, to);
 	while (!has_enough(receive) && pgn_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
-		note_delivery(result, &version);
+		note_delivery(result, &version, now);
 		receive_version(receive, deliveries, letters, &version, now);
 	}
 	return_claimed(receive);
-	if (lane == PGN_LANE_NORMAL && receive->max_messages <= FEW_MESSAGES && has_enough(receive))
-		collect_candidates(&scan, now);
+	if (collect && lane == PGN_LANE_NORMAL && receive->max_messages <= FEW_MESSAGES && has_enough(receive))
+		collect_candidates(&scan, now, &result->asleep);
 	pgn_scan_end(&scan);
 }
 
@@ -489,13 +523,33 @@ look_again(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz 
 	pgn_due_scan_begin(&scan, deliveries, lane, from, to);
 	while (pgn_scan_next(&scan, &version))
 	{
-		if (!pgn_frontier_covers(deliveries->queue, lane, version.row.visible_at))
+		if (!pgn_frontier_covers(deliveries->queue, lane, version.row.due_at, version.row.visible_at))
 		{
-			pgn_frontier_lower(deliveries->queue, lane, version.row.visible_at);
+			pgn_frontier_lower(deliveries->queue, lane, version.row.due_at);
 			break;
 		}
 	}
 	pgn_scan_end(&scan);
+}
+
+/* Receive what has come back from its first lease to its place in a lane, until there is enough. */
+static void
+receive_sleepers(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
+				 int16 lane, TimestampTz now)
+{
+	Sleepers	due[PGN_SLEEPERS];
+	int			n = pgn_sleepers_due(deliveries->queue, lane, now, due);
+	ScanResult	result;
+
+	for (int i = 0; i < n && !has_enough(receive); i++)
+	{
+		receive_range(receive, deliveries, letters, lane, due[i].from, due[i].to, now, false, &result);
+		/* What was not walked over. */
+		if (has_enough(receive))
+			pgn_sleepers_note(&result.awake, due[i].to, now);
+		if (receive->knows)
+			pgn_sleepers_replace(deliveries->queue, lane, now, &due[i], &result.asleep, &result.awake);
+	}
 }
 
 /* Receive what is due in one lane, until there is enough. */
@@ -517,23 +571,23 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 
 		if (has_enough(receive))
 			return;
-		receive_range(receive, deliveries, letters, lane, place, place, now, &result);
+		receive_range(receive, deliveries, letters, lane, place, place, now, false, &result);
 		if (receive->advance && result.first == DT_NOEND &&
-			pgn_frontier_forget(queue, lane, place))
+			pgn_frontier_forget(queue, lane, now, place, &result.asleep))
 			look_again(deliveries, lane, place, place);
 	}
 
 	/* Nor may the frontier advance over what was not looked at. */
 	if (has_enough(receive) || frontier.at > now)
 		return;
-	receive_range(receive, deliveries, letters, lane, frontier.at, now, now, &result);
+	receive_range(receive, deliveries, letters, lane, frontier.at, now, now, true, &result);
 	to = Min(now, frontier.stuck ? result.first_free : result.first);
 	/* In the other lanes senders would bring the frontier back all the time. */
 	if (receive->advance && result.first == DT_NOEND && (lane == PGN_LANE_FINAL || lane == PGN_LANE_RETRY))
 		to = nothing_due_until(deliveries, lane, now);
 	if (receive->advance && to > frontier.at &&
 		pgn_frontier_advance(queue, lane, now, &frontier, to, result.held,
-							 frontier.stuck ? result.nheld : 0))
+							 frontier.stuck ? result.nheld : 0, &result.asleep))
 		look_again(deliveries, lane, frontier.at, to - 1);
 }
 
@@ -600,7 +654,6 @@ static void
 receive_due(Receive *receive, Queue *queue)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool		may_advance = queue->changed_in != pgn_local_transaction();
 	DeliveryTable deliveries;
 	DeadLetters letters;
 	Claims		claims;
@@ -614,19 +667,23 @@ receive_due(Receive *receive, Queue *queue)
 	pgn_dead_letters_begin(&letters, &deliveries);
 	pgn_claims_begin(&claims, &deliveries);
 	receive->claims = &claims;
-	receive->advance = may_advance && received_since_advance >= ADVANCE_AFTER;
+	receive->knows = queue->changed_in != pgn_local_transaction();
+	receive->advance = receive->knows && received_since_advance >= ADVANCE_AFTER;
 	do
 	{
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_FINAL, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_RETRY, now);
-		if (receive->max_messages <= FEW_MESSAGES)
+		receive_sleepers(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
+		/* The end of a lease of our own nobody has heard of yet. */
+		if (receive->max_messages <= FEW_MESSAGES && receive->knows)
 			receive_candidates(receive, &deliveries, &letters, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
+		receive_sleepers(receive, &deliveries, &letters, PGN_LANE_NOISY, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_NOISY, now);
 		if (receive->found > 0 || !pgn_frontier_doubt(queue, now))
 			break;
 		/* What was cleared away in this call may come back. */
-		receive->advance = may_advance && receive->cleared == 0;
+		receive->knows = receive->advance = receive->knows && receive->cleared == 0;
 	} while (true);
 	receive->claims = NULL;
 	pgn_dead_letters_end(&letters);

@@ -120,7 +120,7 @@ pgn_attempt_repeat(DeliveryTable *deliveries, text *attempt_id, TimestampTz now,
 		*n = 0;
 	for (int i = 0; i < *n; i++)
 	{
-		versions[i].row.visible_at = now + Max(visibility_timeout, 1);
+		pgn_delivery_show(&versions[i].row, now + Max(visibility_timeout, 1));
 		/* One that somebody deletes this very moment is not returned. */
 		if (pgn_fifo_update(deliveries, &versions[i]) != TM_Ok)
 			continue;

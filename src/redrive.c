@@ -142,7 +142,8 @@ fresh_delivery(const Delivery *row, TimestampTz now)
 
 	fresh.source = 0;
 	fresh.lane = PGN_LANE_NORMAL;
-	fresh.enqueued_at = fresh.visible_at = now;
+	fresh.enqueued_at = now;
+	pgn_delivery_show(&fresh, now);
 	fresh.first_received_at = fresh.received_at = PGN_NEVER;
 	fresh.lease = PGN_NO_LEASE;
 	fresh.receive_count = fresh.queue_receive_count = 0;

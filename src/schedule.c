@@ -205,7 +205,7 @@ entry_written(Schedule *schedule, const ScheduleEntry *entry)
 {
 	schedule->queue->changed_in = pgn_local_transaction();
 	pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, entry->visible_at);
-	pgn_activity_written(schedule->queue, entry->visible_at);
+	pgn_activity_written(schedule->queue, entry->visible_at, entry->visible_at);
 }
 
 /* Add an entry. */

@@ -77,7 +77,7 @@ pgn_send_messages(Queue *queue, Message *messages, int n, int64 delay)
 	{
 		rows[i] = pgn_delivery_make(queue, &messages[i], now, delay);
 		/* One after the other, so that the index keeps them in order. */
-		rows[i].visible_at -= n - 1 - i;
+		pgn_delivery_show(&rows[i], rows[i].visible_at - (n - 1 - i));
 		pgn_activity_count(queue, COUNT_SENT_BYTES, messages[i].size);
 	}
 	pgn_activity_count(queue, COUNT_SENT, n);

@@ -108,6 +108,7 @@ init_queue(SharedQueue *shared, int32 id)
 		SpinLockInit(&shared->lanes[lane].lock);
 		shared->lanes[lane].moved_at = 0;
 		shared->lanes[lane].nstragglers = 0;
+		pgn_sleepers_init(&shared->lanes[lane].sleepers);
 	}
 	pg_atomic_init_u64(&shared->doubted_at, 0);
 	pgn_candidates_init(&shared->candidates);

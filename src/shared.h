@@ -17,6 +17,7 @@
 #include "filter_policy.h"
 #include "frontier.h"
 #include "queue.h"
+#include "sleepers.h"
 
 /* What is counted of a queue; see metrics.c. */
 typedef enum QueueCounter
@@ -54,6 +55,7 @@ typedef struct SharedLane
 	TimestampTz moved_at;		/* when the frontier moved up last */
 	int			nstragglers;
 	TimestampTz stragglers[PGN_STRAGGLERS];
+	SleeperList sleepers;		/* see sleepers.c */
 } SharedLane;
 
 typedef struct SharedQueue

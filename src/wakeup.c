@@ -25,8 +25,8 @@
  * could not use, and a second message that fell due at the same time.
  *
  * due_at of a queue is the earliest time, later than the last look at it, at
- * which something can fall due.  It spares the watch the dead index entries of
- * leases that ended by deletion, and tells a sender of a delayed message or a
+ * which something can fall due.  It spares the watch dead index entries, and
+ * tells a sender of a delayed message or a
  * receiver with a short visibility timeout that the watch has to look again.
  * It is raised and lowered by the rules of frontier.c.
  *
@@ -58,6 +58,7 @@
 #include "frontier.h"
 #include "message.h"
 #include "pigeon.h"
+#include "sleepers.h"
 #include "wakeup.h"
 
 PG_FUNCTION_INFO_V1(pgn_wait_for_message);
@@ -243,9 +244,28 @@ pgn_lower_due(SharedQueue *shared, TimestampTz due_at)
 		wake(first);
 }
 
-/* The first time in a range at which a delivery falls due, committed or not. */
+/* When the first of those that sleep in a lane becomes visible; PG_INT64_MAX if none does. */
 static TimestampTz
-first_due(DeliveryTable *deliveries, TimestampTz from, TimestampTz until)
+first_awake(DeliveryTable *deliveries, int16 lane, TimestampTz now)
+{
+	TimestampTz first = PG_INT64_MAX;
+	Frontier	frontier;
+	DeliveryScan scan;
+	DeliveryVersion version;
+
+	/* Those that the frontier passes meanwhile are met in both places. */
+	pgn_frontier_read(deliveries->queue, lane, now, &frontier);
+	pgn_due_scan_begin(&scan, deliveries, lane, frontier.at, now);
+	while (pgn_scan_next(&scan, &version))
+		if (pgn_is_asleep(&version.row, now))
+			first = Min(first, version.row.visible_at);
+	pgn_scan_end(&scan);
+	return Min(first, pgn_sleepers_next(deliveries->queue, lane, now));
+}
+
+/* When the first delivery falls due in a range that begins after "now", committed or not, or one awakes. */
+static TimestampTz
+first_due(DeliveryTable *deliveries, TimestampTz now, TimestampTz from, TimestampTz until)
 {
 	TimestampTz first = PG_INT64_MAX;
 
@@ -258,8 +278,9 @@ first_due(DeliveryTable *deliveries, TimestampTz from, TimestampTz until)
 
 		pgn_due_scan_begin(&scan, deliveries, lane, from, until);
 		if (pgn_scan_next(&scan, &version))
-			first = Min(first, version.row.visible_at);
+			first = Min(first, version.row.due_at);
 		pgn_scan_end(&scan);
+		first = Min(first, first_awake(deliveries, lane, now));
 	}
 	return first;
 }
@@ -271,13 +292,13 @@ pgn_next_due(DeliveryTable *deliveries, TimestampTz now)
 	SharedQueue *shared = pgn_shared_queue(deliveries->queue);
 	uint64		known = shared ? pg_atomic_read_u64(&shared->due_at) : (uint64) PG_INT64_MIN;
 	TimestampTz from = Max((TimestampTz) known, now + 1);
-	TimestampTz due = first_due(deliveries, from, PG_INT64_MAX);
+	TimestampTz due = first_due(deliveries, now, from, PG_INT64_MAX);
 
 	/* As in receive.c: what this transaction changed is not dead to others. */
 	if (shared && due > from && deliveries->queue->changed_in != pgn_local_transaction() &&
 		pg_atomic_compare_exchange_u64(&shared->due_at, &known, (uint64) due))
 	{
-		TimestampTz missed = first_due(deliveries, from, due - 1);
+		TimestampTz missed = first_due(deliveries, now, from, due - 1);
 
 		if (missed < due)
 		{
@@ -299,7 +320,7 @@ any_in_range(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampT
 
 	pgn_due_scan_begin(&scan, deliveries, lane, from, until);
 	while (!found && pgn_scan_next(&scan, &version))
-		found = !version.uncommitted && !version.held &&
+		found = !version.uncommitted && !version.held && !pgn_is_asleep(&version.row, now) &&
 			!pgn_delivery_expired(queue, &version.row, now) &&
 			!(pgn_received_too_often(queue, &version.row) &&
 			  pgn_queue_find(queue->attributes.dead_letter_queue));
@@ -316,7 +337,12 @@ pgn_any_due(DeliveryTable *deliveries, TimestampTz now)
 	for (int16 lane = 0; lane < PGN_LANES; lane++)
 	{
 		Frontier	frontier;
+		Sleepers	due[PGN_SLEEPERS];
+		int			n = pgn_sleepers_due(deliveries->queue, lane, now, due);
 
+		for (int i = 0; i < n; i++)
+			if (any_in_range(deliveries, lane, due[i].from, due[i].to, now))
+				return true;
 		pgn_frontier_read(deliveries->queue, lane, now, &frontier);
 		for (int i = 0; i < frontier.nstragglers; i++)
 			if (any_in_range(deliveries, lane, frontier.stragglers[i], frontier.stragglers[i], now))

@@ -160,7 +160,7 @@ SELECT pigeon.send('work', 'm');	-- 3001
 SELECT pigeon.send('work.fifo', 'm', group_id => 'g');	-- 3002
 SELECT is(problems(), NULL, 'deliveries behind the frontier are fine');
 BEGIN;
-UPDATE pigeon.q_2 SET visible_at = '2001-01-01 UTC';
+UPDATE pigeon.q_2 SET due_at = '2001-01-01 UTC';
 UPDATE pigeon.g_4 SET visible_at = '2001-01-01 UTC';
 SELECT is(problems(), (SELECT concat_ws(E'\n',
 		format('pigeon.g_4 the entry of group %s is below the scan frontier, due at %s', group_key, '2001-01-01 UTC'::timestamptz),
@@ -181,7 +181,7 @@ SELECT is(problems(), concat_ws(E'\n',
 	'pigeon.g_4 is missing',
 	'pigeon.g_5 belongs to no queue or topic',
 	'pigeon.q_1 is missing',
-	'pigeon.q_2 has no valid index on lane, visible_at',
+	'pigeon.q_2 has no valid index on lane, due_at',
 	'pigeon.q_3 has no valid index on group_key, message_id',
 	'pigeon.q_99 belongs to no queue or topic',
 	'pigeon.t_5_7 has no valid index on published_at, message_id',

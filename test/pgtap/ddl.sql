@@ -27,7 +27,7 @@ SELECT refused(format('CREATE INDEX i ON %s (lane) WHERE lane = 1', :'q'), 'DROP
 SELECT refused(format('CREATE INDEX i ON %s USING hash (lane)', :'q'), 'DROP INDEX pigeon.i');
 SELECT format('DROP INDEX pigeon.%I', :'name' || '_due') \gexec
 SELECT throws_ok($$SELECT pigeon.receive('q')$$, '55000', NULL, 'an index that is missing');
-SELECT format('CREATE INDEX %I ON %s (lane, visible_at)', :'name' || '_due', :'q') \gexec
+SELECT format('CREATE INDEX %I ON %s (lane, due_at)', :'name' || '_due', :'q') \gexec
 SELECT is((SELECT body FROM pigeon.receive('q', 1, '0')), 'here', 'can be created again');
 
 -- A plain index is maintained

@@ -135,7 +135,7 @@ SELECT is(receive_count('owned', 10000), 9870::bigint, 'leases with further inde
 SELECT is(check_indexes(queue_table('owned')), 8::bigint, 'all indexes are complete');
 SELECT pigeon.create_queue('once');
 SELECT ok(is_sent('once', 100), 'messages that fall due one after another');
-SELECT format('CREATE UNIQUE INDEX ON %s (visible_at)', queue_table('once')) \gexec
+SELECT format('CREATE UNIQUE INDEX ON %s (received_at)', queue_table('once')) \gexec
 SELECT throws_ok($$SELECT pigeon.receive('once', 2)$$, '23505', NULL, 'leases with equal keys are refused');
 
 -- The archive of a topic
