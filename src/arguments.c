@@ -11,6 +11,9 @@
 
 #include "arguments.h"
 
+/* How much memory a backend keeps from one batch to the next; see pgn_keep_memory. */
+#define MEMORY_KEPT (1024 * 1024)
+
 /* Fail because an argument is NULL. */
 void
 pgn_null_argument(const char *what)
@@ -79,6 +82,21 @@ has_element(const Column *column, int i)
 }
 
 /*
+ * What a large batch occupies is freed at the end of the statement.  glibc
+ * would return it to the kernel, and the next batch would fault it in again
+ * page by page, unless something larger was freed before.
+ */
+void
+pgn_keep_memory(void)
+{
+	static bool done = false;
+
+	if (!done)
+		pfree(palloc(MEMORY_KEPT));
+	done = true;
+}
+
+/*
  * The messages that the arrays of a batch make, and their number.  Their
  * bodies, none of which is NULL, are left as they are for the caller to
  * convert.
@@ -93,6 +111,7 @@ pgn_messages_argument(FunctionCallInfo fcinfo, const MessageArguments *where, Da
 				deduplication_ids;
 	Message    *messages;
 
+	pgn_keep_memory();
 	if (PG_ARGISNULL(where->bodies))
 		pgn_null_argument("bodies");
 	*n = pgn_array_argument(fcinfo, where->bodies, "bodies", -1, bodies, &no_body);

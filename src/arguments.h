@@ -21,6 +21,7 @@ typedef struct MessageArguments
 } MessageArguments;
 
 extern void pgn_null_argument(const char *what) __attribute__((noreturn));
+extern void pgn_keep_memory(void);
 extern int	pgn_array_argument(FunctionCallInfo fcinfo, int argno, const char *what, int n,
 							   Datum **values, bool **nulls);
 extern Message *pgn_messages_argument(FunctionCallInfo fcinfo, const MessageArguments *where,

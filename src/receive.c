@@ -51,9 +51,6 @@ PG_FUNCTION_INFO_V1(pgn_peek);
 /* How many expired messages and dead letters a receive that finds something clears away. */
 #define MAX_CLEARED 1000
 
-/* How much memory a backend keeps from one receive to the next; see keep_memory. */
-#define MEMORY_KEPT (1024 * 1024)
-
 /* Columns of pigeon.message, in order. */
 enum
 {
@@ -129,26 +126,11 @@ queue_argument(FunctionCallInfo fcinfo)
 	return text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 
-/*
- * What a large result occupies is freed at the end of the statement.  glibc
- * would return it to the kernel, and the next receive would fault it in again
- * page by page, unless something larger was freed before.
- */
-static void
-keep_memory(void)
-{
-	static bool done = false;
-
-	if (!done)
-		pfree(palloc(MEMORY_KEPT));
-	done = true;
-}
-
 /* Prepare for returning messages. */
 static void
 begin_receive(Receive *receive, FunctionCallInfo fcinfo)
 {
-	keep_memory();
+	pgn_keep_memory();
 	InitMaterializedSRF(fcinfo, 0);
 	receive->rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	receive->max_messages = max_messages_argument(fcinfo);
