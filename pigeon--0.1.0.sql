@@ -1027,8 +1027,8 @@ COMMENT ON FUNCTION pigeon.unschedule(text)
 -- is not in the log; 0: no group) and whether it is below the scan frontier.
 -- A row of nulls: the table cannot be looked at.
 CREATE FUNCTION pigeon.check_deliveries(queue_id integer) RETURNS TABLE (
-	message_id bigint, log_key bigint, enqueued_at timestamptz, home integer, segment smallint,
-	lane smallint, due_at timestamptz, received_at timestamptz, lease integer,
+	message_id bigint, log_key bigint, enqueued_at timestamptz, home integer, log_block integer, segment smallint,
+	log_offset smallint, lane smallint, due_at timestamptz, received_at timestamptz, lease integer,
 	receive_count integer, visible_at timestamptz, group_key bigint, subscription integer, source integer,
 	first_received_at timestamptz, queue_receive_count integer,
 	logged_group_key bigint, hidden boolean

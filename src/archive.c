@@ -199,7 +199,7 @@ pgn_archive_append(const Topic *topic, const Message *messages, int n, Timestamp
 
 	namestrcpy(&append.publisher, GetUserNameFromId(GetUserId(), false));
 	open_segment(&table, topic, topic->attributes.archive_segment, RowExclusiveLock);
-	pgn_table_insert_many(&table, n, form_row, &append);
+	pgn_table_insert_many(&table, n, form_row, &append, NULL);
 	pgn_table_close(&table, NoLock);
 }
 

@@ -87,7 +87,9 @@ logged_group_key(LogReader *reader, const Datum *delivery, int64 *group_key)
 
 	if (!pgn_log_read(reader, DatumGetInt64(delivery[Anum_delivery_message_id - 1]),
 					  DatumGetInt64(delivery[Anum_delivery_log_key - 1]),
-					  DatumGetInt16(delivery[Anum_delivery_segment - 1]), &entry))
+					  pgn_log_place(DatumGetInt32(delivery[Anum_delivery_log_block - 1]),
+									DatumGetInt16(delivery[Anum_delivery_segment - 1]),
+									DatumGetInt16(delivery[Anum_delivery_log_offset - 1])), &entry))
 		return false;
 	*group_key = entry.isnull[Anum_log_group_id - 1] ? 0 :
 		pgn_group_key(DatumGetTextPP(entry.values[Anum_log_group_id - 1]));

@@ -20,7 +20,7 @@
  * Short rows.  Each message leaves two versions of its row, which stay for as
  * long as some snapshot keeps vacuum from removing them.  So a row ends before
  * the first column from which on there is nothing to say: the version that is
- * sent mostly has 7 columns, the one that is received 10, of 15.  To PostgreSQL
+ * sent mostly has 9 columns, the one that is received 12 or 13, of 18.  To PostgreSQL
  * it is like a row from before these columns were added: they are null.  A
  * column that is null, wherever the row came from, means
  *
@@ -68,7 +68,9 @@ static const PgnColumn delivery_columns[Natts_delivery] = {
 	{"log_key", INT8OID, true},
 	{"enqueued_at", TIMESTAMPTZOID, true},
 	{"home", INT4OID, true},
+	{"log_block", INT4OID, true},
 	{"segment", INT2OID, true},
+	{"log_offset", INT2OID, true},
 	{"lane", INT2OID, true},
 	{"due_at", TIMESTAMPTZOID, true},
 	{"received_at", TIMESTAMPTZOID, false},
@@ -96,7 +98,9 @@ static const size_t column_ends[Natts_delivery] = {
 	END_OF(log_key),
 	END_OF(enqueued_at),
 	END_OF(home),
+	END_OF(log_block),
 	END_OF(segment),
+	END_OF(log_offset),
 	END_OF(lane),
 	END_OF(due_at),
 	END_OF(received_at),
@@ -110,8 +114,8 @@ static const size_t column_ends[Natts_delivery] = {
 	END_OF(queue_receive_count),
 };
 
-/* What is sent and what is received of it are as long as 42 to 58; those of a group are the same. */
-#define FILLFACTOR 42
+/* What is sent and what is received of it are as long as 43 to 57; those of a group are the same. */
+#define FILLFACTOR 43
 #define FIFO_FILLFACTOR 50
 
 static const AttrNumber message_index[] = {Anum_delivery_message_id, Anum_delivery_home};
@@ -208,7 +212,9 @@ pgn_delivery_make(Queue *queue, const Message *message, TimestampTz now, int64 d
 	row.message_id = message->message_id;
 	row.log_key = message->log_key;
 	row.home = queue->id;
-	row.segment = message->segment;
+	row.segment = message->place.segment;
+	row.log_block = (int32) message->place.block;
+	row.log_offset = (int16) message->place.offset;
 	row.lane = PGN_LANE_NORMAL;
 	row.group_key = message->group_id ? pgn_group_key(message->group_id) : 0;
 	if (message->group_id && !queue->attributes.fifo)
@@ -378,7 +384,7 @@ fill_page(DeliveryTable *deliveries, const Delivery *rows, int n)
 	options->fillfactor = HEAP_DEFAULT_FILLFACTOR;
 	PG_TRY();
 	{
-		pgn_table_insert_many(&deliveries->table, n, form_row_of_array, (void *) rows);
+		pgn_table_insert_many(&deliveries->table, n, form_row_of_array, (void *) rows, NULL);
 	}
 	PG_FINALLY();
 	{
@@ -406,7 +412,7 @@ pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n)
 	if (here > 0)
 		fill_page(deliveries, rows, here);
 	if (here < n)
-		pgn_table_insert_many(&deliveries->table, n - here, form_row_of_array, (void *) (rows + here));
+		pgn_table_insert_many(&deliveries->table, n - here, form_row_of_array, (void *) (rows + here), NULL);
 	for (int i = 0; i < n; i++)
 	{
 		pgn_frontier_lower(deliveries->queue, rows[i].lane, rows[i].due_at);

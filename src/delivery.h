@@ -26,7 +26,9 @@ typedef struct Delivery
 	int64		log_key;		/* must be that of the log row */
 	TimestampTz enqueued_at;	/* retention counts from here */
 	int32		home;			/* queue the delivery was first made for */
-	int16		segment;		/* log segment the message was written to */
+	int32		log_block;		/* where the message was written to */
+	int16		segment;
+	int16		log_offset;
 	int16		lane;			/* see below */
 	TimestampTz due_at;			/* its place in the lane; see below */
 	/* What was received has these. */
@@ -83,7 +85,9 @@ enum
 	Anum_delivery_log_key,
 	Anum_delivery_enqueued_at,
 	Anum_delivery_home,
+	Anum_delivery_log_block,
 	Anum_delivery_segment,
+	Anum_delivery_log_offset,
 	Anum_delivery_lane,
 	Anum_delivery_due_at,
 	Anum_delivery_received_at,
@@ -97,6 +101,16 @@ enum
 	Anum_delivery_queue_receive_count,
 	Natts_delivery = Anum_delivery_queue_receive_count
 };
+
+/* Where the message of a delivery was written to. */
+static inline LogPlace
+pgn_log_place(int32 log_block, int16 segment, int16 log_offset)
+{
+	return (LogPlace)
+	{
+		.segment = segment,.offset = (OffsetNumber) log_offset,.block = (BlockNumber) log_block
+	};
+}
 
 /* The table of a queue, open. */
 typedef struct DeliveryTable

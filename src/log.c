@@ -13,6 +13,10 @@
  * of date in one way only: the message has moved to the old generation.  So a
  * reader looks in the segment first and in the old generation next.
  *
+ * It also says at which place the message's row is, but that is only a hint:
+ * VACUUM FULL, a dump, or logical replication moves rows.  So a reader looks
+ * there, and if it finds another row or none, in the index.
+ *
  * Which segment is current is kept in pigeon.log_state and cached here.  A
  * sender that has not yet heard of a rotation appends to a sealed segment;
  * that is harmless, since a segment is judged by what is in it when it is
@@ -34,6 +38,7 @@
 #include "commands/sequence.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -178,7 +183,7 @@ form_row(TupleDesc desc, int i, void *state)
 	if (message->message_id == 0)
 		message->message_id = pgn_log_next_message_id();
 	message->log_key = random_key();
-	message->segment = append->segment;
+	message->place.segment = append->segment;
 
 #define SET(column, value) values[Anum_log_##column - 1] = (value)
 #define SET_POINTER(column, pointer) \
@@ -203,7 +208,7 @@ form_row(TupleDesc desc, int i, void *state)
 
 /*
  * Write messages to the log.  Gives each its message_id, in order (unless it
- * has one), its log_key and its segment.  The segment's lock is kept to the
+ * has one), its log_key and its place.  The segment's lock is kept to the
  * end of the transaction: who holds AccessExclusiveLock on a segment knows that
  * nobody who appended to it is still open.
  */
@@ -211,6 +216,7 @@ void
 pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 {
 	PgnTable	table;
+	ItemPointerData *places = palloc(n * sizeof(ItemPointerData));
 	LogAppend	append = {
 		.messages = messages,
 		.sent_at = sent_at,
@@ -219,8 +225,14 @@ pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 
 	namestrcpy(&append.sender, GetUserNameFromId(GetUserId(), false));
 	pgn_table_open(&table, pgn_log_segment(append.segment), RowExclusiveLock);
-	pgn_table_insert_many(&table, n, form_row, &append);
+	pgn_table_insert_many(&table, n, form_row, &append, places);
 	pgn_table_close(&table, NoLock);
+	for (int i = 0; i < n; i++)
+	{
+		messages[i].place.block = ItemPointerGetBlockNumber(&places[i]);
+		messages[i].place.offset = ItemPointerGetOffsetNumber(&places[i]);
+	}
+	pfree(places);
 }
 
 /* Start reading; costs nothing until the first message is read. */
@@ -242,12 +254,53 @@ open_segment(LogReader *reader, int i)
 		return;
 	relid = pgn_log_segment(i);
 	reader->segments[i].rel = table_open(relid, AccessShareLock);
+	reader->segments[i].nblocks = RelationGetNumberOfBlocks(reader->segments[i].rel);
+	reader->segments[i].slot = MakeSingleTupleTableSlot(RelationGetDescr(reader->segments[i].rel),
+														&TTSOpsBufferHeapTuple);
+}
+
+/* Go to a place in a segment, and have the row in the slot; false if there is none, or the snapshot does not show it. */
+static bool
+row_at(LogReader *reader, int i, const LogPlace *place)
+{
+	HeapTuple	row = &reader->segments[i].row;
+	Page		page;
+	Buffer		buffer;
+	bool		found;
+
+	if (place->block >= reader->segments[i].nblocks || place->offset == InvalidOffsetNumber)
+		return false;
+	buffer = ReleaseAndReadBuffer(reader->segments[i].buffer, reader->segments[i].rel, place->block);
+	reader->segments[i].buffer = buffer;
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	found = place->offset <= PageGetMaxOffsetNumber(page) && ItemIdIsNormal(PageGetItemId(page, place->offset));
+	if (found)
+	{
+		ItemId		item = PageGetItemId(page, place->offset);
+
+		row->t_data = (HeapTupleHeader) PageGetItem(page, item);
+		row->t_len = ItemIdGetLength(item);
+		row->t_tableOid = RelationGetRelid(reader->segments[i].rel);
+		ItemPointerSet(&row->t_self, place->block, place->offset);
+		found = HeapTupleSatisfiesVisibility(row, reader->snapshot, buffer);
+	}
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	if (found)
+		ExecStoreBufferHeapTuple(row, reader->segments[i].slot, buffer);
+	return found;
+}
+
+/* Get ready to look for rows of a segment in its index. */
+static void
+open_index(LogReader *reader, int i)
+{
+	if (reader->segments[i].index != NULL)
+		return;
 	(void) RelationGetIndexList(reader->segments[i].rel);
 	reader->segments[i].index = index_open(reader->segments[i].rel->rd_pkindex, AccessShareLock);
 	reader->segments[i].scan = pgn_index_beginscan(reader->segments[i].rel, reader->segments[i].index,
 												   reader->snapshot, 2);
-	reader->segments[i].slot = MakeSingleTupleTableSlot(RelationGetDescr(reader->segments[i].rel),
-														&TTSOpsBufferHeapTuple);
 }
 
 /* Go to the next row that the scan of a segment finds; false if there is none. */
@@ -326,43 +379,61 @@ read_columns(TupleTableSlot *slot, LogEntry *entry)
 	}
 }
 
+/* Is the row in the slot of a segment the message with this id and key? */
+static bool
+is_message(LogReader *reader, int i, int64 message_id, int64 log_key)
+{
+	TupleTableSlot *slot = reader->segments[i].slot;
+
+	slot_getallattrs(slot);
+	return DatumGetInt64(slot->tts_values[Anum_log_message_id - 1]) == message_id &&
+		DatumGetInt64(slot->tts_values[Anum_log_log_key - 1]) == log_key;
+}
+
+/* Look for a message in the index of a segment, and have its row in the slot. */
+static bool
+look_for(LogReader *reader, int i, int64 message_id, int64 log_key)
+{
+	int64		next;
+	bool		found;
+
+	open_index(reader, i);
+	found = find_row(reader, i, message_id);
+	while (found && !is_message(reader, i, message_id, log_key))
+	{
+		found = next_row(reader, i, &next) && next == message_id;
+		reader->segments[i].walk_until = PG_INT64_MIN;
+	}
+	return found;
+}
+
 /*
  * Read one message: true, and its columns in *entry, good until the next is
  * read and as long as the current memory context; false if there is none
  * with this id and key.
  */
 bool
-pgn_log_read(LogReader *reader, int64 message_id, int64 log_key, int16 segment, LogEntry *entry)
+pgn_log_read(LogReader *reader, int64 message_id, int64 log_key, LogPlace place, LogEntry *entry)
 {
-	int			places[2] = {segment, PGN_LOG_OLD};
+	int			segments[2] = {place.segment, PGN_LOG_OLD};
 
 	for (int i = 0; i < 2; i++)
 	{
-		int			place = places[i];
+		int			segment = segments[i];
 		MemoryContext old;
 		bool		found;
-		int64		next;
 
-		if (place < 0 || place > PGN_LOG_OLD)
+		if (segment < 0 || segment > PGN_LOG_OLD)
 			continue;
 		/* What the scan keeps is the reader's. */
 		old = MemoryContextSwitchTo(reader->context);
-		open_segment(reader, place);
-		found = find_row(reader, place, message_id);
-		while (found)
-		{
-			TupleTableSlot *slot = reader->segments[place].slot;
-
-			slot_getallattrs(slot);
-			if (DatumGetInt64(slot->tts_values[Anum_log_log_key - 1]) == log_key)
-				break;
-			found = next_row(reader, place, &next) && next == message_id;
-			reader->segments[place].walk_until = PG_INT64_MIN;
-		}
+		open_segment(reader, segment);
+		found = (i == 0 && row_at(reader, segment, &place) && is_message(reader, segment, message_id, log_key)) ||
+			look_for(reader, segment, message_id, log_key);
 		MemoryContextSwitchTo(old);
 		if (found)
 		{
-			read_columns(reader->segments[place].slot, entry);
+			read_columns(reader->segments[segment].slot, entry);
 			return true;
 		}
 	}
@@ -380,9 +451,14 @@ pgn_log_reader_close(LogReader *reader)
 	{
 		if (reader->segments[i].rel == NULL)
 			continue;
-		index_endscan(reader->segments[i].scan);
+		if (reader->segments[i].index)
+		{
+			index_endscan(reader->segments[i].scan);
+			index_close(reader->segments[i].index, AccessShareLock);
+		}
 		ExecDropSingleTupleTableSlot(reader->segments[i].slot);
-		index_close(reader->segments[i].index, AccessShareLock);
+		if (BufferIsValid(reader->segments[i].buffer))
+			ReleaseBuffer(reader->segments[i].buffer);
 		table_close(reader->segments[i].rel, AccessShareLock);
 	}
 }

@@ -6,7 +6,9 @@
 #define PIGEON_LOG_H
 
 #include "access/genam.h"
+#include "access/htup.h"
 #include "executor/tuptable.h"
+#include "storage/buf.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 
@@ -47,9 +49,12 @@ typedef struct LogReader
 	struct
 	{
 		Relation	rel;
-		Relation	index;
-		IndexScanDesc scan;
 		TupleTableSlot *slot;
+		BlockNumber nblocks;	/* when it was opened */
+		Buffer		buffer;		/* the page that was looked at last */
+		HeapTupleData row;
+		Relation	index;		/* NULL: nothing was looked for yet */
+		IndexScanDesc scan;
 		int64		last;		/* message that was asked for last */
 		int64		walk_until; /* the scan goes on up to this message */
 	}			segments[PGN_LOG_SEGMENTS + 1];
@@ -59,7 +64,7 @@ extern void pgn_log_init(void);
 extern int64 pgn_log_next_message_id(void);
 extern void pgn_log_append(Message *messages, int n, TimestampTz sent_at);
 extern void pgn_log_reader_open(LogReader *reader);
-extern bool pgn_log_read(LogReader *reader, int64 message_id, int64 log_key, int16 segment,
+extern bool pgn_log_read(LogReader *reader, int64 message_id, int64 log_key, LogPlace place,
 						 LogEntry *entry);
 extern void pgn_log_reader_close(LogReader *reader);
 extern int	pgn_log_current_segment(void);

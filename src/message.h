@@ -6,18 +6,28 @@
 #define PIGEON_MESSAGE_H
 
 #include "datatype/timestamp.h"
+#include "storage/block.h"
+#include "storage/off.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
 /* How many attributes a message in a queue may have. */
 #define PGN_MAX_ATTRIBUTES 10
 
+/* Where a message was written to: a segment of the log, and the row's place there. */
+typedef struct LogPlace
+{
+	int16		segment;
+	OffsetNumber offset;
+	BlockNumber block;
+} LogPlace;
+
 /* One message to be written to the log.  NULL pointers are SQL NULLs. */
 typedef struct Message
 {
 	int64		message_id;		/* given by the log, unless it is there */
 	int64		log_key;		/* given by the log */
-	int16		segment;		/* given by the log */
+	LogPlace	place;			/* given by the log */
 	text	   *body;
 	Jsonb	   *attributes;
 	text	   *group_id;

@@ -168,7 +168,8 @@ return_message(Receive *receive, const Queue *queue, const Delivery *row, Receip
 	Datum		values[Natts_message] = {0};
 	bool		isnull[Natts_message];
 
-	if (!pgn_log_read(&receive->reader, row->message_id, row->log_key, row->segment, &entry))
+	if (!pgn_log_read(&receive->reader, row->message_id, row->log_key,
+					  pgn_log_place(row->log_block, row->segment, row->log_offset), &entry))
 	{
 		ereport(WARNING,
 				(errcode(ERRCODE_DATA_CORRUPTED),

@@ -339,7 +339,7 @@ pgn_table_insert_rows(PgnTable *table, TupleTableSlot **slots, int nslots)
 
 /* Insert rows in one pass, and their index entries. */
 static void
-insert_rows(PgnTable *table, int n, PgnRowFunction form, void *state)
+insert_rows(PgnTable *table, int n, PgnRowFunction form, void *state, ItemPointerData *places)
 {
 	/* A copy, since each slot would count its reference to the original. */
 	TupleDesc	desc = CreateTupleDescCopy(RelationGetDescr(table->rel));
@@ -358,6 +358,8 @@ insert_rows(PgnTable *table, int n, PgnRowFunction form, void *state)
 		pgn_table_insert_rows(table, slots, chunk);
 		for (int i = 0; i < chunk; i++)
 			rows[i] = row_of_slot(slots[i]);
+		for (int i = 0; i < chunk && places; i++)
+			places[done + i] = rows[i]->t_self;
 		for (int i = 0; i < table->nindexes; i++)
 			pgn_index_insert(table->rel, table->indexes[i], rows, chunk);
 	}
@@ -368,20 +370,23 @@ insert_rows(PgnTable *table, int n, PgnRowFunction form, void *state)
 
 /*
  * Insert n rows, and their index entries; "form" makes each of them.  It is
- * fastest if their keys rise.
+ * fastest if their keys rise.  Unless "places" is NULL it gets the places that
+ * the rows went to.
  */
 void
-pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state)
+pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state, ItemPointerData *places)
 {
 	HeapTuple	row;
 
 	if (n != 1)
 	{
-		insert_rows(table, n, form, state);
+		insert_rows(table, n, form, state, places);
 		return;
 	}
 	row = form(RelationGetDescr(table->rel), 0, state);
 	insert_row(table, row);
+	if (places)
+		places[0] = row->t_self;
 	heap_freetuple(row);
 }
 

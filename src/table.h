@@ -43,7 +43,8 @@ extern bool pgn_table_unique_by(const PgnTable *table, const AttrNumber *columns
 extern Relation pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
 
 extern void pgn_table_insert(PgnTable *table, TupleTableSlot *slot);
-extern void pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state);
+extern void pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state,
+								  ItemPointerData *places);
 extern void pgn_table_insert_rows(PgnTable *table, TupleTableSlot **slots, int nslots);
 extern bool pgn_table_insert_entries(PgnTable *table, TupleTableSlot *slot, Relation alone);
 extern TM_Result pgn_table_replace(PgnTable *table, ItemPointer tid, HeapTuple row, bool wait);

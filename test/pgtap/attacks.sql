@@ -364,7 +364,7 @@ SELECT pigeon.revoke_access('kept', 'pgn_eve', '{peek}');
 SELECT pigeon.send('kept', 'now');
 SET ROLE pgn_eve;
 SELECT format('INSERT INTO %s SELECT * FROM eve.keys', :'eve') \gexec
-SELECT format('INSERT INTO %s SELECT message_id + 1, log_key, enqueued_at, home, segment, lane, due_at, received_at, lease, receive_count, visible_at, group_key, subscription, source, first_received_at, queue_receive_count FROM eve.keys', :'eve') \gexec
+SELECT format('INSERT INTO %s SELECT message_id + 1, log_key, enqueued_at, home, log_block, segment, log_offset, lane, due_at, received_at, lease, receive_count, visible_at, group_key, subscription, source, first_received_at, queue_receive_count FROM eve.keys', :'eve') \gexec
 SELECT is((SELECT string_agg(body, ',') FROM pigeon.receive('eve', 10)), 'then', 'a kept key opens the message that it was for, and no other');
 RESET ROLE;
 SELECT * FROM finish();

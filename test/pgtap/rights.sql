@@ -211,9 +211,9 @@ SELECT is(allowed(replace(command, '%', queue_table::text)), allowed, replace(co
 FROM pigeon.queues, (VALUES
 	('UPDATE % SET log_key = 0', 'owner'),
 	('DELETE FROM %', 'owner'),
-	('INSERT INTO % VALUES (1, 1, now(), 1, 0, 0, now(), now(), 0, 0, now(), 0, 0, 0, now(), 0)', 'owner'),
+	('INSERT INTO % VALUES (1, 1, now(), 1, 0, 0, 0, 0, now(), now(), 0, 0, now(), 0, 0, 0, now(), 0)', 'owner'),
 	('COPY % FROM PROGRAM ''true''', 'none'),
-	('MERGE INTO % USING (SELECT 1) s ON false WHEN NOT MATCHED THEN INSERT VALUES (1, 1, now(), 1, 0, 0, now(), now(), 0, 0, now(), 0, 0, 0, now(), 0)', 'owner'),
+	('MERGE INTO % USING (SELECT 1) s ON false WHEN NOT MATCHED THEN INSERT VALUES (1, 1, now(), 1, 0, 0, 0, 0, now(), now(), 0, 0, now(), 0, 0, 0, now(), 0)', 'owner'),
 	('TRUNCATE %', 'owner purge'),
 	('SELECT FROM %', 'owner peek'),
 	('SELECT FROM % FOR UPDATE', 'owner'),
