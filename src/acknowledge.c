@@ -30,6 +30,7 @@
 #include "delivery.h"
 #include "durability.h"
 #include "fifo.h"
+#include "page_change.h"
 #include "pigeon.h"
 #include "receipt.h"
 
@@ -42,6 +43,9 @@ PG_FUNCTION_INFO_V1(pgn_change_visibility_batch);
 #define MIN_WALK 4
 #define MAX_WALK 1000
 #define MAX_STEP 4
+
+/* Deliveries that are deleted together. */
+#define MAX_TOGETHER 128
 
 /* What is to be done with the deliveries. */
 typedef struct Action
@@ -236,40 +240,77 @@ walk_to(Walk *walk, const Receipt *receipt)
 	return !walk->at_end && row->message_id == receipt->message_id && row->home == receipt->home;
 }
 
+/* Is nobody busy with the delivery that a walk has come to, and may the holder of the receipt delete it? */
+static bool
+is_free(const Walk *walk, DeliveryTable *deliveries, const Receipt *receipt, const Action *action)
+{
+	const DeliveryVersion *version = &walk->version;
+
+	return !version->uncommitted && !version->held &&
+		is_allowed(deliveries->queue, &version->row, receipt, action);
+}
+
 /* Delete the delivery that a walk has come to; false, and nothing done, if that is not plain. */
 static bool
 delete_here(Walk *walk, DeliveryTable *deliveries, const Receipt *receipt, const Action *action)
 {
-	DeliveryVersion *version = &walk->version;
-
-	walk->deleted = !version->uncommitted && !version->held &&
-		is_allowed(deliveries->queue, &version->row, receipt, action) &&
-		pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok;
+	walk->deleted = is_free(walk, deliveries, receipt, action) &&
+		pgn_delivery_delete(deliveries, &walk->version.tid, false) == TM_Ok;
 	if (walk->deleted)
 		pgn_activity_count(deliveries->queue, COUNT_DELETED, 1);
 	return walk->deleted;
 }
 
+/* Delete the versions at n places of a page; how many, from the first on, could be deleted at once. */
+static int
+delete_versions(DeliveryTable *deliveries, ItemPointerData *tids, int n)
+{
+	int			done = pgn_deliveries_delete_in_page(deliveries, tids, n);
+
+	while (done < n && pgn_delivery_delete(deliveries, &tids[done], false) == TM_Ok)
+		done++;
+	pgn_activity_count(deliveries->queue, COUNT_DELETED, done);
+	return done;
+}
+
 /*
- * Delete the delivery of the first of n entries from a standard queue in a
+ * Delete the deliveries of the first of n entries from a standard queue in a
  * walk: messages that were received together mostly were sent one after
- * another, and to walk over them costs less than to look for each.
+ * another, and to walk over them costs less than to look for each.  Those that
+ * are met in one page are deleted together.
  *
- * True if that was done.  Whatever is not plain (a delivery that somebody
- * holds, that is not met, or that must not be deleted) is left to acknowledge(),
- * before anything further is deleted: the order must stay.  The walk is over
- * then, since both use the same scan.
+ * The answer is how many entries that was done for.  Whatever is not plain (a
+ * delivery that somebody holds, that is not met, or that must not be deleted)
+ * is left to acknowledge(), before anything further is deleted: the order must
+ * stay.  The walk is over then, since both use the same scan.
  */
-static bool
+static int
 delete_in_walk(Walk *walk, DeliveryTable *deliveries, const Entry *entries, int n, const Action *action)
 {
-	const Receipt *receipt = &entries[0].receipt;
+	ItemPointerData tids[MAX_TOGETHER];
+	int			found = 0,
+				done;
 
-	if (!walk->going || receipt->message_id > walk->until)
+	if (!walk->going || entries[0].receipt.message_id > walk->until)
 		start_walk(walk, entries, n);
-	walk->going = walk->going && walk_to(walk, receipt) &&
-		delete_here(walk, deliveries, receipt, action);
-	return walk->going;
+	while (walk->going && found < Min(n, MAX_TOGETHER))
+	{
+		const Receipt *receipt = &entries[found].receipt;
+
+		walk->going = receipt->message_id <= walk->until && walk_to(walk, receipt) &&
+			is_free(walk, deliveries, receipt, action);
+		if (!walk->going)
+			break;
+		tids[found] = walk->version.tid;
+		if (pgn_page_run(tids, found + 1) <= found)
+			break;
+		walk->deleted = true;
+		found++;
+	}
+	done = delete_versions(deliveries, tids, found);
+	if (done < found)
+		walk->going = false;
+	return done;
 }
 
 /* A walk over a message group of a FIFO queue. */
@@ -337,9 +378,10 @@ acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum
 	Walk		walk = {.scan = &scan};
 	GroupWalk	group = {0};
 	bool		fifo = queue->attributes.fifo;
+	int			i = 0;
 
-	for (int i = 0; i < n; i++)
-		if (entries[i].receipt.queue_id != queue->id)
+	for (int j = 0; j < n; j++)
+		if (entries[j].receipt.queue_id != queue->id)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("receipt is not of queue \"%s\"", queue->name),
@@ -348,17 +390,22 @@ acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum
 	qsort(entries, n, sizeof(Entry), compare_entries);
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	pgn_message_scan_begin(&scan, &deliveries, 0, 0, NULL);
-	for (int i = 0; i < n; i++)
+	while (i < n)
 	{
 		const Receipt *receipt = &entries[i].receipt;
+		int			together = 0;
 		bool		done;
 
 		/* The same message twice: let the second see what the first did. */
 		if (i > 0 && compare_entries(&entries[i - 1], &entries[i]) == 0)
 			CommandCounterIncrement();
-		done = action->is_delete &&
-			(fifo ? delete_in_group(&group, &deliveries, receipt, action, &changed) :
-			 delete_in_walk(&walk, &deliveries, &entries[i], n - i, action));
+		if (action->is_delete && !fifo)
+			together = delete_in_walk(&walk, &deliveries, &entries[i], n - i, action);
+		for (int j = 0; j < together; j++)
+			answers[entries[i++].position] = BoolGetDatum(true);
+		if (together > 0)
+			continue;
+		done = action->is_delete && fifo && delete_in_group(&group, &deliveries, receipt, action, &changed);
 		if (!done)
 		{
 			done = acknowledge(&deliveries, &scan, receipt, action, &changed);
@@ -366,7 +413,7 @@ acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum
 				start_group_walk(&group, &deliveries, changed.keys[changed.n - 1],
 								 receipt->message_id + 1, n - i - 1);
 		}
-		answers[entries[i].position] = BoolGetDatum(done);
+		answers[entries[i++].position] = BoolGetDatum(done);
 	}
 	end_group_walk(&group);
 	pgn_scan_end(&scan);

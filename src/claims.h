@@ -13,17 +13,18 @@
 typedef struct Claims
 {
 	DeliveryTable *deliveries;
+	bool		pop;			/* delete them */
 	int			n;
-	Delivery	rows[PGN_CLAIMS];	/* as they are now */
+	Delivery	rows[PGN_CLAIMS];	/* as they are to be */
+	ItemPointerData tids[PGN_CLAIMS];	/* where they were found */
 	int			nversions;		/* that are in no index yet */
 	HeapTuple	versions[PGN_CLAIMS];
 	bool		first;			/* those are the first leases of their
 								 * deliveries */
 } Claims;
 
-extern void pgn_claims_begin(Claims *claims, DeliveryTable *deliveries);
-extern void pgn_claim_lease(Claims *claims, ItemPointer tid, const Delivery *row);
-extern void pgn_claim_delete(Claims *claims, ItemPointer tid, const Delivery *row);
+extern void pgn_claims_begin(Claims *claims, DeliveryTable *deliveries, bool pop);
+extern void pgn_claim(Claims *claims, ItemPointer tid, const Delivery *row);
 extern void pgn_claims_complete(Claims *claims);
 
 #endif							/* PIGEON_CLAIMS_H */

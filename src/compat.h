@@ -9,6 +9,7 @@
 #include "access/heapam.h"
 #include "access/nbtree.h"
 #include "catalog/pg_namespace.h"
+#include "pgstat.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
@@ -51,6 +52,17 @@ pgn_heap_update(Relation rel, ItemPointer tid, HeapTuple row, CommandId cid, boo
 	return heap_update(rel, tid, row, cid, InvalidSnapshot, wait, &failure, &lockmode, &indexes);
 #else
 	return heap_update(rel, tid, row, cid, InvalidSnapshot, wait, &failure, &lockmode);
+#endif
+}
+
+/* Count an update that has left the row in its page, and needs no entries in indexes. */
+static inline void
+pgn_count_hot_update(Relation rel)
+{
+#if PG_VERSION_NUM >= 160000
+	pgstat_count_heap_update(rel, true, false);
+#else
+	pgstat_count_heap_update(rel, true);
 #endif
 }
 

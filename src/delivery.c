@@ -84,11 +84,12 @@ static const PgnColumn delivery_columns[Natts_delivery] = {
 	{"queue_receive_count", INT4OID, false},
 };
 
-/* The columns that may be changed by a receive, and by what becomes of a message after that. */
-static const uint64 changed_by_updates =
-PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_due_at) | PGN_COLUMN(Anum_delivery_received_at) |
-PGN_COLUMN(Anum_delivery_lease) | PGN_COLUMN(Anum_delivery_receive_count) | PGN_COLUMN(Anum_delivery_visible_at) |
-PGN_COLUMN(Anum_delivery_first_received_at) | PGN_COLUMN(Anum_delivery_queue_receive_count);
+/* The columns that a lease in place changes, and those that other updates may change. */
+#define CHANGED_IN_PLACE \
+	(PGN_COLUMN(Anum_delivery_received_at) | PGN_COLUMN(Anum_delivery_lease) | \
+	 PGN_COLUMN(Anum_delivery_receive_count) | PGN_COLUMN(Anum_delivery_visible_at) | \
+	 PGN_COLUMN(Anum_delivery_first_received_at) | PGN_COLUMN(Anum_delivery_queue_receive_count))
+#define CHANGED (CHANGED_IN_PLACE | PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_due_at))
 
 /* Where a row ends that has the columns up to this one. */
 #define END_OF(column) (offsetof(Delivery, column) + sizeof(((Delivery *) 0)->column))
@@ -757,6 +758,27 @@ pgn_delivery_replace(DeliveryTable *deliveries, ItemPointer tid, const Delivery 
 }
 
 /*
+ * Replace the versions at n places, all in one page, by leases in place; they
+ * need no entries, but are to be given to pgn_deliveries_insert_versions, too.
+ * The answer is how many, from the first on, could be replaced like that.
+ */
+int
+pgn_deliveries_replace_in_page(DeliveryTable *deliveries, const ItemPointerData *tids, const Delivery *rows, int n,
+							   HeapTuple *versions)
+{
+	int			done;
+
+	for (int i = 0; i < n; i++)
+		versions[i] = form_row(&rows[i]);
+	done = pgn_table_replace_in_page(&deliveries->table, tids, versions, n, CHANGED_IN_PLACE);
+	for (int i = done; i < n; i++)
+		heap_freetuple(versions[i]);
+	if (done > 0)
+		deliveries->queue->changed_in = pgn_local_transaction();
+	return done;
+}
+
+/*
  * Add the index entries of n new versions, and tell others of them.  Frees the
  * versions.  "first": none of the deliveries was received before.
  */
@@ -766,7 +788,7 @@ pgn_deliveries_insert_versions(DeliveryTable *deliveries, HeapTuple *versions, i
 	Queue	   *queue = deliveries->queue;
 
 	pgn_table_insert_versions(&deliveries->table, versions, n,
-							  changed_by_updates | (first ? PGN_FIRST_UPDATE : 0));
+							  CHANGED | (first ? PGN_FIRST_UPDATE : 0));
 	for (int i = 0; i < n; i++)
 	{
 		Delivery	row;
@@ -803,6 +825,20 @@ pgn_delivery_delete(DeliveryTable *deliveries, ItemPointer tid, bool wait)
 {
 	deliveries->queue->changed_in = pgn_local_transaction();
 	return pgn_table_delete(&deliveries->table, tid, wait);
+}
+
+/*
+ * Delete the versions at n places, all in one page.  The answer is how many,
+ * from the first on, could be deleted together.
+ */
+int
+pgn_deliveries_delete_in_page(DeliveryTable *deliveries, const ItemPointerData *tids, int n)
+{
+	int			done = pgn_table_delete_in_page(&deliveries->table, tids, n);
+
+	if (done > 0)
+		deliveries->queue->changed_in = pgn_local_transaction();
+	return done;
 }
 
 /*

@@ -77,6 +77,7 @@ typedef struct Delivery
  * delivery.c.
  */
 #define pgn_is_asleep(delivery, now) ((delivery)->visible_at > (now))
+#define pgn_is_in_place(delivery) ((delivery)->visible_at != (delivery)->due_at)
 
 /* Columns of a queue's table, in order. */
 enum
@@ -175,6 +176,9 @@ extern void pgn_bad_row(Relation rel) __attribute__((noreturn));
 extern void pgn_scan_end(DeliveryScan *scan);
 extern TM_Result pgn_delivery_replace(DeliveryTable *deliveries, ItemPointer tid,
 									  const Delivery *row, bool wait, HeapTuple *version);
+extern int	pgn_deliveries_replace_in_page(DeliveryTable *deliveries, const ItemPointerData *tids,
+										   const Delivery *rows, int n, HeapTuple *versions);
+extern int	pgn_deliveries_delete_in_page(DeliveryTable *deliveries, const ItemPointerData *tids, int n);
 extern void pgn_deliveries_insert_versions(DeliveryTable *deliveries, HeapTuple *versions, int n,
 										   bool first);
 extern TM_Result pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid,

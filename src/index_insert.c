@@ -371,6 +371,18 @@ insert_entries(Relation heap, Relation index, HeapTuple *rows, int n, IndexUniqu
 		pfree(insertion.entry);
 }
 
+/* Has the index one of these columns? */
+bool
+pgn_index_has_column(Relation index, uint64 columns)
+{
+	Form_pg_index form = index->rd_index;
+
+	for (int i = 0; i < form->indnatts; i++)
+		if (columns & PGN_COLUMN(form->indkey.values[i]))
+			return true;
+	return false;
+}
+
 /* Insert the entries of n new rows.  It is fast if their keys rise. */
 void
 pgn_index_insert(Relation heap, Relation index, HeapTuple *rows, int n)
@@ -390,13 +402,9 @@ pgn_index_insert(Relation heap, Relation index, HeapTuple *rows, int n)
 void
 pgn_index_insert_versions(Relation heap, Relation index, HeapTuple *rows, int n, uint64 changed)
 {
-	Form_pg_index form = index->rd_index;
-	bool		unchanged = true;
+	bool		unchanged = !pgn_index_has_column(index, changed);
 
-	for (int i = 0; i < form->indnatts; i++)
-		if (changed & PGN_COLUMN(form->indkey.values[i]))
-			unchanged = false;
 	insert_entries(heap, index, rows, n,
-				   form->indisunique && !unchanged ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+				   index->rd_index->indisunique && !unchanged ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
 				   unchanged && !(changed & PGN_FIRST_UPDATE));
 }

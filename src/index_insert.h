@@ -15,6 +15,7 @@
 /* Also in that set: the row was not updated before. */
 #define PGN_FIRST_UPDATE PGN_COLUMN(0)
 
+extern bool pgn_index_has_column(Relation index, uint64 columns);
 extern void pgn_index_insert(Relation heap, Relation index, HeapTuple *rows, int n);
 extern bool pgn_index_insert_checked(Relation heap, Relation index, HeapTuple row,
 									 IndexUniqueCheck check, bool unchanged);

@@ -259,8 +259,8 @@ leased_in_place(Queue *queue, const Delivery *row)
 }
 
 /*
- * Claim a delivery, unless somebody else was faster: lease it, or delete it
- * if this is a pop.  "now" is the time up to which the scan looks; a
+ * Collect a delivery, to be leased, or deleted if this is a pop, unless somebody
+ * else is faster.  "now" is the time up to which the scan looks; a
  * new visibility is always later, so the scan does not meet the row again.
  */
 static void
@@ -274,12 +274,7 @@ claim(Receive *receive, Queue *queue, DeliveryVersion *version, TimestampTz now)
 		row->visible_at = visible_at;
 	else
 		pgn_delivery_return(queue, row, visible_at);
-	if (receive->pop)
-	{
-		pgn_claim_delete(receive->claims, &version->tid, row);
-		return;
-	}
-	pgn_claim_lease(receive->claims, &version->tid, row);
+	pgn_claim(receive->claims, &version->tid, row);
 }
 
 /* Return what was claimed. */
@@ -648,7 +643,7 @@ receive_due(Receive *receive, Queue *queue)
 	}
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	pgn_dead_letters_begin(&letters, &deliveries);
-	pgn_claims_begin(&claims, &deliveries);
+	pgn_claims_begin(&claims, &deliveries, receive->pop);
 	receive->claims = &claims;
 	receive->knows = queue->changed_in != pgn_local_transaction();
 	receive->advance = receive->knows && received_since_advance >= ADVANCE_AFTER;

@@ -35,6 +35,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "page_change.h"
 #include "table.h"
 
 #define PGN_GUARD "pigeon_guard"
@@ -134,6 +135,7 @@ open_indexes(PgnTable *table, LOCKMODE lockmode, int elevel)
 		if (!index->rd_index->indisready)
 		{
 			index_close(index, lockmode);
+			table->all_indexes = false;
 			continue;
 		}
 		if (table->nindexes == PGN_MAX_INDEXES)
@@ -163,6 +165,7 @@ open_table(PgnTable *table, Oid relid, LOCKMODE lockmode, int elevel)
 {
 	table->rel = table_open(relid, lockmode);
 	table->nindexes = 0;
+	table->all_indexes = true;
 	if (check_table(table->rel, elevel) && open_indexes(table, lockmode, elevel))
 		return true;
 	pgn_table_close(table, lockmode);
@@ -473,4 +476,26 @@ pgn_table_delete(PgnTable *table, ItemPointer tid, bool wait)
 		return result;
 	return table_tuple_delete(table->rel, tid, GetCurrentCommandId(true),
 							  InvalidSnapshot, InvalidSnapshot, wait, &failure, false);
+}
+
+/*
+ * Replace the row versions at n places, all in one page, as far as they need no
+ * index entries and nobody has to be waited for.  "changed" is the set of
+ * columns that this changes; see PGN_COLUMN.  The answer is how many, from the
+ * first on, were replaced.
+ */
+int
+pgn_table_replace_in_page(PgnTable *table, const ItemPointerData *tids, HeapTuple *rows, int n, uint64 changed)
+{
+	for (int i = 0; i < table->nindexes; i++)
+		if (pgn_index_has_column(table->indexes[i], changed))
+			return 0;
+	return table->all_indexes ? pgn_page_update(table->rel, tids, rows, n) : 0;
+}
+
+/* Delete the row versions at n places, all in one page, as far as nobody has to be waited for; the same answer. */
+int
+pgn_table_delete_in_page(PgnTable *table, const ItemPointerData *tids, int n)
+{
+	return pgn_page_delete(table->rel, tids, n);
 }

@@ -15,6 +15,7 @@
 typedef struct PgnTable
 {
 	Relation	rel;
+	bool		all_indexes;	/* those are all; not while one is being built */
 	int			nindexes;
 	Relation	indexes[PGN_MAX_INDEXES];
 } PgnTable;
@@ -52,5 +53,8 @@ extern void pgn_table_insert_versions(PgnTable *table, HeapTuple *rows, int n, u
 extern TM_Result pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot,
 								  uint64 changed, bool wait);
 extern TM_Result pgn_table_delete(PgnTable *table, ItemPointer tid, bool wait);
+extern int	pgn_table_replace_in_page(PgnTable *table, const ItemPointerData *tids, HeapTuple *rows, int n,
+									  uint64 changed);
+extern int	pgn_table_delete_in_page(PgnTable *table, const ItemPointerData *tids, int n);
 
 #endif							/* PIGEON_TABLE_H */
