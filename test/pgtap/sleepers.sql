@@ -1,0 +1,200 @@
+-- Deliveries that are leased in place are passed over while they sleep, and found when their leases end (src/sleepers.c).
+-- Other sessions are dblink connections; everything here is committed as it goes.
+CREATE EXTENSION dblink;
+SELECT plan(44);
+
+CREATE FUNCTION connect(name text) RETURNS text LANGUAGE sql AS $$
+	SELECT dblink_connect(name, format('host=%L port=%s dbname=%L user=%L',
+		split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port'),
+		current_database(), current_user))
+$$;
+-- Send, receive and delete so many messages, 10 at a time: the frontier moves beyond what was leased before.
+CREATE PROCEDURE work(n integer) LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM count(*) FROM pigeon.send_batch('q', array_fill('work'::text, ARRAY[n]));
+	COMMIT;
+	FOR i IN 1 .. n / 10 LOOP
+		PERFORM pigeon.delete('q', array_agg(receipt)) FROM pigeon.receive('q', 10) WHERE body = 'work';
+		COMMIT;
+	END LOOP;
+END
+$$;
+-- Lease so many messages, 100 in a transaction.
+CREATE PROCEDURE lease(n integer, timeout interval) LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. n / 100 LOOP
+		PERFORM count(*) FROM pigeon.receive('q', 100, timeout);
+		COMMIT;
+	END LOOP;
+END
+$$;
+CREATE FUNCTION next_body(timeout interval = '1 h') RETURNS text LANGUAGE sql AS $$
+	SELECT body || receive_count FROM pigeon.receive('q', 1, timeout)
+$$;
+CREATE FUNCTION in_a(command text) RETURNS SETOF text LANGUAGE sql AS $$ SELECT * FROM dblink('a', command) AS t (x text) $$;
+-- Buffers that a receive touches: what it costs, independent of the machine.
+CREATE FUNCTION buffers_of_receive() RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+	plan json;
+BEGIN
+	EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM pigeon.receive(''q'')' INTO plan;
+	RETURN (plan -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::integer + (plan -> 0 -> 'Plan' ->> 'Shared Read Blocks')::integer;
+END
+$$;
+CREATE FUNCTION figures() RETURNS text LANGUAGE sql AS $$
+	SELECT format('%s %s %s', visible, in_flight, delayed) FROM pigeon.queue_metrics WHERE queue = 'q'
+$$;
+
+SELECT pigeon.create_queue('q');
+SELECT connect('a');
+
+-- A lease that ends behind the frontier.
+SELECT pigeon.send('q', 'a');
+SELECT is(next_body('200 ms'), 'a1', 'a message is received');
+CALL work(1000);
+SELECT is(figures(), '0 1 0', 'it is counted where the frontier has passed it');
+SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'and is not taken for hidden');
+SELECT is(next_body(), NULL, 'while its lease lasts it is not received');
+SELECT pg_sleep(0.25);
+SELECT is(figures(), '1 0 0', 'afterwards it is visible');
+SELECT count(*) FROM pigeon.send_batch('q', ARRAY['b', 'c']);
+SELECT is(next_body(), 'a2', 'and received before the backlog');
+SELECT is(next_body(), 'b1', 'which comes then');
+SELECT is(next_body(), 'c1', 'in order');
+SELECT is(next_body(), NULL, 'and nothing twice');
+SELECT pigeon.purge_queue('q');
+
+-- A lease that was not committed yet when the frontier passed.
+SELECT pigeon.send('q', 'late');
+SELECT dblink_exec('a', 'BEGIN');
+SELECT is(in_a($$SELECT body FROM pigeon.receive('q', 1, '1 s')$$), 'late', 'a receiver takes its time');
+SELECT pg_sleep(0.2);
+CALL work(1000);
+SELECT dblink_exec('a', 'COMMIT');
+CALL work(1000);
+SELECT is(next_body(), NULL, 'its lease holds');
+SELECT pg_sleep(1);
+SELECT is(next_body(), 'late2', 'and ends');
+SELECT pigeon.purge_queue('q');
+
+-- Deletes and receives behind the frontier that come to nothing.
+SELECT pigeon.send('q', 'a');
+SELECT receipt FROM pigeon.receive('q', 1, '100 ms') \gset
+CALL work(1000);
+SELECT dblink_exec('a', 'BEGIN');
+SELECT is(in_a(format('SELECT pigeon.delete(%L, %L::pigeon.receipt)', 'q', :'receipt')), 't', 'a delete in an open transaction');
+SELECT pg_sleep(0.15);
+CALL work(1000);
+SELECT is(next_body(), NULL, 'what is being deleted is not received when the lease ends');
+SELECT dblink_exec('a', 'ROLLBACK');
+SELECT is(next_body('50 ms'), 'a2', 'but at once when the delete is rolled back');
+SELECT pigeon.purge_queue('q');
+
+SELECT pigeon.send('q', 'a');
+SELECT is(next_body('50 ms'), 'a1', 'a short lease');
+CALL work(1000);
+SELECT pg_sleep(0.1);
+SELECT dblink_exec('a', 'BEGIN');
+SELECT dblink_exec('a', 'SAVEPOINT s');
+SELECT is(in_a($$SELECT body || receive_count FROM pigeon.receive('q')$$), 'a2', 'the second receive is in a savepoint');
+CALL work(1000);
+SELECT is(next_body(), NULL, 'and holds the message');
+SELECT dblink_exec('a', 'ROLLBACK TO s');
+SELECT is(next_body('50 ms'), 'a2', 'until it is rolled back');
+SELECT dblink_exec('a', 'COMMIT');
+SELECT pg_sleep(0.1);
+SELECT dblink_exec('a', 'BEGIN');
+SELECT is(in_a($$SELECT body || receive_count FROM pigeon.receive('q')$$), 'a3', 'the third');
+SELECT dblink_exec('a', $$PREPARE TRANSACTION 'third'$$);
+CALL work(1000);
+SELECT is(next_body(), NULL, 'is prepared');
+ROLLBACK PREPARED 'third';
+SELECT is(next_body(), 'a3', 'and rolled back');
+SELECT pigeon.purge_queue('q');
+
+-- A transaction that receives what has come back, and rolls back.
+SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[300]));
+CALL lease(300, '50 ms');
+CALL work(1000);
+SELECT pg_sleep(0.1);
+BEGIN;
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 200)), 200::bigint, 'some that have come back are received');
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 200)), 100::bigint, 'and the others');
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 200)), 0::bigint, 'each once');
+ROLLBACK;
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 1000, '1 h')), 300::bigint, 'all are there after a rollback');
+SELECT pigeon.purge_queue('q');
+
+-- A transaction that receives in place, looks again, and rolls back.
+SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[100]));
+BEGIN;
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 50)), 50::bigint, 'a transaction receives half of a queue');
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 100)), 50::bigint, 'and the other half');
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 100)), 0::bigint, 'and then nothing');
+ROLLBACK;
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 1000, '100 ms')), 100::bigint, 'all are there after a rollback');
+
+-- Changes of visibility.
+CALL work(1000);
+SELECT is((SELECT count(*) FROM (SELECT pigeon.change_visibility('q', receipts, '1 h') FROM (SELECT array_agg(receipt) AS receipts
+	FROM pigeon.receive('q', 1, '1 h')) r WHERE receipts IS NOT NULL) c), 0::bigint, 'all are in flight');
+SELECT pigeon.send('q', 'long');
+SELECT receipt FROM pigeon.receive('q', 1, '100 ms') \gset
+SELECT ok(pigeon.change_visibility('q', :'receipt', '1 h'), 'one lease is extended');
+CALL work(1000);
+SELECT pg_sleep(0.2);
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 1000, '1 h') WHERE body = 'x'), 100::bigint, 'the others come back');
+SELECT is(next_body(), NULL, 'and only those');
+SELECT ok(pigeon.change_visibility('q', :'receipt', '0'), 'it is given back');
+SELECT is(next_body(), 'long2', 'and received at once');
+SELECT pigeon.purge_queue('q');
+
+-- Leases that end one after the other, in another order than they were taken in.
+SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[2000]));
+SELECT count(*) FROM generate_series(1, 100) AS i, LATERAL pigeon.receive('q', 20, make_interval(secs => 0.5 + (i * 37 % 100) / 400.0));
+CALL work(1000);
+CREATE TEMPORARY TABLE got (message_id bigint, receive_count integer);
+DO $$
+BEGIN
+	FOR i IN 1 .. 3000 LOOP
+		INSERT INTO got SELECT message_id, receive_count FROM pigeon.receive('q', 7, '1 h');
+		COMMIT;
+		EXIT WHEN (SELECT count(*) FROM got) = 2000;
+		PERFORM pg_sleep(0.001);
+	END LOOP;
+END $$;
+SELECT is((SELECT count(*) FROM got), 2000::bigint, 'all come back');
+SELECT is((SELECT count(DISTINCT message_id) FROM got WHERE receive_count = 2), 2000::bigint, 'once');
+SELECT pigeon.purge_queue('q');
+
+-- Neither many that sleep, nor many that wake up one after the other, make a receive dear.
+SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[20000]));
+CALL lease(20000, '1 s');
+CALL work(1000);
+SELECT pigeon.send('q', 'new');
+SELECT buffers_of_receive() AS buffers \gset
+SELECT CASE WHEN current_setting('shared_preload_libraries') LIKE '%pigeon%'
+	THEN cmp_ok(:buffers, '<', 200, 'a receive does not walk over those that sleep')
+	ELSE pass('without shared memory there is no list of sleepers') END;
+SELECT pg_sleep(1);
+CREATE TEMPORARY TABLE cost (buffers integer);
+DO $$
+BEGIN
+	FOR i IN 1 .. 200 LOOP
+		INSERT INTO cost SELECT buffers_of_receive();
+		COMMIT;
+	END LOOP;
+END $$;
+SELECT CASE WHEN current_setting('shared_preload_libraries') LIKE '%pigeon%'
+	THEN cmp_ok((SELECT avg(buffers)::integer FROM cost), '<', 200, 'nor over those that will wake up soon')
+	ELSE pass('without shared memory leases have places of their own') END;
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 100000, '1 h')), 19800::bigint, 'all others come back, too');
+SELECT pigeon.purge_queue('q');
+
+-- A receive that waits is awake when a lease ends.
+SELECT pigeon.send('q', 'a');
+SELECT is(next_body('500 ms'), 'a1', 'a lease of half a second');
+CALL work(1000);
+SELECT is((SELECT body || receive_count FROM pigeon.receive('q', 1, '1 h', wait_time => '20 s')), 'a2', 'ends while somebody waits');
+SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'all is well');
+SELECT * FROM finish();
