@@ -58,7 +58,7 @@ class Steady:
         if self.batch == 1:
             send = body.preamble() + peer.send(body.one())
         else:
-            send = body.preamble(self.batch) + peer.send_batch(body.many(self.batch))
+            send = body.preamble(self.batch) + peer.send_batch_of(self.batch, body.many(self.batch))
         common = {"variables": body.variables(), "seconds": seconds}
         with self.hold(cluster, peer.database):
             start = time.time()

@@ -265,10 +265,19 @@ delete_here(Walk *walk, DeliveryTable *deliveries, const Receipt *receipt, const
 static int
 delete_versions(DeliveryTable *deliveries, ItemPointerData *tids, int n)
 {
-	int			done = pgn_deliveries_delete_in_page(deliveries, tids, n);
+	int			done = 0;
 
-	while (done < n && pgn_delivery_delete(deliveries, &tids[done], false) == TM_Ok)
+	while (done < n)
+	{
+		int			together = pgn_deliveries_delete_in_page(deliveries, &tids[done], n - done);
+
+		done += together;
+		if (together > 0)
+			continue;
+		if (pgn_delivery_delete(deliveries, &tids[done], false) != TM_Ok)
+			break;
 		done++;
+	}
 	pgn_activity_count(deliveries->queue, COUNT_DELETED, done);
 	return done;
 }

@@ -15,6 +15,11 @@ MANY = """WITH got AS MATERIALIZED ({receive})
 """
 
 
+def random_groups(count: int, groups: int) -> str:
+    """Commands of a script that choose so many message groups, as variables group0, group1, ..."""
+    return "".join(f"\\set group{n} random(1, {groups})\n" for n in range(count))
+
+
 class Peer:
     """A queue system inside PostgreSQL, with one queue called `bench` in a database of its own.
 
@@ -58,6 +63,10 @@ class Peer:
 
     def send_batch(self, bodies: str, delay: int = 0) -> str:
         raise NotImplementedError
+
+    def send_batch_of(self, count: int, bodies: str) -> str:
+        """A script that sends a batch of so many; what else belongs to a message pgbench makes, as a client would."""
+        return self.send_batch(bodies)
 
     def receive(self, count: int, timeout: int) -> str:
         raise NotImplementedError

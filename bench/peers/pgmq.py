@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import driver
 from ..cluster import Cluster
-from .peer import MANY, Peer
+from .peer import MANY, Peer, random_groups
 
 ARCHIVE = driver.DIRECTORY / "node_modules" / "@electric-sql" / "pglite-pgmq" / "dist" / "pgmq.tar.gz"
 INSTALL_SCRIPT = re.compile(r"(.*/)?pgmq--[0-9.]+\.sql")         # no update from another version
@@ -98,6 +98,7 @@ class Grouped(Pgmq):
     reader = "pgmq.read_grouped"
 
     def __init__(self, groups: int, prefix: str):
+        self.groups, self.prefix = groups, prefix
         self.headers = f"jsonb_build_object('x-pgmq-group', '{prefix}-' || nextval('bench_group') % {groups})"
 
     def create(self) -> str:
@@ -110,3 +111,8 @@ class Grouped(Pgmq):
     def send_batch(self, bodies: str, delay: int = 0) -> str:
         return (f"SELECT pgmq.send_batch('bench', array_agg(body), array_agg({self.headers}), {delay})"
                 f" FROM unnest(({bodies})::jsonb[]) AS body;\n")
+
+    def send_batch_of(self, count: int, bodies: str) -> str:
+        headers = ", ".join(f"jsonb_build_object('x-pgmq-group', '{self.prefix}-' || :group{n})" for n in range(count))
+        return (random_groups(count, self.groups) +
+                f"SELECT pgmq.send_batch('bench', ({bodies})::jsonb[], ARRAY[{headers}], 0);\n")

@@ -1,7 +1,7 @@
 """pigeon itself."""
 
 from ..cluster import Cluster
-from .peer import MANY, Peer
+from .peer import MANY, Peer, random_groups
 
 
 class Pigeon(Peer):
@@ -90,6 +90,7 @@ class Grouped(Pigeon):
     """A FIFO queue."""
 
     def __init__(self, groups: int, prefix: str):
+        self.groups, self.prefix = groups, prefix
         self.group = f"'{prefix}-' || nextval('bench_group') % {groups}"
 
     def create(self) -> str:
@@ -103,6 +104,13 @@ class Grouped(Pigeon):
     def send_batch(self, bodies: str, delay: int = 0) -> str:
         return (f"SELECT pigeon.send_batch('bench', array_agg(body), group_ids => array_agg({self.group}),"
                 f" deduplication_ids => array_agg(gen_random_uuid()::text)) FROM unnest({bodies}) AS body;\n")
+
+    def send_batch_of(self, count: int, bodies: str) -> str:
+        unique = "".join(f"\\set id{n} random(1, 9000000000000000000)\n" for n in range(count))
+        groups = ", ".join(f"'{self.prefix}-' || :group{n}" for n in range(count))
+        ids = ", ".join(f"(:id{n})::text" for n in range(count))
+        return (f"{unique}{random_groups(count, self.groups)}SELECT pigeon.send_batch('bench', {bodies},"
+                f" group_ids => ARRAY[{groups}], deduplication_ids => ARRAY[{ids}]);\n")
 
 
 class Notifying(Pigeon):

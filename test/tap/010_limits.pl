@@ -126,7 +126,7 @@ my $memory = 'SELECT sum(total_bytes) FROM pg_backend_memory_contexts';
 my ($before, $after) = split /\n/, sql(qq{$memory;
 	SELECT count(pigeon.send('many ' || n, 'x')) FROM generate_series(1, $queues) AS n \\g /dev/null
 	$memory});
-cmp_ok(($after - $before) / $queues, '<', 32 * 1024, sprintf 'a backend takes %d bytes for each queue it uses',
+cmp_ok(($after - $before) / $queues, '<', 40 * 1024, sprintf 'a backend takes %d bytes for each queue it uses',
 	($after - $before) / $queues);
 is(timed("one message from each of $queues queues",
 		qq{SELECT count(*) FROM generate_series(1, $queues) AS n, pigeon.pop('many ' || n)}),
