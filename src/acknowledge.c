@@ -27,6 +27,7 @@
 
 #include "activity.h"
 #include "arguments.h"
+#include "compat.h"
 #include "delivery.h"
 #include "durability.h"
 #include "fifo.h"
@@ -302,7 +303,7 @@ delete_in_walk(Walk *walk, DeliveryTable *deliveries, const Entry *entries, int 
 
 	if (!walk->going || entries[0].receipt.message_id > walk->until)
 		start_walk(walk, entries, n);
-	while (walk->going && found < Min(n, MAX_TOGETHER))
+	while (walk->going && found < Min(n, pgn_snapshots_keep_rows() ? MAX_TOGETHER : 1))
 	{
 		const Receipt *receipt = &entries[found].receipt;
 

@@ -11,6 +11,7 @@
  * What was found at a place is still there then, or its traces are: the caller
  * has a snapshot that was taken before, so no row version that was not deleted
  * when it was found is removed meanwhile, nor its place given to another.
+ * Where snapshots may become too old for that, nothing is collected.
  *
  * A lease is a new version of a delivery's row, and one that does not stay in its
  * place (see delivery.c) needs new entries in the indexes.  Those belong next to
@@ -34,6 +35,7 @@
 #include "storage/proc.h"
 
 #include "claims.h"
+#include "compat.h"
 #include "page_change.h"
 
 /* Start without any; "pop": they are to be deleted, not leased. */
@@ -42,7 +44,18 @@ pgn_claims_begin(Claims *claims, DeliveryTable *deliveries, bool pop)
 {
 	claims->deliveries = deliveries;
 	claims->pop = pop;
+	claims->limit = pgn_snapshots_keep_rows() ? PGN_CLAIMS : 1;
 	claims->n = claims->nversions = 0;
+}
+
+/* Was what is at a place collected already? */
+bool
+pgn_is_claimed(const Claims *claims, const ItemPointerData *tid)
+{
+	for (int i = 0; i < claims->n; i++)
+		if (ItemPointerEquals(unconstify(ItemPointerData *, &claims->tids[i]), unconstify(ItemPointerData *, tid)))
+			return true;
+	return false;
 }
 
 /* Collect what was found at a place; *row is to replace it, unless this is a pop.  There must be room. */

@@ -14,6 +14,7 @@ typedef struct Claims
 {
 	DeliveryTable *deliveries;
 	bool		pop;			/* delete them */
+	int			limit;			/* how many may be collected */
 	int			n;
 	Delivery	rows[PGN_CLAIMS];	/* as they are to be */
 	ItemPointerData tids[PGN_CLAIMS];	/* where they were found */
@@ -24,6 +25,7 @@ typedef struct Claims
 } Claims;
 
 extern void pgn_claims_begin(Claims *claims, DeliveryTable *deliveries, bool pop);
+extern bool pgn_is_claimed(const Claims *claims, const ItemPointerData *tid);
 extern void pgn_claim(Claims *claims, ItemPointer tid, const Delivery *row);
 extern void pgn_claims_complete(Claims *claims);
 

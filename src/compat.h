@@ -13,6 +13,7 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -63,6 +64,21 @@ pgn_count_hot_update(Relation rel)
 	pgstat_count_heap_update(rel, true, false);
 #else
 	pgstat_count_heap_update(rel, true);
+#endif
+}
+
+/*
+ * Is no row version that was not deleted when it was found removed as long as
+ * the snapshot is there that was taken before?  Until 16 snapshots can be set
+ * to become too old for that.
+ */
+static inline bool
+pgn_snapshots_keep_rows(void)
+{
+#if PG_VERSION_NUM < 170000
+	return old_snapshot_threshold < 0;
+#else
+	return true;
 #endif
 }
 

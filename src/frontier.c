@@ -200,10 +200,7 @@ pgn_frontier_lower(Queue *queue, int lane, TimestampTz place)
 	SpinLockRelease(&shared->lock);
 }
 
-/*
- * Is it time to look below the frontiers of a queue?  Then they are at minus
- * infinity afterwards, and the caller looks again.
- */
+/* Is it time to look below the frontiers of a queue?  Then the caller must do so. */
 bool
 pgn_frontier_doubt(Queue *queue, TimestampTz now)
 {
@@ -213,10 +210,8 @@ pgn_frontier_doubt(Queue *queue, TimestampTz now)
 	if (shared == NULL)
 		return false;
 	last = pg_atomic_read_u64(&shared->doubted_at);
-	if ((TimestampTz) last + DOUBT_INTERVAL > now ||
-		!pg_atomic_compare_exchange_u64(&shared->doubted_at, &last, (uint64) now))
+	/* The clock may have been set back. */
+	if ((TimestampTz) last <= now && (TimestampTz) last + DOUBT_INTERVAL > now)
 		return false;
-	for (int lane = 0; lane < PGN_LANES; lane++)
-		pgn_frontier_lower(queue, lane, PG_INT64_MIN);
-	return true;
+	return pg_atomic_compare_exchange_u64(&shared->doubted_at, &last, (uint64) now);
 }

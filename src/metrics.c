@@ -251,6 +251,8 @@ find_sleepers(Queue *queue, int16 lane, const Frontier *frontier)
 {
 	Sleepers	sleepers = pgn_sleepers_all(queue, lane);
 
+	if (frontier->at == PG_INT64_MIN)
+		return PGN_NO_SLEEPERS;
 	sleepers.to = Min(sleepers.to, frontier->at - 1);
 	return sleepers;
 }

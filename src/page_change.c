@@ -79,11 +79,12 @@ is_plain(PageChange *change, ItemPointerData tid)
 }
 
 /*
- * Lock the page of n places, and get ready to change it.  The answer is at how
- * many of them, from the first on, row versions can be changed; too few are none.
+ * Lock the page of n places, and get ready to change it, if it has room for
+ * "size" bytes.  The answer is at how many of them, from the first on, row
+ * versions can be changed; too few are none.
  */
 static int
-begin_change(PageChange *change, Relation rel, const ItemPointerData *tids, int n)
+begin_change(PageChange *change, Relation rel, const ItemPointerData *tids, int n, Size size)
 {
 	int			plain = 0;
 
@@ -97,7 +98,7 @@ begin_change(PageChange *change, Relation rel, const ItemPointerData *tids, int 
 	change->cid = GetCurrentCommandId(true);
 	change->buffer = ReadBuffer(rel, change->block);
 	LockBuffer(change->buffer, BUFFER_LOCK_EXCLUSIVE);
-	if (PageIsAllVisible(BufferGetPage(change->buffer)))
+	if (PageIsAllVisible(BufferGetPage(change->buffer)) || PageGetHeapFreeSpace(BufferGetPage(change->buffer)) < size)
 		return 0;
 	while (plain < n && is_plain(change, tids[plain]))
 	{
@@ -114,11 +115,13 @@ begin_change(PageChange *change, Relation rel, const ItemPointerData *tids, int 
 	return plain;
 }
 
-/* Write what was changed, and give the page back. */
+/* Write what was changed, so many rows, and give the page back. */
 static void
-end_change(PageChange *change)
+end_change(PageChange *change, int done)
 {
-	if (change->xlog)
+	if (change->xlog && done == 0)
+		GenericXLogAbort(change->xlog);
+	else if (change->xlog)
 	{
 		PageSetPrunable(change->page, change->xid);
 		GenericXLogFinish(change->xlog);
@@ -127,18 +130,24 @@ end_change(PageChange *change)
 		UnlockReleaseBuffer(change->buffer);
 }
 
-/* The row version at a place, marked as ended by this transaction. */
+/* The row version at a place that can be changed; NULL if this change has ended it already. */
 static HeapTupleHeader
-end_version(PageChange *change, const ItemPointerData *tid)
+plain_version(PageChange *change, const ItemPointerData *tid)
 {
 	HeapTupleHeader row = (HeapTupleHeader)
 		PageGetItem(change->page, PageGetItemId(change->page, ItemPointerGetOffsetNumber(tid)));
 
+	return row->t_infomask & HEAP_XMAX_INVALID ? row : NULL;
+}
+
+/* Mark a row version as ended by this transaction. */
+static void
+end_version(PageChange *change, HeapTupleHeader row)
+{
 	row->t_infomask &= ~(HEAP_XMAX_BITS | HEAP_MOVED);
 	row->t_infomask2 &= ~HEAP_KEYS_UPDATED;
 	HeapTupleHeaderSetXmax(row, change->xid);
 	HeapTupleHeaderSetCmax(row, change->cid, false);
-	return row;
 }
 
 /* Add a row version made by this transaction to the page, found by an older one; false if there is no room. */
@@ -175,19 +184,22 @@ int
 pgn_page_update(Relation rel, const ItemPointerData *tids, HeapTuple *rows, int n)
 {
 	PageChange	change;
-	int			plain = begin_change(&change, rel, tids, n);
+	int			plain = n > 0 ? begin_change(&change, rel, tids, n, MAXALIGN(rows[0]->t_len)) : 0;
 	int			done = 0;
 
-	while (done < plain && add_version(&change, rows[done]))
+	for (; done < plain; done++)
 	{
-		HeapTupleHeader old = end_version(&change, &tids[done]);
+		HeapTupleHeader old = plain_version(&change, &tids[done]);
 
+		if (old == NULL || !add_version(&change, rows[done]))
+			break;
+		end_version(&change, old);
 		HeapTupleHeaderSetHotUpdated(old);
 		old->t_ctid = rows[done]->t_self;
 		pgn_count_hot_update(rel);
-		done++;
 	}
-	end_change(&change);
+	if (n > 0)
+		end_change(&change, done);
 	return done;
 }
 
@@ -196,17 +208,21 @@ int
 pgn_page_delete(Relation rel, const ItemPointerData *tids, int n)
 {
 	PageChange	change;
-	int			plain = begin_change(&change, rel, tids, n);
+	int			plain = begin_change(&change, rel, tids, n, 0);
+	int			done = 0;
 
-	for (int i = 0; i < plain; i++)
+	for (; done < plain; done++)
 	{
-		HeapTupleHeader row = end_version(&change, &tids[i]);
+		HeapTupleHeader row = plain_version(&change, &tids[done]);
 
+		if (row == NULL)
+			break;
+		end_version(&change, row);
 		row->t_infomask2 |= HEAP_KEYS_UPDATED;
 		HeapTupleHeaderClearHotUpdated(row);
-		row->t_ctid = tids[i];
+		row->t_ctid = tids[done];
 		pgstat_count_heap_delete(rel);
 	}
-	end_change(&change);
-	return plain;
+	end_change(&change, done);
+	return done;
 }

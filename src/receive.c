@@ -86,6 +86,9 @@ static int	received_since_advance = ADVANCE_AFTER;
 /* A receive of no more than this many takes candidates; for more a look at the index is cheap. */
 #define FEW_MESSAGES 16
 
+/* Deliveries in pages that are this near to each other are neighbours. */
+#define MAX_GAP 4
+
 /* One call of receive, pop or peek. */
 typedef struct Receive
 {
@@ -100,6 +103,7 @@ typedef struct Receive
 	int64		visibility_timeout; /* microseconds */
 	text	   *attempt_id;		/* NULL: none */
 	bool		knows;			/* sees all that others see, or may see again */
+	bool		in_place;		/* lease in place what can be */
 	bool		advance;		/* advance the frontier on the way; if so, it
 								 * knows */
 } Receive;
@@ -247,15 +251,12 @@ return_received(Receive *receive, Queue *queue, const Delivery *row)
 		pgn_activity_count(queue, COUNT_DELETED, 1);
 }
 
-/*
- * Is this the first lease of a delivery, and not the last one allowed?  Then it
- * keeps its place, if there is a list of sleepers; see delivery.c.
- */
+/* Is this the first lease of a delivery, and not the last one allowed?  Then it can keep its place; see delivery.c. */
 static bool
-leased_in_place(Queue *queue, const Delivery *row)
+can_sleep(const Queue *queue, const Delivery *row)
 {
 	return row->queue_receive_count == 0 && queue->attributes.max_receive_count != 1 &&
-		(row->lane == PGN_LANE_NORMAL || row->lane == PGN_LANE_NOISY) && pgn_shared_queue(queue) != NULL;
+		(row->lane == PGN_LANE_NORMAL || row->lane == PGN_LANE_NOISY);
 }
 
 /*
@@ -267,7 +268,7 @@ static void
 claim(Receive *receive, Queue *queue, DeliveryVersion *version, TimestampTz now)
 {
 	Delivery   *row = &version->row;
-	bool		in_place = leased_in_place(queue, row);
+	bool		in_place = receive->in_place && can_sleep(queue, row);
 	TimestampTz visible_at = pgn_delivery_lease(row, now, receive->visibility_timeout);
 
 	if (in_place)
@@ -300,7 +301,8 @@ typedef struct ScanResult
 	int			nheld;
 	TimestampTz held[PGN_STRAGGLERS];	/* those before first_free */
 	SleeperList asleep;			/* all that sleep */
-	Sleepers	awake;			/* all others that are not dead */
+	SleeperList awake;			/* all others that are not dead */
+	BlockNumber awake_block;	/* where the last of those was */
 } ScanResult;
 
 /* Nothing was met yet. */
@@ -309,8 +311,25 @@ init_result(ScanResult *result)
 {
 	result->first = result->first_free = DT_NOEND;
 	result->nheld = 0;
-	result->awake = PGN_NO_SLEEPERS;
 	pgn_sleepers_init(&result->asleep);
+	pgn_sleepers_init(&result->awake);
+	result->awake_block = InvalidBlockNumber;
+}
+
+/*
+ * Note one that does not sleep, where receives must look again.  There are no
+ * gaps within a range of those: who holds a delivery for long must not make
+ * others walk over what has come and gone behind it.
+ */
+static void
+note_awake(ScanResult *result, const DeliveryVersion *version, TimestampTz now)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(&version->tid);
+	bool		follows = BlockNumberIsValid(result->awake_block) && block >= result->awake_block &&
+	block - result->awake_block <= MAX_GAP;
+
+	pgn_sleepers_extend(&result->awake, version->row.due_at, Min(version->row.visible_at, now), follows);
+	result->awake_block = block;
 }
 
 /* Note one delivery that a scan returned. */
@@ -326,7 +345,7 @@ note_delivery(ScanResult *result, const DeliveryVersion *version, TimestampTz no
 		pgn_sleepers_add(&result->asleep, &sleeper, now);
 		return;
 	}
-	pgn_sleepers_note(&result->awake, at, now);
+	note_awake(result, version, now);
 	if (result->first == DT_NOEND)
 		result->first = at;
 	if (result->first_free != DT_NOEND)
@@ -355,7 +374,7 @@ has_claimed_enough(const Receive *receive)
 {
 	int			n = receive->claims->n;
 
-	return n == PGN_CLAIMS || receive->found + n >= receive->max_messages ||
+	return n == receive->claims->limit || receive->found + n >= receive->max_messages ||
 		(n > 0 && receive->cleared >= MAX_CLEARED);
 }
 
@@ -418,7 +437,8 @@ receive_candidates(Receive *receive, DeliveryTable *deliveries, DeadLetters *let
 		if (!begun)
 			pgn_place_scan_begin(&scan, deliveries);
 		begun = true;
-		if (pgn_scan_place(&scan, &place, &version) &&
+		/* Others may have collected it again while it was not leased yet. */
+		if (!pgn_is_claimed(receive->claims, &place) && pgn_scan_place(&scan, &place, &version) &&
 			version.row.lane == PGN_LANE_NORMAL && version.row.visible_at <= now)
 			receive_version(receive, deliveries, letters, &version, now);
 	}
@@ -490,24 +510,43 @@ nothing_due_until(DeliveryTable *deliveries, int16 lane, TimestampTz now)
 
 /*
  * Look again at a part of a lane that receives skip from now on, and lower the
- * frontier to what should not be skipped; step R3 of frontier.c.
+ * frontier to what should not be skipped; step R3 of frontier.c.  True if there
+ * was such.
  */
-static void
+static bool
 look_again(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz to)
 {
 	DeliveryScan scan;
 	DeliveryVersion version;
+	bool		found = false;
 
 	pgn_due_scan_begin(&scan, deliveries, lane, from, to);
-	while (pgn_scan_next(&scan, &version))
+	while (!found && pgn_scan_next(&scan, &version))
 	{
-		if (!pgn_frontier_covers(deliveries->queue, lane, version.row.due_at, version.row.visible_at))
-		{
+		CHECK_FOR_INTERRUPTS();
+		found = !pgn_frontier_covers(deliveries->queue, lane, version.row.due_at, version.row.visible_at);
+		if (found)
 			pgn_frontier_lower(deliveries->queue, lane, version.row.due_at);
-			break;
-		}
 	}
 	pgn_scan_end(&scan);
+	return found;
+}
+
+/* Look below the frontiers; true if there was something to see, and they are lower now. */
+static bool
+look_below(DeliveryTable *deliveries)
+{
+	bool		found = false;
+
+	for (int16 lane = 0; lane < PGN_LANES; lane++)
+	{
+		Frontier	frontier;
+
+		pgn_frontier_read(deliveries->queue, lane, 0, &frontier);
+		if (frontier.at > PG_INT64_MIN)
+			found |= look_again(deliveries, lane, PG_INT64_MIN, frontier.at - 1);
+	}
+	return found;
 }
 
 /* Receive what has come back from its first lease to its place in a lane, until there is enough. */
@@ -524,7 +563,7 @@ receive_sleepers(Receive *receive, DeliveryTable *deliveries, DeadLetters *lette
 		receive_range(receive, deliveries, letters, lane, due[i].from, due[i].to, now, false, &result);
 		/* What was not walked over. */
 		if (has_enough(receive))
-			pgn_sleepers_note(&result.awake, due[i].to, now);
+			pgn_sleepers_extend(&result.awake, due[i].to, due[i].until, true);
 		if (receive->knows)
 			pgn_sleepers_replace(deliveries->queue, lane, now, &due[i], &result.asleep, &result.awake);
 	}
@@ -552,7 +591,7 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 		receive_range(receive, deliveries, letters, lane, place, place, now, false, &result);
 		if (receive->advance && result.first == DT_NOEND &&
 			pgn_frontier_forget(queue, lane, now, place, &result.asleep))
-			look_again(deliveries, lane, place, place);
+			(void) look_again(deliveries, lane, place, place);
 	}
 
 	/* Nor may the frontier advance over what was not looked at. */
@@ -566,7 +605,7 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 	if (receive->advance && to > frontier.at &&
 		pgn_frontier_advance(queue, lane, now, &frontier, to, result.held,
 							 frontier.stuck ? result.nheld : 0, &result.asleep))
-		look_again(deliveries, lane, frontier.at, to - 1);
+		(void) look_again(deliveries, lane, frontier.at, to - 1);
 }
 
 /*
@@ -615,6 +654,7 @@ receive_fifo(Receive *receive, Queue *queue)
 	pgn_fifo_receive(&fifo);
 	if (fifo.found == 0 && pgn_frontier_doubt(queue, fifo.now))
 	{
+		pgn_frontier_lower(queue, PGN_LANE_NORMAL, PG_INT64_MIN);
 		fifo.advance = may_advance;
 		pgn_fifo_receive(&fifo);
 	}
@@ -646,8 +686,10 @@ receive_due(Receive *receive, Queue *queue)
 	pgn_claims_begin(&claims, &deliveries, receive->pop);
 	receive->claims = &claims;
 	receive->knows = queue->changed_in != pgn_local_transaction();
+	/* Who does not know cannot advance the frontier over those who sleep. */
+	receive->in_place = pgn_sleepers_expected(queue, receive->visibility_timeout) && receive->knows;
 	receive->advance = receive->knows && received_since_advance >= ADVANCE_AFTER;
-	do
+	for (;;)
 	{
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_FINAL, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_RETRY, now);
@@ -658,11 +700,11 @@ receive_due(Receive *receive, Queue *queue)
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
 		receive_sleepers(receive, &deliveries, &letters, PGN_LANE_NOISY, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_NOISY, now);
-		if (receive->found > 0 || !pgn_frontier_doubt(queue, now))
+		if (receive->found > 0 || !pgn_frontier_doubt(queue, now) || !look_below(&deliveries))
 			break;
 		/* What was cleared away in this call may come back. */
 		receive->knows = receive->advance = receive->knows && receive->cleared == 0;
-	} while (true);
+	}
 	receive->claims = NULL;
 	pgn_dead_letters_end(&letters);
 	/* Who found nothing keeps no lock, least of all while waiting for more. */

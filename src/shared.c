@@ -112,6 +112,8 @@ init_queue(SharedQueue *shared, int32 id)
 	}
 	pg_atomic_init_u64(&shared->doubted_at, 0);
 	pgn_candidates_init(&shared->candidates);
+	pg_atomic_init_u64(&shared->usual_timeout, (uint64) (int64) PGN_QUEUE_TIMEOUT);
+	pg_atomic_init_u32(&shared->usual_votes, PGN_MOST_VOTES);
 	SpinLockInit(&shared->tenants_lock);
 	memset(shared->tenants, 0, sizeof(shared->tenants));
 	memset(&shared->all_tenants, 0, sizeof(shared->all_tenants));

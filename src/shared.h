@@ -66,6 +66,10 @@ typedef struct SharedQueue
 	pg_atomic_uint64 doubted_at;	/* when the frontiers were last checked */
 	Candidates	candidates;
 
+	/* sleepers.c */
+	pg_atomic_uint64 usual_timeout;
+	pg_atomic_uint32 usual_votes;
+
 	/* fair.c */
 	slock_t		tenants_lock;
 	Tenant		tenants[PGN_TENANTS];

@@ -30,11 +30,11 @@
  *	  Whether somebody is about to delete it does not matter; if that fails it
  *	  sleeps on.
  *
- *	- Who has walked over a range replaces it by what he met: the part in which
- *	  something sleeps, and the part in which he met something else that is
- *	  not dead, be it only because he or somebody holds it.  The latter is due
- *	  at once, since it may be free at any moment; so it is looked at by each
- *	  receive until those are dead, as the frontier's stragglers are.  The same
+ *	- Who has walked over a range replaces it by what he met: the parts in which
+ *	  something sleeps, and those in which he met something else that is not
+ *	  dead, be it only because he or somebody holds it.  The latter are due at
+ *	  once, since it may be free at any moment; so they are looked at by each
+ *	  receive until it is dead, as the frontier's stragglers are.  The same
  *	  counts for all that he has not come to.
  *
  *	- What was dead in a walk is dead for ever, and nothing begins to sleep below
@@ -48,6 +48,12 @@
  *
  * A lost list is as good as a lost frontier: receives begin at minus infinity,
  * pass everybody who sleeps, and add them again.
+ *
+ * All this is cheap as long as leases end in the order in which they were taken,
+ * hence in the order of places: then ranges hardly overlap.  If each was as long
+ * as it liked, every range would reach over everybody.  So only leases of the
+ * usual length are taken in place: that of the queue's visibility timeout, or
+ * another that most receives have asked for lately.
  */
 #include "postgres.h"
 
@@ -58,6 +64,9 @@
 /* Leases that end within this part of what is left of them share a range. */
 #define SAME_TIME 4
 
+/* So many receives, more or less, with the usual visibility timeout are enough for leases in place. */
+#define ENOUGH_VOTES 3
+
 /* There are no sleepers. */
 void
 pgn_sleepers_init(SleeperList *list)
@@ -67,8 +76,8 @@ pgn_sleepers_init(SleeperList *list)
 }
 
 /* Add a place to a range. */
-void
-pgn_sleepers_note(Sleepers *sleepers, TimestampTz place, TimestampTz until)
+static void
+add_place(Sleepers *sleepers, TimestampTz place, TimestampTz until)
 {
 	sleepers->from = Min(sleepers->from, place);
 	sleepers->to = Max(sleepers->to, place);
@@ -98,17 +107,36 @@ pgn_sleepers_add(SleeperList *list, const Sleepers *sleepers, TimestampTz now)
 	if (!is_range(sleepers))
 		return;
 	for (int i = 0; i < list->n; i++)
-		if (nearest == NULL || distance(&list->ranges[i], sleepers) < distance(nearest, sleepers))
-			nearest = &list->ranges[i];
+	{
+		Sleepers   *range = &list->ranges[i];
+
+		if (range->from <= sleepers->from && sleepers->to <= range->to && range->until <= sleepers->until)
+		{
+			/* Who is walking over it may not have met them. */
+			range->number = ++list->changes;
+			return;
+		}
+		if (nearest == NULL || distance(range, sleepers) < distance(nearest, sleepers))
+			nearest = range;
+	}
 	if (list->n < PGN_SLEEPERS &&
 		(nearest == NULL || distance(nearest, sleepers) > (sleepers->until - now) / SAME_TIME))
 	{
 		nearest = &list->ranges[list->n++];
 		*nearest = *sleepers;
 	}
-	pgn_sleepers_note(nearest, sleepers->from, sleepers->until);
-	pgn_sleepers_note(nearest, sleepers->to, sleepers->until);
+	add_place(nearest, sleepers->from, sleepers->until);
+	add_place(nearest, sleepers->to, sleepers->until);
 	nearest->number = ++list->changes;
+}
+
+/* Add a place behind all others of a list, to the last range if it follows closely or there is no room. */
+void
+pgn_sleepers_extend(SleeperList *list, TimestampTz place, TimestampTz until, bool follows)
+{
+	if (list->n == 0 || (!follows && list->n < PGN_SLEEPERS / 4))
+		list->ranges[list->n++] = PGN_NO_SLEEPERS;
+	add_place(&list->ranges[list->n - 1], place, until);
 }
 
 /* Add all ranges of a list to another. */
@@ -171,7 +199,7 @@ pgn_sleepers_due(Queue *queue, int lane, TimestampTz now, Sleepers due[PGN_SLEEP
  */
 void
 pgn_sleepers_replace(Queue *queue, int lane, TimestampTz now, const Sleepers *looked_at,
-					 const SleeperList *asleep, const Sleepers *awake)
+					 const SleeperList *asleep, const SleeperList *awake)
 {
 	SharedLane *shared = &pgn_shared_queue(queue)->lanes[lane];
 	SleeperList *list = &shared->sleepers;
@@ -183,10 +211,39 @@ pgn_sleepers_replace(Queue *queue, int lane, TimestampTz now, const Sleepers *lo
 			continue;
 		list->ranges[i] = list->ranges[--list->n];
 		pgn_sleepers_add_all(list, asleep, now);
-		pgn_sleepers_add(list, awake, now);
+		pgn_sleepers_add_all(list, awake, now);
 		break;
 	}
 	SpinLockRelease(&shared->lock);
+}
+
+/*
+ * Are leases of this length the usual ones, so that they are to be taken in
+ * place?  Each receive asks, and by that votes for its own.  Votes that are
+ * lost when two vote at once do not matter.
+ */
+bool
+pgn_sleepers_expected(Queue *queue, int64 visibility_timeout)
+{
+	SharedQueue *shared = pgn_shared_queue(queue);
+	int64		usual;
+	uint32		votes;
+
+	if (shared == NULL)
+		return false;
+	usual = (int64) pg_atomic_read_u64(&shared->usual_timeout);
+	votes = pg_atomic_read_u32(&shared->usual_votes);
+	if (visibility_timeout == (usual == PGN_QUEUE_TIMEOUT ? queue->attributes.visibility_timeout : usual))
+	{
+		if (votes < PGN_MOST_VOTES)
+			pg_atomic_write_u32(&shared->usual_votes, votes + 1);
+		return votes >= ENOUGH_VOTES;
+	}
+	if (votes > 0)
+		pg_atomic_write_u32(&shared->usual_votes, votes - 1);
+	else
+		pg_atomic_write_u64(&shared->usual_timeout, (uint64) visibility_timeout);
+	return false;
 }
 
 /* When the next range of a lane is to be looked at; see pgn_sleepers_first. */
@@ -222,8 +279,8 @@ pgn_sleepers_all(Queue *queue, int lane)
 	{
 		const Sleepers *range = &shared_lane->sleepers.ranges[i];
 
-		pgn_sleepers_note(&all, range->from, range->until);
-		pgn_sleepers_note(&all, range->to, range->until);
+		add_place(&all, range->from, range->until);
+		add_place(&all, range->to, range->until);
 	}
 	SpinLockRelease(&shared_lane->lock);
 	return all;

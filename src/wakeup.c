@@ -244,23 +244,44 @@ pgn_lower_due(SharedQueue *shared, TimestampTz due_at)
 		wake(first);
 }
 
-/* When the first of those that sleep in a lane becomes visible; PG_INT64_MAX if none does. */
+/* When the first of those that sleep in a part of a lane becomes visible; PG_INT64_MAX if none does. */
 static TimestampTz
-first_awake(DeliveryTable *deliveries, int16 lane, TimestampTz now)
+first_awake_in(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz to, TimestampTz now)
 {
 	TimestampTz first = PG_INT64_MAX;
-	Frontier	frontier;
 	DeliveryScan scan;
 	DeliveryVersion version;
 
-	/* Those that the frontier passes meanwhile are met in both places. */
-	pgn_frontier_read(deliveries->queue, lane, now, &frontier);
-	pgn_due_scan_begin(&scan, deliveries, lane, frontier.at, now);
+	pgn_due_scan_begin(&scan, deliveries, lane, from, to);
 	while (pgn_scan_next(&scan, &version))
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (pgn_is_asleep(&version.row, now))
 			first = Min(first, version.row.visible_at);
+	}
 	pgn_scan_end(&scan);
-	return Min(first, pgn_sleepers_next(deliveries->queue, lane, now));
+	return first;
+}
+
+/* The same for a whole lane: what nobody has noted yet, stragglers, and ranges of sleepers. */
+static TimestampTz
+first_awake(DeliveryTable *deliveries, int16 lane, TimestampTz now)
+{
+	Queue	   *queue = deliveries->queue;
+	Sleepers	due[PGN_SLEEPERS];
+	TimestampTz first;
+	Frontier	frontier;
+	int			n;
+
+	/* Those that the frontier passes meanwhile are met in both places. */
+	pgn_frontier_read(queue, lane, now, &frontier);
+	first = first_awake_in(deliveries, lane, frontier.at, now, now);
+	for (int i = 0; i < frontier.nstragglers; i++)
+		first = Min(first, first_awake_in(deliveries, lane, frontier.stragglers[i], frontier.stragglers[i], now));
+	n = pgn_sleepers_due(queue, lane, now, due);
+	for (int i = 0; i < n; i++)
+		first = Min(first, first_awake_in(deliveries, lane, due[i].from, due[i].to, now));
+	return Min(first, pgn_sleepers_next(queue, lane, now));
 }
 
 /* When the first delivery falls due in a range that begins after "now", committed or not, or one awakes. */

@@ -1,7 +1,7 @@
 -- Deliveries that are leased in place are passed over while they sleep, and found when their leases end (src/sleepers.c).
 -- Other sessions are dblink connections; everything here is committed as it goes.
 CREATE EXTENSION dblink;
-SELECT plan(44);
+SELECT plan(59);
 
 CREATE FUNCTION connect(name text) RETURNS text LANGUAGE sql AS $$
 	SELECT dblink_connect(name, format('host=%L port=%s dbname=%L user=%L',
@@ -19,17 +19,24 @@ BEGIN
 	END LOOP;
 END
 $$;
+-- Only leases of the usual length are taken in place: the queue's own.
+CREATE FUNCTION lease_for(timeout interval) RETURNS void LANGUAGE sql AS $$
+	SELECT pigeon.alter_queue('q', visibility_timeout => timeout)
+$$;
 -- Lease so many messages, 100 in a transaction.
 CREATE PROCEDURE lease(n integer, timeout interval) LANGUAGE plpgsql AS $$
 BEGIN
+	PERFORM lease_for(timeout);
+	COMMIT;
 	FOR i IN 1 .. n / 100 LOOP
-		PERFORM count(*) FROM pigeon.receive('q', 100, timeout);
+		PERFORM count(*) FROM pigeon.receive('q', 100);
 		COMMIT;
 	END LOOP;
 END
 $$;
 CREATE FUNCTION next_body(timeout interval = '1 h') RETURNS text LANGUAGE sql AS $$
-	SELECT body || receive_count FROM pigeon.receive('q', 1, timeout)
+	SELECT lease_for(timeout);
+	SELECT body || receive_count FROM pigeon.receive('q')
 $$;
 CREATE FUNCTION in_a(command text) RETURNS SETOF text LANGUAGE sql AS $$ SELECT * FROM dblink('a', command) AS t (x text) $$;
 -- Buffers that a receive touches: what it costs, independent of the machine.
@@ -66,8 +73,9 @@ SELECT pigeon.purge_queue('q');
 
 -- A lease that was not committed yet when the frontier passed.
 SELECT pigeon.send('q', 'late');
+SELECT lease_for('1 s');
 SELECT dblink_exec('a', 'BEGIN');
-SELECT is(in_a($$SELECT body FROM pigeon.receive('q', 1, '1 s')$$), 'late', 'a receiver takes its time');
+SELECT is(in_a($$SELECT body FROM pigeon.receive('q')$$), 'late', 'a receiver takes its time');
 SELECT pg_sleep(0.2);
 CALL work(1000);
 SELECT dblink_exec('a', 'COMMIT');
@@ -79,7 +87,8 @@ SELECT pigeon.purge_queue('q');
 
 -- Deletes and receives behind the frontier that come to nothing.
 SELECT pigeon.send('q', 'a');
-SELECT receipt FROM pigeon.receive('q', 1, '100 ms') \gset
+SELECT lease_for('100 ms');
+SELECT receipt FROM pigeon.receive('q') \gset
 CALL work(1000);
 SELECT dblink_exec('a', 'BEGIN');
 SELECT is(in_a(format('SELECT pigeon.delete(%L, %L::pigeon.receipt)', 'q', :'receipt')), 't', 'a delete in an open transaction');
@@ -132,17 +141,18 @@ SELECT is((SELECT count(*) FROM pigeon.receive('q', 50)), 50::bigint, 'a transac
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 100)), 50::bigint, 'and the other half');
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 100)), 0::bigint, 'and then nothing');
 ROLLBACK;
-SELECT is((SELECT count(*) FROM pigeon.receive('q', 1000, '100 ms')), 100::bigint, 'all are there after a rollback');
+SELECT lease_for('500 ms');
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 1000)), 100::bigint, 'all are there after a rollback');
 
 -- Changes of visibility.
 CALL work(1000);
 SELECT is((SELECT count(*) FROM (SELECT pigeon.change_visibility('q', receipts, '1 h') FROM (SELECT array_agg(receipt) AS receipts
 	FROM pigeon.receive('q', 1, '1 h')) r WHERE receipts IS NOT NULL) c), 0::bigint, 'all are in flight');
 SELECT pigeon.send('q', 'long');
-SELECT receipt FROM pigeon.receive('q', 1, '100 ms') \gset
+SELECT receipt FROM pigeon.receive('q') \gset
 SELECT ok(pigeon.change_visibility('q', :'receipt', '1 h'), 'one lease is extended');
 CALL work(1000);
-SELECT pg_sleep(0.2);
+SELECT pg_sleep(0.6);
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 1000, '1 h') WHERE body = 'x'), 100::bigint, 'the others come back');
 SELECT is(next_body(), NULL, 'and only those');
 SELECT ok(pigeon.change_visibility('q', :'receipt', '0'), 'it is given back');
@@ -194,10 +204,63 @@ SELECT CASE WHEN current_setting('shared_preload_libraries') LIKE '%pigeon%'
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 100000, '1 h')), 19800::bigint, 'all others come back, too');
 SELECT pigeon.purge_queue('q');
 
--- A receive that waits is awake when a lease ends.
+-- Nor somebody who holds one of them for long.
+SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[20000]));
+CALL lease(20000, '100 ms');
+SELECT pg_sleep(0.1);
+SELECT lease_for('1 h');
+SELECT dblink_exec('a', 'BEGIN');
+SELECT is(in_a($$SELECT receive_count FROM pigeon.receive('q')$$), '2', 'a worker takes its time with what came back');
+CALL lease(15000, '1 h');
+SELECT buffers_of_receive() AS buffers \gset
+SELECT CASE WHEN current_setting('shared_preload_libraries') LIKE '%pigeon%'
+	THEN cmp_ok(:buffers, '<', 200, 'a receive does not walk over what was taken behind it')
+	ELSE pass('without shared memory there is no frontier') END;
+SELECT dblink_exec('a', 'ROLLBACK');
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 100000)), 4999::bigint, 'in the end it is received, too');
+SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'all is well');
+SELECT pigeon.purge_queue('q');
+
+-- What has come back and was not taken is not hidden.
+SELECT lease_for('500 ms');
+SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[20]));
+SELECT count(*) FROM pigeon.receive('q', 20);
+CALL work(1000);
+SELECT pg_sleep(0.5);
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 5, '1 h')), 5::bigint, 'some are received a second time');
+SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'check() knows that the others are found');
+SELECT is((SELECT count(*) FROM pigeon.receive('q', 100, '1 h')), 15::bigint, 'as they are');
+SELECT pigeon.purge_queue('q');
+
+-- A receive that waits is awake when a lease ends,
 SELECT pigeon.send('q', 'a');
 SELECT is(next_body('500 ms'), 'a1', 'a lease of half a second');
 CALL work(1000);
 SELECT is((SELECT body || receive_count FROM pigeon.receive('q', 1, '1 h', wait_time => '20 s')), 'a2', 'ends while somebody waits');
+SELECT pigeon.purge_queue('q');
+-- also if one that was taken shortly before was ended by a delete,
+SELECT lease_for('1 s');
+SELECT count(*) FROM pigeon.send_batch('q', ARRAY['a', 'b']);
+SELECT receipt FROM pigeon.receive('q') \gset
+SELECT pg_sleep(0.1);
+SELECT is((SELECT body FROM pigeon.receive('q')), 'b', 'two leases end at about the same time');
+CALL work(1000);
+SELECT ok(pigeon.delete('q', :'receipt'), 'one by a delete');
+SELECT clock_timestamp() AS before \gset
+SELECT is((SELECT body || receive_count FROM pigeon.receive('q', 1, '1 h', wait_time => '20 s')), 'b2', 'the other while somebody waits');
+SELECT cmp_ok(clock_timestamp() - :'before', '<', interval '15 s', 'who is not late');
+SELECT pigeon.purge_queue('q');
+-- or if it was committed behind the frontier.
+SELECT pigeon.send('q', 'a');
+SELECT lease_for('1 s');
+SELECT dblink_exec('a', 'BEGIN');
+SELECT is(in_a($$SELECT body FROM pigeon.receive('q')$$), 'a', 'a lease');
+SELECT pg_sleep(0.2);
+CALL work(1000);
+SELECT is((SELECT body FROM pigeon.receive('q')), NULL, 'is not seen');
+SELECT dblink_exec('a', 'COMMIT');
+SELECT clock_timestamp() AS before \gset
+SELECT is((SELECT body || receive_count FROM pigeon.receive('q', 1, '1 h', wait_time => '20 s')), 'a2', 'until it ends, while somebody waits');
+SELECT cmp_ok(clock_timestamp() - :'before', '<', interval '15 s', 'who is not late');
 SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'all is well');
 SELECT * FROM finish();

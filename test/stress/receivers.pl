@@ -15,13 +15,13 @@ my $dir = PostgreSQL::Test::Utils::tempdir;
 my $node = new_server('main', 'log_statement = none');
 
 # How often each script runs, as a share of all.
-my %weights = (send => 2, one => 6, pop => 2, many => 1, lease => 2, roll_back => 3);
+my %weights = (send => 4, one => 6, pop => 2, many => 1, few => 2, lease => 2, roll_back => 3);
 
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION pigeon;
 	CREATE TABLE sent (message_id bigint, body text);
 	CREATE TABLE taken (message_id bigint, body text);
-	SELECT pigeon.create_queue('work')});
+	SELECT pigeon.create_queue('work', visibility_timeout => '50 ms')});
 
 my %scripts = (
 	send => q{
@@ -37,6 +37,8 @@ my %scripts = (
 		WITH message AS MATERIALIZED (SELECT receipt, message_id, body FROM pigeon.receive('work', 40)),
 			 done AS MATERIALIZED (SELECT pigeon.delete('work', (SELECT array_agg(receipt ORDER BY random()) FROM message)) AS answers)
 		INSERT INTO taken SELECT message_id, body FROM message, done WHERE true = ALL (answers);},
+	few => q{
+		SELECT count(*) FROM pigeon.receive('work', 16);},
 	lease => q{
 		\set n random(1, 10)
 		SELECT count(*) FROM pigeon.receive('work', :n, '3 ms');},
@@ -59,6 +61,10 @@ $node->command_ok(
 my $sql = sub { $node->safe_psql('postgres', $_[0]) };
 $sql->('SELECT pg_sleep(0.1)');
 all_is_well($node, 'postgres', 'nothing is hidden');
+is($sql->(q{SELECT count(*) - count(DISTINCT message_id) FROM pigeon.q_1}), '0', 'each delivery is there once');
+$sql->('CREATE EXTENSION amcheck');
+is($sql->(q{SELECT msg FROM verify_heapam('pigeon.q_1')}), '', 'the table is sound');
+$sql->('REINDEX TABLE pigeon.q_1');
 $sql->(q{INSERT INTO taken SELECT message_id, body FROM pigeon.pop('work', 100000)});
 is($sql->(q{SELECT count(*) FROM pigeon.peek('work')}), '0', 'nothing is left');
 is($sql->(q{SELECT * FROM sent EXCEPT ALL TABLE taken}), '', 'nothing is lost or altered');
