@@ -30,7 +30,9 @@
  * any of those.
  *
  * Then the numbers are said to be approximate.  A walk is bounded in the index
- * entries it looks at, not in those that it finds alive.
+ * entries it looks at, not in those that it finds alive.  Only deliveries that
+ * sleep (see sleepers.c) it passes many of, since what is behind them may be
+ * visible.
  *
  * A FIFO queue has no index of due deliveries.  It is counted in the order of
  * message_id; if it is too long for that, what is in flight or delayed is found
@@ -60,7 +62,7 @@
 PG_FUNCTION_INFO_V1(pgn_queue_figures);
 PG_FUNCTION_INFO_V1(pgn_exact_queue_metrics);
 
-/* Index entries that one walk looks at, and those that are just counted beyond. */
+/* Index entries that one walk looks at besides sleepers; and sleepers that it passes, or entries that are just counted beyond. */
 #define WALK 10000
 #define COUNT 150000
 
@@ -120,6 +122,7 @@ typedef struct Walk
 	TimestampTz from,
 				until;
 	DeliveryScan scan;
+	int64		looked_at;		/* entries, if it did not come to the end */
 	bool		complete;		/* came to the end */
 	bool		ended;			/* counting beyond it did */
 	int64		beyond;			/* entries that were counted */
@@ -202,9 +205,12 @@ count_delivery(Tally *tally, const DeliveryVersion *version)
 	counts->oldest = Min(counts->oldest, since);
 }
 
-/* Count what a scan finds, looking at "limit" index entries; true if it came to its end. */
+/*
+ * Count what a scan finds, looking at "limit" index entries and "sleepers"
+ * besides; true if it came to its end.
+ */
 static bool
-count_scan(Tally *tally, DeliveryScan *scan, int64 limit, TimestampTz *reached)
+count_scan(Tally *tally, DeliveryScan *scan, int64 limit, int64 *sleepers, TimestampTz *reached)
 {
 	DeliveryVersion version;
 
@@ -213,6 +219,11 @@ count_scan(Tally *tally, DeliveryScan *scan, int64 limit, TimestampTz *reached)
 		CHECK_FOR_INTERRUPTS();
 		count_delivery(tally, &version);
 		*reached = version.row.due_at;
+		if (*sleepers > 0 && pgn_is_in_place(&version.row) && pgn_is_asleep(&version.row, tally->now))
+		{
+			(*sleepers)--;
+			limit++;
+		}
 	}
 	return limit >= 0;
 }
@@ -224,13 +235,15 @@ begin_walk(Walk *walk, Tally *tally, DeliveryTable *deliveries, int16 lane,
 {
 	Counts	   *counts = &tally->counts[KIND(lane)];
 	Counts		before = *counts;
+	int64		sleepers = COUNT;
 
 	walk->lane = lane;
 	walk->beyond = 0;
 	walk->from = walk->reached = from;
 	walk->until = until;
 	pgn_due_scan_begin(&walk->scan, deliveries, lane, from, until);
-	walk->complete = walk->ended = count_scan(tally, &walk->scan, WALK, &walk->reached);
+	walk->complete = walk->ended = count_scan(tally, &walk->scan, WALK, &sleepers, &walk->reached);
+	walk->looked_at = WALK + COUNT - sleepers;
 	walk->visible = counts->visible - before.visible;
 	walk->in_flight = counts->in_flight - before.in_flight;
 	walk->delayed = counts->delayed - before.delayed;
@@ -415,7 +428,7 @@ count_standard(Tally *tally, DeliveryTable *deliveries)
 		if (walk->complete || walked == 0)
 			continue;
 		if (walk->ended)
-			enlarge(tally, walk, 1 + (double) walk->beyond / WALK);
+			enlarge(tally, walk, 1 + (double) walk->beyond / walk->looked_at);
 		else if (endless == 1 && due_complete)
 			enlarge(tally, walk, Max(1, (double) (live - (total(tally) - walked)) / walked));
 		else
@@ -452,6 +465,7 @@ count_fifo(Tally *tally, DeliveryTable *deliveries)
 {
 	Tally		empty = *tally;
 	int64		limit = WALK;
+	int64		sleepers = 0;
 	TimestampTz unused,
 				oldest;
 	DeliveryScan scan;
@@ -461,7 +475,7 @@ count_fifo(Tally *tally, DeliveryTable *deliveries)
 	bool		complete;
 
 	pgn_message_scan_begin(&scan, deliveries, 0, PG_INT64_MAX, NULL);
-	complete = count_scan(tally, &scan, WALK, &unused);
+	complete = count_scan(tally, &scan, WALK, &sleepers, &unused);
 	pgn_scan_end(&scan);
 	if (complete)
 		return true;
@@ -582,12 +596,13 @@ pgn_exact_queue_metrics(PG_FUNCTION_ARGS)
 	DeliveryTable deliveries;
 	DeliveryScan scan;
 	Tally		tally;
+	int64		sleepers = 0;
 	TimestampTz unused;
 
 	begin_tally(&tally, queue);
 	pgn_deliveries_open(&deliveries, queue, AccessShareLock);
 	pgn_message_scan_begin(&scan, &deliveries, 0, PG_INT64_MAX, snapshot);
-	(void) count_scan(&tally, &scan, PG_INT64_MAX, &unused);
+	(void) count_scan(&tally, &scan, PG_INT64_MAX, &sleepers, &unused);
 	pgn_scan_end(&scan);
 	pgn_deliveries_close(&deliveries, AccessShareLock);
 	UnregisterSnapshot(snapshot);

@@ -108,7 +108,11 @@ begin_change(PageChange *change, Relation rel, const ItemPointerData *tids, int 
 	}
 	if (plain < PGN_MIN_PAGE_CHANGES)
 		return 0;
-	/* As for any change: nobody may put us into a multixact that is older than that. */
+
+	/*
+	 * As for any change: nobody may put us into a multixact that is older
+	 * than that.
+	 */
 	MultiXactIdSetOldestMember();
 	change->xlog = GenericXLogStart(rel);
 	change->page = GenericXLogRegisterBuffer(change->xlog, change->buffer, 0);
@@ -135,7 +139,7 @@ static HeapTupleHeader
 plain_version(PageChange *change, const ItemPointerData *tid)
 {
 	HeapTupleHeader row = (HeapTupleHeader)
-		PageGetItem(change->page, PageGetItemId(change->page, ItemPointerGetOffsetNumber(tid)));
+	PageGetItem(change->page, PageGetItemId(change->page, ItemPointerGetOffsetNumber(tid)));
 
 	return row->t_infomask & HEAP_XMAX_INVALID ? row : NULL;
 }

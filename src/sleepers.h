@@ -22,7 +22,8 @@ typedef struct Sleepers
 	TimestampTz from,			/* both places included */
 				to;
 	TimestampTz until;
-	uint64		number;			/* of its last change in the lane; not for callers */
+	uint64		number;			/* of its last change in the lane; not for
+								 * callers */
 } Sleepers;
 
 /* Ranges, those of a lane protected by its lock. */

@@ -30,7 +30,7 @@ $$;
 CREATE FUNCTION fill(name text, n integer) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
 	IF queue_table(name) IS NULL THEN
-		PERFORM pigeon.create_queue(name);
+		PERFORM pigeon.create_queue(name, visibility_timeout => '1 hour');
 		EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = off)', queue_table(name));
 	END IF;
 	RETURN count(*) FROM pigeon.send_batch(name, ARRAY(SELECT 'm' || i FROM generate_series(1, n) AS i));
@@ -540,8 +540,8 @@ SELECT popped('counted', 200);
 SELECT pg_stat_force_next_flush();
 SELECT is(changes('counted'), format('300 updated, %s of them HOT, 400 deleted, 200 left', hot(300)), 'so is a pop');
 BEGIN;
-SELECT popped('counted', 50);
 SELECT received('counted', 50);
+SELECT popped('counted', 50);
 SELECT answers(pigeon.delete('counted', ARRAY(SELECT receipt FROM got)));
 ROLLBACK;
 SELECT pg_stat_force_next_flush();
