@@ -289,7 +289,8 @@ count_due(Tally *tally, DeliveryTable *deliveries, Due due[KINDS_OF_GROUPS], Sle
 		sleepers[lane] = find_sleepers(tally->queue, lane, &frontier);
 		for (int i = 0; i < frontier.nstragglers; i++)
 		{
-			if (sleepers[lane].from <= frontier.stragglers[i] && frontier.stragglers[i] <= sleepers[lane].to)
+			if (frontier.stragglers[i] >= frontier.at ||
+				(sleepers[lane].from <= frontier.stragglers[i] && frontier.stragglers[i] <= sleepers[lane].to))
 				continue;
 			begin_walk(&aside, tally, deliveries, lane, frontier.stragglers[i], frontier.stragglers[i]);
 			end_walk(&aside, false);
@@ -407,7 +408,6 @@ count_standard(Tally *tally, DeliveryTable *deliveries)
 				endless = 0;
 
 	count_due(tally, deliveries, due, sleepers);
-	due_complete = due[QUIET].complete && due[NOISY].complete;
 	for (int i = 0; i < lengthof(walks); i++)
 	{
 		int16		lane = i % PGN_LANES;
@@ -419,7 +419,11 @@ count_standard(Tally *tally, DeliveryTable *deliveries)
 		end_walk(&walks[i], true);
 		incomplete += !walks[i].complete;
 		endless += !walks[i].ended;
+		/* They have woken up, and nobody has received them yet. */
+		if (i >= PGN_LANES && !walks[i].complete && walks[i].visible > 0)
+			due[KIND(lane)].complete = due[KIND(lane)].ended = false;
 	}
+	due_complete = due[QUIET].complete && due[NOISY].complete;
 	for (int i = 0; i < lengthof(walks); i++)
 	{
 		Walk	   *walk = &walks[i];

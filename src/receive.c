@@ -106,6 +106,8 @@ typedef struct Receive
 	bool		in_place;		/* lease in place what can be */
 	bool		advance;		/* advance the frontier on the way; if so, it
 								 * knows */
+	TimestampTz changed_from;	/* the first place in the normal lane that it
+								 * took aside of a scan */
 } Receive;
 
 /* The max_messages argument, checked. */
@@ -296,6 +298,8 @@ return_claimed(Receive *receive)
  */
 typedef struct ScanResult
 {
+	TimestampTz known_until;	/* behind that our own leases look like those
+								 * of others */
 	TimestampTz first;			/* the first that is neither dead nor asleep */
 	TimestampTz first_free;		/* the first of those that nobody holds */
 	int			nheld;
@@ -307,8 +311,9 @@ typedef struct ScanResult
 
 /* Nothing was met yet. */
 static void
-init_result(ScanResult *result)
+init_result(ScanResult *result, TimestampTz known_until)
 {
+	result->known_until = known_until;
 	result->first = result->first_free = DT_NOEND;
 	result->nheld = 0;
 	pgn_sleepers_init(&result->asleep);
@@ -342,7 +347,8 @@ note_delivery(ScanResult *result, const DeliveryVersion *version, TimestampTz no
 	{
 		Sleepers	sleeper = {.from = at,.to = at,.until = version->row.visible_at};
 
-		pgn_sleepers_add(&result->asleep, &sleeper, now);
+		if (at < result->known_until)
+			pgn_sleepers_add(&result->asleep, &sleeper, now);
 		return;
 	}
 	note_awake(result, version, now);
@@ -419,8 +425,8 @@ receive_version(Receive *receive, DeliveryTable *deliveries, DeadLetters *letter
 
 /*
  * Receive from the candidates, until there is enough; see candidates.c.  To a
- * scan that follows, what was taken is dead, though not to others: it must not
- * advance the frontier.
+ * scan that follows, what was taken is dead or asleep, though not to others: it
+ * must not advance the frontier beyond that.
  */
 static void
 receive_candidates(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters, TimestampTz now)
@@ -440,13 +446,14 @@ receive_candidates(Receive *receive, DeliveryTable *deliveries, DeadLetters *let
 		/* Others may have collected it again while it was not leased yet. */
 		if (!pgn_is_claimed(receive->claims, &place) && pgn_scan_place(&scan, &place, &version) &&
 			version.row.lane == PGN_LANE_NORMAL && version.row.visible_at <= now)
+		{
+			receive->changed_from = Min(receive->changed_from, version.row.due_at);
 			receive_version(receive, deliveries, letters, &version, now);
+		}
 	}
 	if (begun)
 		pgn_scan_end(&scan);
 	return_claimed(receive);
-	if (receive->found + receive->cleared > 0)
-		receive->advance = false;
 }
 
 /* Leave what a scan of the normal lane would come to next to others. */
@@ -476,7 +483,7 @@ receive_range(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 	DeliveryScan scan;
 	DeliveryVersion version;
 
-	init_result(result);
+	init_result(result, lane == PGN_LANE_NORMAL ? receive->changed_from : PG_INT64_MAX);
 	pgn_due_scan_begin(&scan, deliveries, lane, from, to);
 	while (!has_enough(receive) && pgn_scan_next(&scan, &version))
 	{
@@ -602,6 +609,8 @@ receive_lane(Receive *receive, DeliveryTable *deliveries, DeadLetters *letters,
 	/* In the other lanes senders would bring the frontier back all the time. */
 	if (receive->advance && result.first == DT_NOEND && (lane == PGN_LANE_FINAL || lane == PGN_LANE_RETRY))
 		to = nothing_due_until(deliveries, lane, now);
+	if (lane == PGN_LANE_NORMAL)
+		to = Min(to, receive->changed_from);
 	if (receive->advance && to > frontier.at &&
 		pgn_frontier_advance(queue, lane, now, &frontier, to, result.held,
 							 frontier.stuck ? result.nheld : 0, &result.asleep))
@@ -687,7 +696,8 @@ receive_due(Receive *receive, Queue *queue)
 	receive->claims = &claims;
 	receive->knows = queue->changed_in != pgn_local_transaction();
 	/* Who does not know cannot advance the frontier over those who sleep. */
-	receive->in_place = pgn_sleepers_expected(queue, receive->visibility_timeout) && receive->knows;
+	receive->in_place = !receive->pop && receive->knows && pgn_sleepers_expected(queue, receive->visibility_timeout);
+	receive->changed_from = PG_INT64_MAX;
 	receive->advance = receive->knows && received_since_advance >= ADVANCE_AFTER;
 	for (;;)
 	{
@@ -704,6 +714,7 @@ receive_due(Receive *receive, Queue *queue)
 			break;
 		/* What was cleared away in this call may come back. */
 		receive->knows = receive->advance = receive->knows && receive->cleared == 0;
+		receive->in_place = receive->in_place && receive->knows;
 	}
 	receive->claims = NULL;
 	pgn_dead_letters_end(&letters);

@@ -98,6 +98,26 @@ distance(const Sleepers *a, const Sleepers *b)
 	return Max(a->until, b->until) - Min(a->until, b->until);
 }
 
+/* How much longer a range becomes by another. */
+static int64
+growth(const Sleepers *range, const Sleepers *other)
+{
+	return Max(range->from - other->from, 0) + Max(other->to - range->to, 0);
+}
+
+/* The range of a list that a due one is to be added to if there is no room: the nearest that is due as well, or else another. */
+static Sleepers *
+nearest_due(SleeperList *list, const Sleepers *sleepers, TimestampTz now, Sleepers *other)
+{
+	Sleepers   *nearest = other;
+
+	for (int i = 0; i < list->n; i++)
+		if (list->ranges[i].until <= now &&
+			(nearest->until > now || growth(&list->ranges[i], sleepers) < growth(nearest, sleepers)))
+			nearest = &list->ranges[i];
+	return nearest;
+}
+
 /* Add a range to a list. */
 void
 pgn_sleepers_add(SleeperList *list, const Sleepers *sleepers, TimestampTz now)
@@ -119,12 +139,14 @@ pgn_sleepers_add(SleeperList *list, const Sleepers *sleepers, TimestampTz now)
 		if (nearest == NULL || distance(range, sleepers) < distance(nearest, sleepers))
 			nearest = range;
 	}
-	if (list->n < PGN_SLEEPERS &&
-		(nearest == NULL || distance(nearest, sleepers) > (sleepers->until - now) / SAME_TIME))
+	if (nearest == NULL ||
+		(list->n < PGN_SLEEPERS && distance(nearest, sleepers) > (sleepers->until - now) / SAME_TIME))
 	{
 		nearest = &list->ranges[list->n++];
 		*nearest = *sleepers;
 	}
+	else if (sleepers->until <= now)
+		nearest = nearest_due(list, sleepers, now, nearest);
 	add_place(nearest, sleepers->from, sleepers->until);
 	add_place(nearest, sleepers->to, sleepers->until);
 	nearest->number = ++list->changes;

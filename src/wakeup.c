@@ -228,14 +228,21 @@ pgn_wake_database(void)
 			wake(i);
 }
 
-/* Something in a queue may fall due at that time; the watch has to know. */
+/*
+ * Something in a queue may fall due at that time; the watch has to know.  It
+ * does if due_at is earlier; but one that is past tells that the watch could
+ * not raise it.
+ */
 void
 pgn_lower_due(SharedQueue *shared, TimestampTz due_at)
 {
 	int32		first;
+	bool		known;
 
 	pg_memory_barrier();
-	if (!pgn_lower(&shared->due_at, due_at) || pg_atomic_read_u32(&shared->nwaiters) == 0)
+	known = !pgn_lower(&shared->due_at, due_at);
+	if (pg_atomic_read_u32(&shared->nwaiters) == 0 ||
+		(known && (TimestampTz) pg_atomic_read_u64(&shared->due_at) > GetCurrentTimestamp()))
 		return;
 	SpinLockAcquire(&shared->mutex);
 	first = shared->first_waiter;
@@ -327,6 +334,9 @@ pgn_next_due(DeliveryTable *deliveries, TimestampTz now)
 			due = missed;
 		}
 	}
+	else if ((TimestampTz) known > now)
+		due = Min(due, (TimestampTz) known);	/* nobody tells us what comes
+												 * between */
 	return due;
 }
 

@@ -1,7 +1,7 @@
 -- Deliveries that are leased in place are passed over while they sleep, and found when their leases end (src/sleepers.c).
 -- Other sessions are dblink connections; everything here is committed as it goes.
 CREATE EXTENSION dblink;
-SELECT plan(59);
+SELECT plan(63);
 
 CREATE FUNCTION connect(name text) RETURNS text LANGUAGE sql AS $$
 	SELECT dblink_connect(name, format('host=%L port=%s dbname=%L user=%L',
@@ -262,5 +262,36 @@ SELECT dblink_exec('a', 'COMMIT');
 SELECT clock_timestamp() AS before \gset
 SELECT is((SELECT body || receive_count FROM pigeon.receive('q', 1, '1 h', wait_time => '20 s')), 'a2', 'until it ends, while somebody waits');
 SELECT cmp_ok(clock_timestamp() - :'before', '<', interval '15 s', 'who is not late');
+-- Who waits in a transaction that has changed the queue hears of what falls due, too.
+SELECT pigeon.send('q', 'first');
+SELECT dblink_exec('a', 'BEGIN');
+SELECT is(in_a($$SELECT body FROM pigeon.pop('q')$$), 'first', 'a transaction changes the queue');
+SELECT dblink_send_query('a', $$SELECT body FROM pigeon.receive('q', wait_time => '20 s')$$);
+SELECT pg_sleep(0.5);
+SELECT pigeon.send('q', 'second', delay => '500 ms');
+SELECT clock_timestamp() AS before \gset
+SELECT is(x, 'second', 'it waits for another message') FROM dblink_get_result('a') AS t (x text);
+SELECT cmp_ok(clock_timestamp() - :'before', '<', interval '15 s', 'and is not late');
+SELECT count(*) FROM dblink_get_result('a') AS t (x text);
+SELECT dblink_exec('a', 'COMMIT');
+
+-- Where receives are served from candidates the frontier moves on, whatever their size.
+SELECT pigeon.purge_queue('q');
+SELECT lease_for('1 h');
+SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[20000]));
+TRUNCATE cost;
+DO $$
+BEGIN
+	FOR i IN 1 .. 1400 LOOP
+		IF i > 1000 THEN
+			INSERT INTO cost SELECT buffers_of_receive();
+		END IF;
+		PERFORM count(*) FROM pigeon.receive('q', 10);
+		COMMIT;
+	END LOOP;
+END $$;
+SELECT CASE WHEN current_setting('shared_preload_libraries') LIKE '%pigeon%'
+	THEN cmp_ok((SELECT max(buffers) FROM cost), '<', 200, 'no receive walks over those in flight')
+	ELSE pass('without shared memory there is no frontier') END;
 SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'all is well');
 SELECT * FROM finish();
