@@ -41,6 +41,19 @@ sub helpers
 $node->safe_psql('postgres', slurp_file(dirname(__FILE__) . '/../memory/calls.sql'));
 my %kinds = map { split /\|/ } split /\n/, sql('SELECT kind, count(*) FROM calls GROUP BY kind');
 my %helpers;
+
+# Note what they have now, besides what they had first.  A worker may end at any time.
+sub look_at_helpers
+{
+	foreach my $pid (helpers())
+	{
+		my $now = eval { memory($pid) } // next;
+		$helpers{$pid}{first} //= $now;
+		$helpers{$pid}{last} = $now;
+	}
+	return;
+}
+
 foreach my $kind (sort keys %kinds)
 {
 	my $n = $calls / ($slow{$kind} // 1);
@@ -51,10 +64,10 @@ foreach my $kind (sort keys %kinds)
 
 	$session->query("CALL make_calls('$kind', 1, $warm)");
 	my @before = (memory($pid), contexts($session));
-	foreach (helpers()) { $helpers{$_}{first} //= memory($_) }
+	look_at_helpers();
 	$session->query("CALL make_calls('$kind', $warm + 1, $all)");
 	my @after = (memory($pid), contexts($session));
-	foreach (helpers()) { $helpers{$_}{last} = memory($_) }
+	look_at_helpers();
 	$session->quit;
 	my @bounds = $kind eq 'administration' ? ($bound_for_administration * ($all - $warm)) x 2 : ($bound, $bound_of_contexts);
 	cmp_ok($after[0] - $before[0], '<', $bounds[0], "$n calls: $kind");
