@@ -72,14 +72,17 @@ sql(q{SELECT pigeon.create_queue('asleep', visibility_timeout => '1 h');
 	SELECT pigeon.send_batch('asleep', array_agg('m' || n)) FROM generate_series(1, 60000) AS n \g /dev/null
 	SELECT count(*) FROM pigeon.receive('asleep', 25000);
 	SELECT pigeon.create_queue('awake', visibility_timeout => '1 s');
-	SELECT pigeon.send_batch('awake', array_agg('m' || n)) FROM generate_series(1, 60000) AS n \g /dev/null
-	DO $$ BEGIN
+	SELECT pigeon.send_batch('awake', array_agg('m' || n)) FROM generate_series(1, 60000) AS n \g /dev/null});
+# In a session of its own: what statistics a session has not reported yet, a VACUUM meanwhile would count twice.
+sql(q{DO $$ BEGIN
 		FOR i IN 1 .. 61 LOOP PERFORM count(*) FROM pigeon.receive('awake', 1000); COMMIT; END LOOP;
 	END $$});
 $node->poll_query_until('postgres', q{SELECT visible = 35000 FROM pigeon.queue_metrics WHERE queue = 'asleep'});
 is(metrics($counts, 'asleep'), '35000|25000|0', 'a large queue, much of which is asleep');
-$node->poll_query_until('postgres', q{SELECT visible = 60000 FROM pigeon.queue_metrics WHERE queue = 'awake'});
-is(metrics($counts, 'awake'), '60000|0|0', 'a large queue which has woken up');
+# VACUUM estimates how many rows there are.
+my $woken_up = q{SELECT visible BETWEEN 59000 AND 61000 AND in_flight = 0 FROM pigeon.queue_metrics WHERE queue = 'awake'};
+$node->poll_query_until('postgres', $woken_up);
+is(sql($woken_up), 't', 'a large queue which has woken up');
 sql(q{CREATE FUNCTION buffers(queue text) RETURNS bigint LANGUAGE plpgsql AS $$
 	DECLARE plan json;
 	BEGIN
