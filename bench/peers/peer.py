@@ -16,8 +16,9 @@ MANY = """WITH got AS MATERIALIZED ({receive})
 
 
 def random_groups(count: int, groups: int) -> str:
-    """Commands of a script that choose so many message groups, as variables group0, group1, ..."""
-    return "".join(f"\\set group{n} random(1, {groups})\n" for n in range(count))
+    """Commands of a script that choose so many message groups that follow one another, as variables group0, group1, ..."""
+    first = f"\\set first {count} * random(0, {groups // count - 1})\n"
+    return first + "".join(f"\\set group{n} :first + {n}\n" for n in range(count))
 
 
 class Peer:
