@@ -46,6 +46,7 @@ pgn_claims_begin(Claims *claims, DeliveryTable *deliveries, bool pop)
 	claims->pop = pop;
 	claims->limit = pgn_snapshots_keep_rows() ? PGN_CLAIMS : 1;
 	claims->n = claims->nversions = 0;
+	claims->first = false;
 }
 
 /* Was what is at a place collected already? */
