@@ -57,12 +57,12 @@ SELECT connect('a');
 
 -- A lease that ends behind the frontier.
 SELECT pigeon.send('q', 'a');
-SELECT is(next_body('200 ms'), 'a1', 'a message is received');
+SELECT is(next_body('2 s'), 'a1', 'a message is received');
 CALL work(1000);
 SELECT is(figures(), '0 1 0', 'it is counted where the frontier has passed it');
 SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'and is not taken for hidden');
 SELECT is(next_body(), NULL, 'while its lease lasts it is not received');
-SELECT pg_sleep(0.25);
+SELECT pg_sleep(2);
 SELECT is(figures(), '1 0 0', 'afterwards it is visible');
 SELECT count(*) FROM pigeon.send_batch('q', ARRAY['b', 'c']);
 SELECT is(next_body(), 'a2', 'and received before the backlog');
@@ -73,7 +73,7 @@ SELECT pigeon.purge_queue('q');
 
 -- A lease that was not committed yet when the frontier passed.
 SELECT pigeon.send('q', 'late');
-SELECT lease_for('1 s');
+SELECT lease_for('3 s');
 SELECT dblink_exec('a', 'BEGIN');
 SELECT is(in_a($$SELECT body FROM pigeon.receive('q')$$), 'late', 'a receiver takes its time');
 SELECT pg_sleep(0.2);
@@ -81,7 +81,7 @@ CALL work(1000);
 SELECT dblink_exec('a', 'COMMIT');
 CALL work(1000);
 SELECT is(next_body(), NULL, 'its lease holds');
-SELECT pg_sleep(1);
+SELECT pg_sleep(3);
 SELECT is(next_body(), 'late2', 'and ends');
 SELECT pigeon.purge_queue('q');
 
@@ -141,7 +141,7 @@ SELECT is((SELECT count(*) FROM pigeon.receive('q', 50)), 50::bigint, 'a transac
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 100)), 50::bigint, 'and the other half');
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 100)), 0::bigint, 'and then nothing');
 ROLLBACK;
-SELECT lease_for('500 ms');
+SELECT lease_for('2 s');
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 1000)), 100::bigint, 'all are there after a rollback');
 
 -- Changes of visibility.
@@ -152,7 +152,7 @@ SELECT pigeon.send('q', 'long');
 SELECT receipt FROM pigeon.receive('q') \gset
 SELECT ok(pigeon.change_visibility('q', :'receipt', '1 h'), 'one lease is extended');
 CALL work(1000);
-SELECT pg_sleep(0.6);
+SELECT pg_sleep(2);
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 1000, '1 h') WHERE body = 'x'), 100::bigint, 'the others come back');
 SELECT is(next_body(), NULL, 'and only those');
 SELECT ok(pigeon.change_visibility('q', :'receipt', '0'), 'it is given back');
@@ -206,8 +206,8 @@ SELECT pigeon.purge_queue('q');
 
 -- Nor somebody who holds one of them for long.
 SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[20000]));
-CALL lease(20000, '100 ms');
-SELECT pg_sleep(0.1);
+CALL lease(20000, '3 s');
+SELECT pg_sleep(3);
 SELECT lease_for('1 h');
 SELECT dblink_exec('a', 'BEGIN');
 SELECT is(in_a($$SELECT receive_count FROM pigeon.receive('q')$$), '2', 'a worker takes its time with what came back');
@@ -226,7 +226,7 @@ SELECT lease_for('500 ms');
 SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[20]));
 SELECT count(*) FROM pigeon.receive('q', 20);
 CALL work(1000);
-SELECT pg_sleep(0.5);
+SELECT pg_sleep(1);
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 5, '1 h')), 5::bigint, 'some are received a second time');
 SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'check() knows that the others are found');
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 100, '1 h')), 15::bigint, 'as they are');
