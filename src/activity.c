@@ -99,7 +99,7 @@ tell_waiters(Activity *activity, TimestampTz now)
 		TimestampTz due_at = Max(activity->earliest, now);
 
 		pgn_lower_due(shared, due_at);
-		pgn_candidates_limit(&shared->candidates, due_at);
+		pgn_candidates_limit(&shared->candidates, now, due_at);
 		if (notify)
 			pgn_notify_request(shared, due_at);
 	}

@@ -125,11 +125,11 @@ pgn_candidates_offer(Queue *queue, Oid file, TimestampTz now, TimestampTz good_u
 	SpinLockRelease(&candidates->lock);
 }
 
-/* From that time on something may have to be received before the candidates. */
+/* From that time on something may have to be received before the candidates, if there are any left by then. */
 void
-pgn_candidates_limit(Candidates *candidates, TimestampTz good_until)
+pgn_candidates_limit(Candidates *candidates, TimestampTz now, TimestampTz good_until)
 {
-	if (is_empty(candidates))
+	if (good_until - now >= GOOD_FOR || is_empty(candidates))
 		return;
 	SpinLockAcquire(&candidates->lock);
 	candidates->good_until = Min(candidates->good_until, good_until);

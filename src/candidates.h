@@ -33,7 +33,7 @@ extern bool pgn_candidates_take(Queue *queue, Oid file, TimestampTz now, ItemPoi
 extern bool pgn_candidates_wanted(Queue *queue);
 extern void pgn_candidates_offer(Queue *queue, Oid file, TimestampTz now, TimestampTz good_until,
 								 TimestampTz until, const ItemPointerData *places, int n);
-extern void pgn_candidates_limit(Candidates *candidates, TimestampTz good_until);
+extern void pgn_candidates_limit(Candidates *candidates, TimestampTz now, TimestampTz good_until);
 extern void pgn_candidates_discard(Candidates *candidates, TimestampTz from);
 
 #endif							/* PIGEON_CANDIDATES_H */

@@ -84,13 +84,6 @@ add_place(Sleepers *sleepers, TimestampTz place, TimestampTz until)
 	sleepers->until = Min(sleepers->until, until);
 }
 
-/* Is there anything in the range? */
-static bool
-is_range(const Sleepers *sleepers)
-{
-	return sleepers->from <= sleepers->to;
-}
-
 /* How far the ends of two ranges are from each other. */
 static int64
 distance(const Sleepers *a, const Sleepers *b)
@@ -124,8 +117,6 @@ pgn_sleepers_add(SleeperList *list, const Sleepers *sleepers, TimestampTz now)
 {
 	Sleepers   *nearest = NULL;
 
-	if (!is_range(sleepers))
-		return;
 	for (int i = 0; i < list->n; i++)
 	{
 		Sleepers   *range = &list->ranges[i];
