@@ -341,16 +341,17 @@ end_group_walk(GroupWalk *group)
 }
 
 /*
- * A message was deleted, and "left" receipts are.  If it is the second in a row
- * of its group, the others probably are of the same one, too: walk over it.
+ * A message was deleted, and "left" receipts are.  If it is the first, or the
+ * second in a row of its group, the others probably are of the same one, too:
+ * walk over it.
  */
 static void
 start_group_walk(GroupWalk *group, DeliveryTable *deliveries, int64 group_key, int64 message_id, int left)
 {
-	bool		again = group_key == group->last_group;
+	bool		likely = group->last_group == 0 || group->last_group == group_key;
 
 	group->last_group = group_key;
-	if (!again || left < MIN_WALK)
+	if (!likely || left < MIN_WALK)
 		return;
 	end_group_walk(group);
 	pgn_group_scan_begin(&group->scan, deliveries, group_key, message_id);

@@ -376,7 +376,7 @@ room_on_page(Relation rel, Size length)
  * as the table's fillfactor says.
  */
 static void
-fill_page(DeliveryTable *deliveries, const Delivery *rows, int n)
+fill_page(DeliveryTable *deliveries, const Delivery *rows, int n, const PgnInserted *wanted)
 {
 	Relation	rel = deliveries->table.rel;
 	StdRdOptions *options = (StdRdOptions *) rel->rd_options;
@@ -385,7 +385,7 @@ fill_page(DeliveryTable *deliveries, const Delivery *rows, int n)
 	options->fillfactor = HEAP_DEFAULT_FILLFACTOR;
 	PG_TRY();
 	{
-		pgn_table_insert_many(&deliveries->table, n, form_row_of_array, (void *) rows, NULL);
+		pgn_table_insert_many(&deliveries->table, n, form_row_of_array, (void *) rows, wanted);
 	}
 	PG_FINALLY();
 	{
@@ -401,19 +401,28 @@ fill_page(DeliveryTable *deliveries, const Delivery *rows, int n)
  * What a page is not filled with at first is for the versions that receives
  * write.  Where messages are received as fast as they are sent, those are there
  * by the time the page is left, half empty; so we go on with it.
+ *
+ * Unless "before" is NULL it gets the places of what comes before them in the
+ * order of groups, invalid where that is not known.
  */
 void
-pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n)
+pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n, ItemPointerData *before)
 {
 	Relation	rel = deliveries->table.rel;
+	PgnInserted wanted = {
+		.index = before ? pgn_table_index(&deliveries->table, group_index, lengthof(group_index)) : NULL,
+		.before = before
+	};
 	int			here = 0;
 
 	if (n > 0 && rel->rd_options != NULL)
 		here = Min(n, room_on_page(rel, MAXALIGN(SizeofHeapTupleHeader) + column_ends[columns_needed(&rows[0]) - 1]));
 	if (here > 0)
-		fill_page(deliveries, rows, here);
+		fill_page(deliveries, rows, here, &wanted);
+	if (before)
+		wanted.before += here;
 	if (here < n)
-		pgn_table_insert_many(&deliveries->table, n - here, form_row_of_array, (void *) (rows + here), NULL);
+		pgn_table_insert_many(&deliveries->table, n - here, form_row_of_array, (void *) (rows + here), &wanted);
 	for (int i = 0; i < n; i++)
 	{
 		pgn_frontier_lower(deliveries->queue, rows[i].lane, rows[i].due_at);
@@ -872,7 +881,7 @@ pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,
 
 	if (pgn_delivery_delete(from, &tid, false) != TM_Ok)
 		return false;
-	pgn_deliveries_insert(to, row, 1);
+	pgn_deliveries_insert(to, row, 1, NULL);
 	/* It may be older than anything else there. */
 	pgn_activity_maintain(to->queue, row->enqueued_at + to->queue->attributes.retention);
 	return true;

@@ -147,7 +147,8 @@ extern void pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMOD
 extern bool pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
 extern bool pgn_deliveries_try_open_indexed(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
 extern void pgn_deliveries_close(DeliveryTable *deliveries, LOCKMODE lockmode);
-extern void pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n);
+extern void pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n,
+								  ItemPointerData *before);
 extern Delivery pgn_delivery_make(Queue *queue, const Message *message,
 								  TimestampTz now, int64 delay);
 extern void pgn_delivery_show(Delivery *row, TimestampTz visible_at);

@@ -318,7 +318,7 @@ deliver(FanOut *out, Destination *destination, const Subscription *subscription,
 	if (queue->attributes.fifo)
 		pgn_fifo_insert(&destination->deliveries, rows, n, out->now);
 	else
-		pgn_deliveries_insert(&destination->deliveries, rows, n);
+		pgn_deliveries_insert(&destination->deliveries, rows, n, NULL);
 	pfree(rows);
 	pfree(messages);
 }

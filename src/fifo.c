@@ -249,6 +249,34 @@ pgn_fifo_lock_groups(const Queue *queue, const Message *messages, int n)
 }
 
 /*
+ * Is the message at this place one of the group before another, committed and
+ * nobody touching it?
+ */
+static bool
+is_settled_at(DeliveryScan *scan, ItemPointerData place, int64 group_key, int64 before_message_id)
+{
+	SnapshotData dirty;
+	bool		again = false;
+	bool		settled;
+
+	if (!ItemPointerIsValid(&place))
+		return false;
+	InitDirtySnapshot(dirty);
+	settled = table_index_fetch_tuple(scan->scan->xs_heapfetch, &place, &dirty, scan->slot, &again, NULL) &&
+		!TransactionIdIsValid(dirty.xmin) && !TransactionIdIsValid(dirty.xmax);
+	if (settled)
+	{
+		bool		isnull;
+
+		/* Since the place was seen another row may have come there. */
+		settled = DatumGetInt64(slot_getattr(scan->slot, Anum_delivery_group_key, &isnull)) == group_key &&
+			DatumGetInt64(slot_getattr(scan->slot, Anum_delivery_message_id, &isnull)) < before_message_id;
+	}
+	ExecClearTuple(scan->slot);
+	return settled;
+}
+
+/*
  * Is the message before this one in its group committed and nobody touching
  * it?  Looks at the versions of one message only, dead ones included, so that
  * it costs the same whatever the group has been through; false if in doubt.
@@ -298,10 +326,11 @@ void
 pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, TimestampTz now)
 {
 	const Delivery **sorted = palloc(n * sizeof(Delivery *));
+	ItemPointerData *before = palloc(n * sizeof(ItemPointerData));
 	DeliveryScan scan;
 	Schedule	schedule;
 
-	pgn_deliveries_insert(deliveries, rows, n);
+	pgn_deliveries_insert(deliveries, rows, n, before);
 	for (int i = 0; i < n; i++)
 		sorted[i] = &rows[i];
 	qsort(sorted, n, sizeof(Delivery *), compare_deliveries);
@@ -313,6 +342,7 @@ pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, Timestam
 		int64		group_key = sorted[i]->group_key;
 
 		if ((i > 0 && group_key == sorted[i - 1]->group_key) ||
+			is_settled_at(&scan, before[sorted[i] - rows], group_key, sorted[i]->message_id) ||
 			follows_settled_message(&scan, group_key, sorted[i]->message_id))
 			continue;
 		CHECK_FOR_INTERRUPTS();
@@ -322,6 +352,7 @@ pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, Timestam
 	}
 	pgn_scan_end(&scan);
 	pgn_schedule_close(&schedule, NoLock);
+	pfree(before);
 	pfree(sorted);
 }
 

@@ -34,6 +34,9 @@
  * layout; but wal_consistency_checking may complain of it, since it does not
  * know which bits of an index page are hints.
  *
+ * Who inserts may learn which row comes before its own in an index: that is seen
+ * here anyway, while a look for it later would be one more descent.
+ *
  * No function of a data type that could read tables is called while a page is
  * locked, other than comparisons, and those the access method calls there,
  * too: only indexes all of whose columns are passed by value are served.
@@ -75,6 +78,8 @@ typedef struct Insertion
 								 * unknown */
 	int			added;			/* entries that went to the page */
 	int			scattered;		/* pages that few entries went to */
+	ItemPointerData before;		/* the row of the entry before the last one
+								 * that was added; invalid: on another page */
 } Insertion;
 
 /* The index access method wants one; B-trees do not look at it. */
@@ -296,6 +301,18 @@ put_entry(Insertion *insertion, OffsetNumber place, Size size)
 	END_CRIT_SECTION();
 }
 
+/* Note which row the entry before this place is of. */
+static void
+note_row_before(Insertion *insertion, OffsetNumber place)
+{
+	Page		page = insertion->page;
+
+	ItemPointerSetInvalid(&insertion->before);
+	if (place > P_FIRSTDATAKEY(BTPageGetOpaque(page)))
+		insertion->before =
+			*BTreeTupleGetMaxHeapTID((IndexTuple) PageGetItem(page, PageGetItemId(page, OffsetNumberPrev(place))));
+}
+
 /* Add the current row's entry to the page where it belongs; false if that is for the access method. */
 static bool
 add_entry(Insertion *insertion)
@@ -314,6 +331,7 @@ add_entry(Insertion *insertion)
 		elog(ERROR, "could not add an entry to index \"%s\"", RelationGetRelationName(insertion->index));
 	insertion->last = place;
 	insertion->added++;
+	note_row_before(insertion, place);
 	/* At the end of the last page: where the next one is likely to go. */
 	if (P_RIGHTMOST(BTPageGetOpaque(insertion->page)) && place == PageGetMaxOffsetNumber(insertion->page))
 		RelationSetTargetBlock(insertion->index, BufferGetBlockNumber(insertion->buffer));
@@ -339,9 +357,25 @@ insert_here(Insertion *insertion, int left)
 	return add_entry(insertion);
 }
 
-/* Insert the entries of n rows; what is not plain, as the last two arguments tell the access method. */
+/* Give back the page and the memory of insertions. */
 static void
-insert_entries(Relation heap, Relation index, HeapTuple *rows, int n, IndexUniqueCheck check, bool unchanged)
+end_insertion(Insertion *insertion)
+{
+	close_page(insertion);
+	if (insertion->key)
+		pfree(insertion->key);
+	if (insertion->entry)
+		pfree(insertion->entry);
+}
+
+/*
+ * Insert the entries of n rows; what is not plain, as "check" and "unchanged"
+ * tell the access method.  Unless "before" is NULL it gets the places of the
+ * rows whose entries come just before, invalid where that is not known.
+ */
+static void
+insert_entries(Relation heap, Relation index, HeapTuple *rows, int n, IndexUniqueCheck check, bool unchanged,
+			   ItemPointerData *before)
 {
 	Insertion	insertion = {
 		.heap = heap,
@@ -359,16 +393,35 @@ insert_entries(Relation heap, Relation index, HeapTuple *rows, int n, IndexUniqu
 		 */
 		if (HeapTupleIsHeapOnly(rows[i]))
 			continue;
-		if (served && set_row(&insertion, rows[i]) && insert_here(&insertion, n - i))
-			continue;
-		close_page(&insertion);
-		(void) pgn_index_insert_checked(heap, index, rows[i], check, unchanged);
+		ItemPointerSetInvalid(&insertion.before);
+		if (!served || !set_row(&insertion, rows[i]) || !insert_here(&insertion, n - i))
+		{
+			close_page(&insertion);
+			(void) pgn_index_insert_checked(heap, index, rows[i], check, unchanged);
+		}
+		if (before)
+			before[i] = insertion.before;
 	}
-	close_page(&insertion);
-	if (insertion.key)
-		pfree(insertion.key);
-	if (insertion.entry)
-		pfree(insertion.entry);
+	end_insertion(&insertion);
+}
+
+/*
+ * Insert the entry of a new row.  True if there is no other entry with its key
+ * whose row is there, or may be when open transactions end.
+ */
+bool
+pgn_index_insert_alone(Relation heap, Relation index, HeapTuple row)
+{
+	Insertion	insertion = {
+		.heap = heap,
+		.index = index,
+		.unique = true,
+		.buffer = InvalidBuffer
+	};
+	bool		alone = is_served(index) && set_row(&insertion, row) && insert_here(&insertion, 1);
+
+	end_insertion(&insertion);
+	return alone || pgn_index_insert_checked(heap, index, row, UNIQUE_CHECK_PARTIAL, false);
 }
 
 /* Has the index one of these columns? */
@@ -383,12 +436,16 @@ pgn_index_has_column(Relation index, uint64 columns)
 	return false;
 }
 
-/* Insert the entries of n new rows.  It is fast if their keys rise. */
+/*
+ * Insert the entries of n new rows.  It is fast if their keys rise.  Unless
+ * "before" is NULL it gets the places of the rows before them in the index,
+ * invalid where that is not known.
+ */
 void
-pgn_index_insert(Relation heap, Relation index, HeapTuple *rows, int n)
+pgn_index_insert(Relation heap, Relation index, HeapTuple *rows, int n, ItemPointerData *before)
 {
 	insert_entries(heap, index, rows, n,
-				   index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false);
+				   index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, before);
 }
 
 /*
@@ -406,5 +463,5 @@ pgn_index_insert_versions(Relation heap, Relation index, HeapTuple *rows, int n,
 
 	insert_entries(heap, index, rows, n,
 				   index->rd_index->indisunique && !unchanged ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-				   unchanged && !(changed & PGN_FIRST_UPDATE));
+				   unchanged && !(changed & PGN_FIRST_UPDATE), NULL);
 }

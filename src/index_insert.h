@@ -16,7 +16,8 @@
 #define PGN_FIRST_UPDATE PGN_COLUMN(0)
 
 extern bool pgn_index_has_column(Relation index, uint64 columns);
-extern void pgn_index_insert(Relation heap, Relation index, HeapTuple *rows, int n);
+extern void pgn_index_insert(Relation heap, Relation index, HeapTuple *rows, int n, ItemPointerData *before);
+extern bool pgn_index_insert_alone(Relation heap, Relation index, HeapTuple row);
 extern bool pgn_index_insert_checked(Relation heap, Relation index, HeapTuple row,
 									 IndexUniqueCheck check, bool unchanged);
 extern void pgn_index_insert_versions(Relation heap, Relation index, HeapTuple *rows, int n, uint64 changed);

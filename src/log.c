@@ -217,6 +217,7 @@ pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 {
 	PgnTable	table;
 	ItemPointerData *places = palloc(n * sizeof(ItemPointerData));
+	PgnInserted wanted = {.places = places};
 	LogAppend	append = {
 		.messages = messages,
 		.sent_at = sent_at,
@@ -225,7 +226,7 @@ pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 
 	namestrcpy(&append.sender, GetUserNameFromId(GetUserId(), false));
 	pgn_table_open(&table, pgn_log_segment(append.segment), RowExclusiveLock);
-	pgn_table_insert_many(&table, n, form_row, &append, places);
+	pgn_table_insert_many(&table, n, form_row, &append, &wanted);
 	pgn_table_close(&table, NoLock);
 	for (int i = 0; i < n; i++)
 	{

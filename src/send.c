@@ -82,7 +82,7 @@ pgn_send_messages(Queue *queue, Message *messages, int n, int64 delay)
 	}
 	pgn_activity_count(queue, COUNT_SENT, n);
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
-	pgn_deliveries_insert(&deliveries, rows, n);
+	pgn_deliveries_insert(&deliveries, rows, n, NULL);
 	pgn_deliveries_close(&deliveries, NoLock);
 	pfree(rows);
 }

@@ -314,23 +314,33 @@ pgn_table_insert_entries(PgnTable *table, TupleTableSlot *slot, Relation alone)
 	for (int i = 0; i < table->nindexes; i++)
 		if (table->indexes[i] != alone)
 			(void) pgn_index_insert_checked(table->rel, table->indexes[i], row, UNIQUE_CHECK_NO, false);
-	return pgn_index_insert_checked(table->rel, alone, row, UNIQUE_CHECK_PARTIAL, false);
+	return pgn_index_insert_alone(table->rel, alone, row);
+}
+
+/* Add the entries of new rows, from row number "first" of those to be inserted on, to the indexes. */
+static void
+insert_entries(PgnTable *table, HeapTuple *rows, int n, int first, const PgnInserted *wanted)
+{
+	for (int i = 0; i < table->nindexes; i++)
+		pgn_index_insert(table->rel, table->indexes[i], rows, n,
+						 wanted && wanted->index == table->indexes[i] ? &wanted->before[first] : NULL);
+	for (int i = 0; i < n && wanted && wanted->places; i++)
+		wanted->places[first + i] = rows[i]->t_self;
 }
 
 /* Insert one row, and its index entries. */
 static void
-insert_row(PgnTable *table, HeapTuple row)
+insert_row(PgnTable *table, HeapTuple row, const PgnInserted *wanted)
 {
 	heap_insert(table->rel, row, GetCurrentCommandId(true), 0, NULL);
-	for (int i = 0; i < table->nindexes; i++)
-		pgn_index_insert(table->rel, table->indexes[i], &row, 1);
+	insert_entries(table, &row, 1, 0, wanted);
 }
 
 /* Insert the row in a slot, and its index entries. */
 void
 pgn_table_insert(PgnTable *table, TupleTableSlot *slot)
 {
-	insert_row(table, ExecFetchSlotHeapTuple(slot, true, NULL));
+	insert_row(table, ExecFetchSlotHeapTuple(slot, true, NULL), NULL);
 }
 
 /* Insert the rows in slots in one pass, without their index entries. */
@@ -342,7 +352,7 @@ pgn_table_insert_rows(PgnTable *table, TupleTableSlot **slots, int nslots)
 
 /* Insert rows in one pass, and their index entries. */
 static void
-insert_rows(PgnTable *table, int n, PgnRowFunction form, void *state, ItemPointerData *places)
+insert_rows(PgnTable *table, int n, PgnRowFunction form, void *state, const PgnInserted *wanted)
 {
 	/* A copy, since each slot would count its reference to the original. */
 	TupleDesc	desc = CreateTupleDescCopy(RelationGetDescr(table->rel));
@@ -361,10 +371,7 @@ insert_rows(PgnTable *table, int n, PgnRowFunction form, void *state, ItemPointe
 		pgn_table_insert_rows(table, slots, chunk);
 		for (int i = 0; i < chunk; i++)
 			rows[i] = row_of_slot(slots[i]);
-		for (int i = 0; i < chunk && places; i++)
-			places[done + i] = rows[i]->t_self;
-		for (int i = 0; i < table->nindexes; i++)
-			pgn_index_insert(table->rel, table->indexes[i], rows, chunk);
+		insert_entries(table, rows, chunk, done, wanted);
 	}
 	for (int i = 0; i < nslots; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);
@@ -373,23 +380,21 @@ insert_rows(PgnTable *table, int n, PgnRowFunction form, void *state, ItemPointe
 
 /*
  * Insert n rows, and their index entries; "form" makes each of them.  It is
- * fastest if their keys rise.  Unless "places" is NULL it gets the places that
- * the rows went to.
+ * fastest if their keys rise.  "wanted" is what the caller wants to know of
+ * them, NULL for nothing.
  */
 void
-pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state, ItemPointerData *places)
+pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state, const PgnInserted *wanted)
 {
 	HeapTuple	row;
 
 	if (n != 1)
 	{
-		insert_rows(table, n, form, state, places);
+		insert_rows(table, n, form, state, wanted);
 		return;
 	}
 	row = form(RelationGetDescr(table->rel), 0, state);
-	insert_row(table, row);
-	if (places)
-		places[0] = row->t_self;
+	insert_row(table, row, wanted);
 	heap_freetuple(row);
 }
 

@@ -28,6 +28,16 @@ typedef struct PgnColumn
 	bool		not_null;
 } PgnColumn;
 
+/* What is to be known of rows that are inserted; each array has one place for each of them. */
+typedef struct PgnInserted
+{
+	ItemPointerData *places;	/* where they are; NULL: no need to know */
+	Relation	index;			/* NULL, or one of the table's */
+	ItemPointerData *before;	/* where the rows are whose entries come just
+								 * before theirs in this index; invalid: not
+								 * known */
+} PgnInserted;
+
 /* Makes row number i of those to be inserted. */
 typedef HeapTuple (*PgnRowFunction) (TupleDesc desc, int i, void *state);
 
@@ -45,7 +55,7 @@ extern Relation pgn_table_index(PgnTable *table, const AttrNumber *columns, int 
 
 extern void pgn_table_insert(PgnTable *table, TupleTableSlot *slot);
 extern void pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state,
-								  ItemPointerData *places);
+								  const PgnInserted *wanted);
 extern void pgn_table_insert_rows(PgnTable *table, TupleTableSlot **slots, int nslots);
 extern bool pgn_table_insert_entries(PgnTable *table, TupleTableSlot *slot, Relation alone);
 extern TM_Result pgn_table_replace(PgnTable *table, ItemPointer tid, HeapTuple row, bool wait);
