@@ -93,17 +93,6 @@ pgn_may_create_in_schema(Oid schema, Oid role)
 #endif
 }
 
-/* Does the role own the table, or is it a member of the owner? */
-static inline bool
-pgn_owns_table(Oid table, Oid role)
-{
-#if PG_VERSION_NUM >= 160000
-	return object_ownercheck(RelationRelationId, table, role);
-#else
-	return pg_class_ownercheck(table, role);
-#endif
-}
-
 /* This process's number, by which GetPGProcByNumber finds it. */
 static inline int
 pgn_my_proc_number(void)

@@ -114,7 +114,7 @@ open_destination(const FanOut *out, Destination *destination, const char *name, 
 			return;
 	} while (!pgn_queue_lock(queue, RowExclusiveLock));
 
-	if (pg_class_aclcheck(queue->relid, owner, ACL_INSERT) != ACLCHECK_OK)
+	if (!pgn_has_right(queue->relid, ACL_INSERT, owner))
 		return;
 	if (!queue->attributes.fifo)
 		destination->open = pgn_deliveries_try_open(&destination->deliveries, queue, RowExclusiveLock);
@@ -170,7 +170,7 @@ pgn_fan_out_begin(Topic *topic, const Subscription *subscriptions, int nsubscrip
 
 		route->subscription = &subscriptions[r];
 		route->allowed = OidIsValid(subscriptions[r].owner) &&
-			pg_class_aclcheck(topic->relid, subscriptions[r].owner, PGN_ACL_SUBSCRIBE) == ACLCHECK_OK;
+			pgn_has_right(topic->relid, PGN_ACL_SUBSCRIBE, subscriptions[r].owner);
 	}
 	if (topic->attributes.fifo)
 	{

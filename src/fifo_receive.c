@@ -222,7 +222,11 @@ visit_group(Walk *walk, Schedule *schedule, const ScheduleVersion *version)
 	 * it.
 	 */
 	if (!done)
+	{
 		pgn_fifo_reschedule(receive->deliveries, schedule, group_key, receive->now);
+		/* The new entry may be met by this walk. */
+		CommandCounterIncrement();
+	}
 }
 
 /*

@@ -10,7 +10,9 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -78,25 +80,57 @@ pgn_unknown(const char *kind, const char *name)
 			 errhint("Create it with pigeon.create_%s().", kind)));
 }
 
+/* Has a role one of these rights on a relation?  False, too, if that was just dropped. */
+bool
+pgn_has_right(Oid relid, AclMode rights, Oid role)
+{
+	bool		is_missing = false;
+
+	return pg_class_aclcheck_ext(relid, role, rights, &is_missing) == ACLCHECK_OK && !is_missing;
+}
+
+/* Is a role the owner of a relation, or a member of the owner?  False, too, if that was just dropped. */
+bool
+pgn_is_owner(Oid relid, Oid role)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return has_privs_of_role(role, owner);
+}
+
 /* Fail unless a role has all of these rights on the relation. */
 void
 pgn_check_rights(const char *kind, const char *name, Oid relid, AclMode rights, Oid role)
 {
-	if (rights != 0 && pg_class_aclmask(relid, role, rights, ACLMASK_ALL) != rights)
+	for (AclMode right = 1; right <= rights; right <<= 1)
+	{
+		if (!(rights & right) || pgn_has_right(relid, right, role))
+			continue;
+		if (pgn_just_dropped(relid))
+			pgn_unknown(kind, name);
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for %s \"%s\"", kind, name),
 				 errhint("Its owner can grant the right with pigeon.grant_access().")));
+	}
 }
 
 /* Fail unless the current user owns the relation. */
 void
 pgn_check_owner(const char *kind, const char *name, Oid relid)
 {
-	if (!pgn_owns_table(relid, GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of %s \"%s\"", kind, name)));
+	if (pgn_is_owner(relid, GetUserId()))
+		return;
+	if (pgn_just_dropped(relid))
+		pgn_unknown(kind, name);
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("must be owner of %s \"%s\"", kind, name)));
 }
 
 /* Fail unless the current user may create queues and topics. */

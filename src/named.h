@@ -17,6 +17,8 @@ extern Oid	pgn_relation(const char *name);
 extern bool pgn_named_lock(Oid relid, const bool *valid, LOCKMODE lockmode, bool wait);
 extern bool pgn_just_dropped(Oid relid);
 extern void pgn_unknown(const char *kind, const char *name) __attribute__((noreturn));
+extern bool pgn_has_right(Oid relid, AclMode rights, Oid role);
+extern bool pgn_is_owner(Oid relid, Oid role);
 extern void pgn_check_rights(const char *kind, const char *name, Oid relid, AclMode rights, Oid role);
 extern void pgn_check_owner(const char *kind, const char *name, Oid relid);
 extern void pgn_check_may_create(const char *kind);

@@ -260,7 +260,7 @@ check_sources(const char *name)
 	{
 		Queue	   *source = pgn_queue_find_by_id(ids[i]);
 
-		if (source && !pgn_owns_table(source->relid, GetUserId()))
+		if (source && !pgn_is_owner(source->relid, GetUserId()) && !pgn_just_dropped(source->relid))
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("queue \"%s\" would receive the dead letters of a queue of somebody else", name),

@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "fmgr.h"
@@ -791,6 +792,12 @@ pgn_receive(PG_FUNCTION_ARGS)
 			break;
 		receive.cleared = 0;
 		pgn_wait_for_messages(queue, wait_until);
+
+		/*
+		 * What was written before the wait can change only as a new
+		 * command's.
+		 */
+		CommandCounterIncrement();
 	}
 	pgn_wait_end();
 	end_receive(&receive);

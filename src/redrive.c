@@ -118,7 +118,7 @@ open_target(Task *task, Queue *source, const Delivery *row, List **targets)
 	else if (queue->attributes.fifo != source->attributes.fifo)
 		task->failure = "destination queue is of another kind";
 	else if (!OidIsValid(task->role) ||
-			 pg_class_aclcheck(queue->relid, task->role, ACL_INSERT) != ACLCHECK_OK)
+			 (!pgn_has_right(queue->relid, ACL_INSERT, task->role) && !pgn_just_dropped(queue->relid)))
 		task->failure = psprintf("no right to send to queue \"%s\"", queue->name);
 	if (task->failure || !pgn_queue_lock_now(queue, RowExclusiveLock))
 		return NULL;
@@ -284,7 +284,7 @@ pgn_redrive_step(int64 task_id)
 		task.failure = "dead-letter queue does not exist any more";
 	else if (!pgn_queue_lock_now(source, RowExclusiveLock))
 		return false;
-	else if (!OidIsValid(task.role) || !pgn_owns_table(source->relid, task.role))
+	else if (!OidIsValid(task.role) || !pgn_is_owner(source->relid, task.role))
 		task.failure = "the role that started the task does not own the dead-letter queue";
 	else
 		moved = move_messages(&task, source,

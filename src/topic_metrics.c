@@ -65,7 +65,7 @@ pgn_topic_counters(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	/* The shared entry stays for as long as the view is locked. */
 	if (topic &&
-		pg_class_aclmask(topic->relid, GetUserId(), ACL_SELECT | PGN_ACL_PUBLISH | PGN_ACL_SUBSCRIBE, ACLMASK_ANY) != 0 &&
+		pgn_has_right(topic->relid, ACL_SELECT | PGN_ACL_PUBLISH | PGN_ACL_SUBSCRIBE, GetUserId()) &&
 		pgn_topic_lock(topic, AccessShareLock))
 		shared = pgn_shared_queue(&topic->queue);
 	memset(isnull, shared == NULL, sizeof(isnull));

@@ -1,6 +1,6 @@
 -- FIFO queues: order and blocking of message groups, leases, receive attempts.
 BEGIN;
-SELECT plan(76);
+SELECT plan(79);
 
 CREATE TEMP TABLE got (body text, receipt pigeon.receipt);
 
@@ -156,6 +156,14 @@ SELECT is((SELECT count(*) FILTER (WHERE gone) FROM pigeon.delete('f', (SELECT a
 	6::bigint, 'of each receipt that is given twice one deletes');
 SELECT put('a7');
 SELECT is(take(), 'a7', 'and nothing else is deleted');
+SELECT clear();
+
+-- Somebody waits, and looks at a group before the lease of its message ends, which was made longer.
+SELECT put('z1');
+SELECT is(take(1, '0.1 s'), 'z1', 'a short lease');
+SELECT is(extend('z1', '1 s'), true, 'is made longer');
+SELECT pg_sleep(0.2);
+SELECT is((SELECT body || ' ' || receive_count FROM pigeon.receive('f', wait_time => '20 s')), 'z1 2', 'is waited for until the end of the longer one');
 SELECT clear();
 
 -- Receive attempts
