@@ -322,7 +322,10 @@ pgn_next_due(DeliveryTable *deliveries, TimestampTz now)
 	TimestampTz from = Max((TimestampTz) known, now + 1);
 	TimestampTz due = first_due(deliveries, now, from, PG_INT64_MAX);
 
-	/* As in receive.c: what this transaction changed is not dead to others. */
+	/*
+	 * As in standard_receive.c: what this transaction changed is not dead to
+	 * others.
+	 */
 	if (shared && due > from && deliveries->queue->changed_in != pgn_local_transaction() &&
 		pg_atomic_compare_exchange_u64(&shared->due_at, &known, (uint64) due))
 	{

@@ -111,10 +111,10 @@ BEGIN
     RETURN CASE WHEN accepted THEN 'message accepted' ELSE 'message refused' END;
 END $$;
 
--- The buffers of the temporary table, up to temp_buffers, are no leak.
+-- What a context has in reserve is no leak, nor are the buffers of the temporary table, up to temp_buffers.
 CREATE FUNCTION pg_temp.memory() RETURNS bigint
 LANGUAGE sql AS $$
-    SELECT sum(total_bytes)::bigint FROM pg_backend_memory_contexts
+    SELECT sum(used_bytes)::bigint FROM pg_backend_memory_contexts
     WHERE name <> 'LocalBufferContext'
 $$;
 """
