@@ -17,6 +17,15 @@ my $node = new_server('main', 'pigeon.max_queues = 3', 'pigeon.poll_interval = 1
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 
+# At full size the figures are of interest.
+sub tell_figure
+{
+	my ($figure) = @_;
+
+	diag("figures: $figure") if $long;
+	return;
+}
+
 # Runs SQL; tells how long that took.
 sub timed
 {
@@ -24,7 +33,7 @@ sub timed
 	my $begin = time;
 	my $result = sql($sql);
 
-	note sprintf '%s: %.2f s', $what, time - $begin;
+	tell_figure(sprintf '%s: %.2f s', $what, time - $begin);
 	return $result;
 }
 
@@ -119,13 +128,14 @@ sql(q{SELECT pigeon.purge_queue('q')});
 # Many queues.
 my $queues = $long ? 10000 : 300;
 timed("creating $queues queues", qq{SELECT pigeon.create_queue('many ' || n) FROM generate_series(1, $queues) AS n});
-note 'the catalog takes ' . sql(q{SELECT pg_size_pretty(sum(pg_total_relation_size(oid))) FROM pg_class
-	WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r'}),
-  ', empty queues take ' . sql(q{SELECT pg_size_pretty(sum(pg_total_relation_size(queue_table))) FROM pigeon.queues});
+tell_figure('the catalog takes ' . sql(q{SELECT pg_size_pretty(sum(pg_total_relation_size(oid))) FROM pg_class
+	WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r'}) .
+	', empty queues take ' . sql(q{SELECT pg_size_pretty(sum(pg_total_relation_size(queue_table))) FROM pigeon.queues}));
 my $memory = 'SELECT sum(total_bytes) FROM pg_backend_memory_contexts';
 my ($before, $after) = split /\n/, sql(qq{$memory;
 	SELECT count(pigeon.send('many ' || n, 'x')) FROM generate_series(1, $queues) AS n \\g /dev/null
 	$memory});
+tell_figure(sprintf 'a backend that uses all queues takes %d bytes for each', ($after - $before) / $queues);
 cmp_ok(($after - $before) / $queues, '<', 40 * 1024, sprintf 'a backend takes %d bytes for each queue it uses',
 	($after - $before) / $queues);
 is(timed("one message from each of $queues queues",
