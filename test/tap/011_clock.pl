@@ -1,6 +1,6 @@
 # The clock is set an hour forward, back again, and another hour back.
 # No message is lost or stuck; what is due later or sooner is just that.
-# Until 16 the postmaster starts launcher and worker in a signal handler, and
+# Before 16 the postmaster starts launcher and worker in a signal handler, and
 # libfaketime does not reach those: to them the clock is never set.
 
 use strict;
