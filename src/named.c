@@ -86,7 +86,8 @@ pgn_has_right(Oid relid, AclMode rights, Oid role)
 {
 	bool		is_missing = false;
 
-	return pg_class_aclcheck_ext(relid, role, rights, &is_missing) == ACLCHECK_OK && !is_missing;
+	/* Only who asks whether it is missing gets no error if it is. */
+	return pg_class_aclcheck_ext(relid, role, rights, &is_missing) == ACLCHECK_OK;
 }
 
 /* Is a role the owner of a relation, or a member of the owner?  False, too, if that was just dropped. */

@@ -77,20 +77,21 @@ sql_name(Oid relid)
 static Relation
 open_source(Oid relid, LOCKMODE lockmode)
 {
+	char	   *name = get_rel_name(relid);
 	char		relkind = get_rel_relkind(relid);
 
-	if (relkind == '\0')
+	if (name == NULL || relkind == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", relid)));
 	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a table", get_rel_name(relid))));
+				 errmsg("\"%s\" is not a table", name)));
 	if (!pgn_is_owner(relid, GetUserId()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of table \"%s\"", get_rel_name(relid))));
+				 errmsg("must be owner of table \"%s\"", name)));
 	if (get_rel_namespace(relid) == pgn_schema())
 		pgn_bad_attribute("changes of tables in schema pigeon cannot be published", NULL);
 	return table_open(relid, lockmode);
