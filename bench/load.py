@@ -30,6 +30,11 @@ class Load:
     seconds: float
     log: list[Transaction]
 
+    def since(self, moment: float) -> "Load":
+        """What it did after a moment."""
+        log = [transaction for transaction in self.log if transaction.ended > moment]
+        return Load(len(log), max((transaction.ended for transaction in log), default=moment) - moment, log)
+
 
 class Pgbench:
     """One pgbench process: start it with the constructor, collect it with finish()."""

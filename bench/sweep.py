@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from . import hold
+from .cluster import Usage
 from .context import Context
 from .load import Load, Pgbench, percentile
 from .peers.peer import CHUNK, Peer
@@ -14,7 +16,7 @@ FAR_FUTURE = 7200               # seconds; what is in flight or delayed stays so
 SECONDS = 5
 PEERS = ("pigeon", "plain", "pgmq")
 SENDING_PEERS = (*PEERS, "pgq")
-CLIENTS_PER_SECOND = 64         # at least so long a sample, or starting the connections would weigh in it
+CLIENTS_PER_SECOND = 64         # whose new connections are made, and have filled their caches, in that time
 WARM_UP_CALLS = 800             # of all clients together
 
 
@@ -142,16 +144,15 @@ class Queue:
 
     def _measure(self) -> tuple[int, Load, dict[str, float | None]]:
         cluster, point = self.context.cluster, self.point
-        before_depth = self.peer.depth(cluster) if point.operation == "receive_delete" else 0
-        before = cluster.read()
-        load = self._pgbench(self._script(), clients=point.clients, transactions=point.transactions,
-                             seconds=None if point.transactions else self._seconds())
-        usage = cluster.usage(before)
-        messages = load.transactions * point.batch
-        if point.operation == "receive_delete":
-            messages = before_depth - self.peer.depth(cluster)
+        deleting = point.operation == "receive_delete"
+        depth = self.peer.depth(cluster) if deleting else 0
+        everything, load, usage = self._run()
+        gone = everything.transactions * point.batch
+        if deleting:            # a transaction may find nothing
+            gone = depth - self.peer.depth(cluster)
         if point.operation != "send":
-            self.visible -= messages
+            self.visible -= gone
+        messages = round(gone * load.transactions / everything.transactions)
         times = [transaction.microseconds for transaction in load.log]
         return messages, load, {
             "rate": messages / load.seconds,
@@ -164,8 +165,25 @@ class Queue:
             "seconds": load.seconds,
         }
 
-    def _seconds(self) -> int:
-        return max(self.context.seconds or SECONDS, self.point.clients // CLIENTS_PER_SECOND)
+    def _run(self) -> tuple[Load, Load, Usage]:
+        """Run the script: all it did, what of that is measured, and what the server spent on the latter."""
+        cluster, point = self.context.cluster, self.point
+        if point.transactions:
+            before = cluster.read()
+            load = self._pgbench(self._script(), clients=point.clients, transactions=point.transactions)
+            return load, load, cluster.usage(before)
+        pgbench = self._start(self._script(), clients=point.clients, seconds=self._seconds())
+        time.sleep(self._lead())
+        before, moment = cluster.read(), time.time()
+        everything = pgbench.finish()
+        return everything, everything.since(moment), cluster.usage(before)
+
+    def _lead(self) -> float:
+        """How long a run goes on before it is measured: it begins with new connections, and users keep theirs."""
+        return self.point.clients / CLIENTS_PER_SECOND
+
+    def _seconds(self) -> float:
+        return self._lead() + (self.context.seconds or SECONDS)
 
     def _script(self) -> str:
         body = self.context.bodies[self.point.body]
@@ -180,9 +198,12 @@ class Queue:
                 return self.peer.receive_delete(count)
         raise ValueError(f"unknown operation {self.point.operation}")
 
-    def _pgbench(self, script: str, **options) -> Load:
+    def _start(self, script: str, **options) -> Pgbench:
         return Pgbench(self.context.cluster, self.peer.database, [script],
-                       variables=self.context.bodies[self.point.body].variables(), **options).finish()
+                       variables=self.context.bodies[self.point.body].variables(), **options)
+
+    def _pgbench(self, script: str, **options) -> Load:
+        return self._start(script, **options).finish()
 
     def _fill(self, count: int, delay: int = 0) -> None:
         self.peer.fill(self.context.cluster, count, self.context.bodies[self.point.body], delay)

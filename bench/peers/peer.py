@@ -15,10 +15,13 @@ MANY = """WITH got AS MATERIALIZED ({receive})
 """
 
 
-def random_groups(count: int, groups: int) -> str:
-    """Commands of a script that choose so many message groups that follow one another, as variables group0, group1, ..."""
-    first = f"\\set first {count} * random(0, {groups // count - 1})\n"
-    return first + "".join(f"\\set group{n} :first + {n}\n" for n in range(count))
+def random_groups(count: int, groups: int, prefix: str) -> tuple[str, list[str]]:
+    """So many message groups that follow one another: a command that chooses them, and SQL for each of their names.
+
+    The SQL reads the column "first" of what the command has set, so that a statement has one parameter for all of them.
+    """
+    return (f"\\set first {count} * random(0, {groups // count - 1})\n",
+            [f"'{prefix}-' || first + {n}" for n in range(count)])
 
 
 class Peer:

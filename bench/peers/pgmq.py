@@ -113,6 +113,7 @@ class Grouped(Pgmq):
                 f" FROM unnest(({bodies})::jsonb[]) AS body;\n")
 
     def send_batch_of(self, count: int, bodies: str) -> str:
-        headers = ", ".join(f"jsonb_build_object('x-pgmq-group', '{self.prefix}-' || :group{n})" for n in range(count))
-        return (random_groups(count, self.groups) +
-                f"SELECT pgmq.send_batch('bench', ({bodies})::jsonb[], ARRAY[{headers}], 0);\n")
+        choice, groups = random_groups(count, self.groups, self.prefix)
+        headers = ", ".join(f"jsonb_build_object('x-pgmq-group', {group})" for group in groups)
+        return (f"{choice}SELECT pgmq.send_batch('bench', ({bodies})::jsonb[], ARRAY[{headers}], 0)"
+                " FROM (SELECT (:first)::int AS first) AS batch;\n")

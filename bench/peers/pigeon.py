@@ -106,11 +106,11 @@ class Grouped(Pigeon):
                 f" deduplication_ids => array_agg(gen_random_uuid()::text)) FROM unnest({bodies}) AS body;\n")
 
     def send_batch_of(self, count: int, bodies: str) -> str:
-        unique = "".join(f"\\set id{n} random(1, 9000000000000000000)\n" for n in range(count))
-        groups = ", ".join(f"'{self.prefix}-' || :group{n}" for n in range(count))
-        ids = ", ".join(f"(:id{n})::text" for n in range(count))
-        return (f"{unique}{random_groups(count, self.groups)}SELECT pigeon.send_batch('bench', {bodies},"
-                f" group_ids => ARRAY[{groups}], deduplication_ids => ARRAY[{ids}]);\n")
+        choice, groups = random_groups(count, self.groups, self.prefix)
+        ids = ", ".join(f"id || '-{n}'" for n in range(count))
+        return (f"{choice}\\set id random(1, 9000000000000000000)\n"
+                f"SELECT pigeon.send_batch('bench', {bodies}, group_ids => ARRAY[{', '.join(groups)}],"
+                f" deduplication_ids => ARRAY[{ids}]) FROM (SELECT (:first)::int AS first, (:id)::text AS id) AS batch;\n")
 
 
 class Notifying(Pigeon):
