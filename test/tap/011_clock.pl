@@ -1,38 +1,16 @@
 # The clock is set an hour forward, back again, and another hour back.
 # No message is lost or stuck; what is due later or sooner is just that.
-# Before 16 the postmaster starts launcher and worker in a signal handler, and
-# libfaketime does not reach those: to them the clock is never set.
 
 use strict;
 use warnings;
 
+use PigeonClock;
 use PigeonTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my ($library) = glob '/usr/lib/*/faketime/libfaketime.so.1';
-plan skip_all => 'libfaketime is not there' unless $library;
-
-my $dir = PostgreSQL::Test::Utils::tempdir;
-
-# Sets the server's clock, which is this machine's and some hours.
-sub set_clock
-{
-	my ($hours) = @_;
-
-	append_to_file("$dir/new", sprintf('%+dh', $hours) . "\n");
-	rename "$dir/new", "$dir/clock" or die "could not set the clock: $!";
-	return;
-}
-
-set_clock(0);
-my $node;
-{
-	local %ENV = (%ENV, LD_PRELOAD => $library, FAKETIME_TIMESTAMP_FILE => "$dir/clock", FAKETIME_NO_CACHE => 1,
-		FAKETIME_DONT_FAKE_MONOTONIC => 1);
-	$node = new_server('main', 'log_statement = none', "pigeon.notify_interval = '1s'");
-}
+my $node = new_server_with_clock('main', 'log_statement = none', "pigeon.notify_interval = '1s'");
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 
 sql(q{CREATE EXTENSION pigeon;
@@ -46,8 +24,27 @@ is(sql(q{SELECT body FROM pigeon.receive('q', 10)}), 'leased', 'received');
 is(sql(q{SELECT body FROM pigeon.receive('f')}), 'leased', 'received from a FIFO queue');
 my $start = sql(q{SELECT now()});
 
+# So much passes through a queue that the worker vacuums it.
+sql(q{SELECT pigeon.create_queue('busy');
+	SELECT queue_table AS t FROM pigeon.queues WHERE queue = 'busy' \gset
+	ALTER TABLE :t SET (autovacuum_enabled = off)});
+sub is_vacuumed
+{
+	my ($vacuums, $name) = @_;
+
+	sql(q{DO $$
+	BEGIN
+		PERFORM pigeon.send_batch('busy', array_agg('x'::text)) FROM generate_series(1, 12000);
+		COMMIT;
+		PERFORM pigeon.delete('busy', array_agg(receipt)) FROM pigeon.receive('busy', 12000);
+	END $$});
+	ok($node->poll_query_until('postgres', qq{SELECT vacuum_count >= $vacuums FROM pg_stat_user_tables
+		WHERE relid = (SELECT queue_table::regclass FROM pigeon.queues WHERE queue = 'busy')}), $name);
+	return;
+}
+
 # Forward: timeouts end.
-set_clock(1);
+set_clock(3600);
 is(sql(qq{SELECT now() - '$start' > '59 min'}), 't', 'an hour forward');
 is(sql(q{SELECT body, receive_count FROM pigeon.receive('q', 10) ORDER BY message_id}), "delayed|1\nleased|2",
 	'a delay and a lease have ended');
@@ -56,6 +53,7 @@ is(sql(q{SELECT body, receive_count FROM pigeon.receive('f', 10) ORDER BY messag
 sql(q{SELECT pigeon.send('q', 'sent in the future'); SELECT pigeon.send('f', 'sent in the future', group_id => 'h')});
 is(sql(q{SELECT body FROM pigeon.pop('q', 10)}), 'sent in the future', 'what is sent then is received');
 is(sql(q{SELECT pigeon.delete('f', receipt) FROM pigeon.receive('f')}), 't', 'in order');
+is_vacuumed(1, 'a busy queue is vacuumed');
 
 # Back: what became due in the future waits for it.  What is sent is received,
 # though the frontier is an hour ahead, and waiters, worker and notifications do
@@ -66,7 +64,7 @@ set_clock(0);
 is(sql(qq{SELECT now() - '$start' < '30 min'}), 't', 'back again');
 is(sql(q{SELECT count(*) FROM pigeon.receive('q', 10)}), '0', 'leases of the future last');
 all_is_well($node, 'postgres', 'all is well');
-set_clock(-1);
+set_clock(-3600);
 is(sql(qq{SELECT '$start' - now() > '59 min'}), 't', 'an hour back');
 all_is_well($node, 'postgres', 'all is still well');
 is(sql(q{SELECT pigeon.send('q', 'sent in the past') \g /dev/null
@@ -94,9 +92,10 @@ sql(q{SELECT pigeon.alter_queue('q', max_receive_count => 1); SELECT pigeon.purg
 	SELECT pigeon.send('q', 'poison'); SELECT pigeon.receive('q', visibility_timeout => '0')});
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pigeon.peek('dead') WHERE body = 'poison'}),
 	'the worker moves dead letters');
+is_vacuumed(2, 'and vacuums a busy queue');
 
 # When the time has come, everything is there.
-set_clock(2);
+set_clock(7200);
 is(sql(q{SELECT string_agg(body, ', ' ORDER BY message_id) FROM pigeon.pop('f', 10)}),
 	'leased, next, sent in the past', 'nothing is lost');
 all_is_well($node, 'postgres', 'all is well in the end');
