@@ -4,11 +4,17 @@ A ratio is formed within each round, where its parts were measured seconds apart
 the machine may be faster in one round than in the next.
 """
 
+import math
 import operator
 import statistics
 from dataclasses import dataclass
 
 from .results import Cell, Results
+
+
+def _ratio(above: float, below: float) -> float:
+    """A peer that gets nothing done at all is infinitely slower."""
+    return above / below if below else math.inf
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Check:
         if [] in above + below:
             return None
         worst = min if self.at_most is None else max
-        compare = operator.sub if self.difference else operator.truediv
+        compare = operator.sub if self.difference else _ratio
         return statistics.median(compare(worst(tops), max(bottoms)) for tops, bottoms in zip(zip(*above), zip(*below)))
 
     @property
