@@ -24,24 +24,7 @@ is(sql(q{SELECT body FROM pigeon.receive('q', 10)}), 'leased', 'received');
 is(sql(q{SELECT body FROM pigeon.receive('f')}), 'leased', 'received from a FIFO queue');
 my $start = sql(q{SELECT now()});
 
-# So much passes through a queue that the worker vacuums it.
-sql(q{SELECT pigeon.create_queue('busy');
-	SELECT queue_table AS t FROM pigeon.queues WHERE queue = 'busy' \gset
-	ALTER TABLE :t SET (autovacuum_enabled = off)});
-sub is_vacuumed
-{
-	my ($vacuums, $name) = @_;
-
-	sql(q{DO $$
-	BEGIN
-		PERFORM pigeon.send_batch('busy', array_agg('x'::text)) FROM generate_series(1, 12000);
-		COMMIT;
-		PERFORM pigeon.delete('busy', array_agg(receipt)) FROM pigeon.receive('busy', 12000);
-	END $$});
-	ok($node->poll_query_until('postgres', qq{SELECT vacuum_count >= $vacuums FROM pg_stat_user_tables
-		WHERE relid = (SELECT queue_table::regclass FROM pigeon.queues WHERE queue = 'busy')}), $name);
-	return;
-}
+create_busy_queue($node);
 
 # Forward: timeouts end.
 set_clock(3600);
@@ -53,7 +36,7 @@ is(sql(q{SELECT body, receive_count FROM pigeon.receive('f', 10) ORDER BY messag
 sql(q{SELECT pigeon.send('q', 'sent in the future'); SELECT pigeon.send('f', 'sent in the future', group_id => 'h')});
 is(sql(q{SELECT body FROM pigeon.pop('q', 10)}), 'sent in the future', 'what is sent then is received');
 is(sql(q{SELECT pigeon.delete('f', receipt) FROM pigeon.receive('f')}), 't', 'in order');
-is_vacuumed(1, 'a busy queue is vacuumed');
+is_vacuumed($node, 1, 'a busy queue is vacuumed');
 
 # Back: what became due in the future waits for it.  What is sent is received,
 # though the frontier is an hour ahead, and waiters, worker and notifications do
@@ -92,7 +75,7 @@ sql(q{SELECT pigeon.alter_queue('q', max_receive_count => 1); SELECT pigeon.purg
 	SELECT pigeon.send('q', 'poison'); SELECT pigeon.receive('q', visibility_timeout => '0')});
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pigeon.peek('dead') WHERE body = 'poison'}),
 	'the worker moves dead letters');
-is_vacuumed(2, 'and vacuums a busy queue');
+is_vacuumed($node, 2, 'and vacuums a busy queue');
 
 # When the time has come, everything is there.
 set_clock(7200);

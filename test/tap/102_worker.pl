@@ -64,20 +64,11 @@ becomes_true('the log is freed',
 	q{pg_relation_size('pigeon.log_0') = 0 AND (SELECT current_segment <> 0 FROM pigeon.log_state)});
 
 # A queue through which much passes is vacuumed, and stays small; no older snapshot is in the way here.
-sql(q{SELECT pigeon.create_queue('busy');
-	SELECT queue_table AS t FROM pigeon.queues WHERE queue = 'busy' \gset
-	ALTER TABLE :t SET (autovacuum_enabled = off)});
+create_busy_queue($node);
 my @sizes;
 foreach my $vacuums (1 .. 3)
 {
-	sql(q{DO $$
-	BEGIN
-		PERFORM pigeon.send_batch('busy', array_agg('x'::text)) FROM generate_series(1, 12000);
-		COMMIT;
-		PERFORM pigeon.delete('busy', array_agg(receipt)) FROM pigeon.receive('busy', 12000);
-	END $$});
-	becomes_true("vacuum $vacuums", qq{vacuum_count >= $vacuums FROM pg_stat_user_tables
-		WHERE relid = (SELECT queue_table::regclass FROM pigeon.queues WHERE queue = 'busy')});
+	is_vacuumed($node, $vacuums, "vacuum $vacuums");
 	push @sizes, sql(q{SELECT pg_total_relation_size(queue_table) FROM pigeon.queues WHERE queue = 'busy'});
 }
 cmp_ok($sizes[2], '<', 1.1 * $sizes[1], 'the table does not grow');

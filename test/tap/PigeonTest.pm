@@ -11,7 +11,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_server start_server debian_python fill state check_filled all_is_well sqlstate_is);
+our @EXPORT = qw(new_server start_server debian_python fill state check_filled all_is_well sqlstate_is
+  create_busy_queue is_vacuumed);
 
 # A new, running server that preloads pigeon, with further settings.
 sub new_server
@@ -165,6 +166,34 @@ sub sqlstate_is
 
 	$node->psql($database, "\\set VERBOSITY sqlstate\n$sql", stdout => \$stdout, stderr => \$stderr);
 	like($stderr, qr/ERROR:  $sqlstate$/m, $name);
+	return;
+}
+
+# Creates a queue that nobody vacuums but the worker.
+sub create_busy_queue
+{
+	my ($node) = @_;
+
+	$node->safe_psql('postgres', q{SELECT pigeon.create_queue('busy');
+		SELECT queue_table AS t FROM pigeon.queues WHERE queue = 'busy' \gset
+		ALTER TABLE :t SET (autovacuum_enabled = off)});
+	return;
+}
+
+# So much passes through that queue that the worker vacuums it, for at least the
+# time given.
+sub is_vacuumed
+{
+	my ($node, $vacuums, $name) = @_;
+
+	$node->safe_psql('postgres', q{DO $$
+	BEGIN
+		PERFORM pigeon.send_batch('busy', array_agg('x'::text)) FROM generate_series(1, 12000);
+		COMMIT;
+		PERFORM pigeon.delete('busy', array_agg(receipt)) FROM pigeon.receive('busy', 12000);
+	END $$});
+	ok($node->poll_query_until('postgres', qq{SELECT vacuum_count >= $vacuums FROM pg_stat_user_tables
+		WHERE relid = (SELECT queue_table::regclass FROM pigeon.queues WHERE queue = 'busy')}), $name);
 	return;
 }
 
