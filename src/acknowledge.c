@@ -298,12 +298,13 @@ static int
 delete_in_walk(Walk *walk, DeliveryTable *deliveries, const Entry *entries, int n, const Action *action)
 {
 	ItemPointerData tids[MAX_TOGETHER];
+	int			most = pgn_snapshots_keep_rows() ? MAX_TOGETHER : 1;
 	int			found = 0,
 				done;
 
 	if (!walk->going || entries[0].receipt.message_id > walk->until)
 		start_walk(walk, entries, n);
-	while (walk->going && found < Min(n, pgn_snapshots_keep_rows() ? MAX_TOGETHER : 1))
+	while (walk->going && found < Min(n, most))
 	{
 		const Receipt *receipt = &entries[found].receipt;
 

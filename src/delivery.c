@@ -416,7 +416,8 @@ pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n, It
 	int			here = 0;
 
 	if (n > 0 && rel->rd_options != NULL)
-		here = Min(n, room_on_page(rel, MAXALIGN(SizeofHeapTupleHeader) + column_ends[columns_needed(&rows[0]) - 1]));
+		here = room_on_page(rel, MAXALIGN(SizeofHeapTupleHeader) + column_ends[columns_needed(&rows[0]) - 1]);
+	here = Min(here, n);
 	if (here > 0)
 		fill_page(deliveries, rows, here, &wanted);
 	if (before)

@@ -19,6 +19,7 @@
 
 #include "compat.h"
 #include "dead_letter.h"
+#include "earlier.h"
 #include "fifo.h"
 #include "fifo_receive.h"
 #include "frontier.h"
@@ -208,7 +209,7 @@ visit_group(Walk *walk, Schedule *schedule, const ScheduleVersion *version)
 	{
 		entry.group_key = group_key;
 		entry.first_message_id = head->message_id;
-		entry.visible_at = Max(pgn_fifo_available_at(queue, head), receive->now + 1);
+		entry.visible_at = pgn_later(pgn_fifo_available_at(queue, head), receive->now + 1);
 		entry.final = pgn_received_too_often(queue, head);
 		if (receive->found == walk->first && is_superfluous(schedule, version, &entry))
 			done = pgn_schedule_remove(schedule, version);

@@ -53,6 +53,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "earlier.h"
 #include "housekeeping.h"
 #include "jobs.h"
 #include "launcher.h"
@@ -301,7 +302,7 @@ next_database(TimestampTz now, TimestampTz *next)
 	while ((database = hash_seq_search(&status)) != NULL)
 	{
 		TimestampTz run_at = (TimestampTz) pg_atomic_read_u64(&database->run_at);
-		TimestampTz start_at = Max(run_at, may_start_at(database));
+		TimestampTz start_at = pgn_later(run_at, may_start_at(database));
 
 		if (!database->visit || pg_atomic_read_u32(&database->holds) > 0 || has_worker(database->oid) ||
 			(int32) pg_atomic_read_u32(&database->worker) != NO_WAITER)
@@ -441,7 +442,7 @@ pgn_launcher_main(Datum unused)
 			next_scan = now + SCAN_INTERVAL;
 		}
 		reap_workers();
-		next = Min(start_workers(now), next_scan);
+		next = pgn_earlier(start_workers(now), next_scan);
 		MemoryContextReset(context);
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

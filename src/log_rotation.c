@@ -69,6 +69,7 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
+#include "earlier.h"
 #include "log.h"
 #include "log_rotation.h"
 #include "owner.h"
@@ -563,10 +564,14 @@ pgn_log_next_look(TimestampTz now)
 		if (segment_is_empty(segment))
 			continue;
 		if (segment != current)
-			next = Min(next, now + (is_unused(segment, &ripe) ? UNUSED_INTERVAL : SEALED_INTERVAL));
+			next = pgn_earlier(next, now + (is_unused(segment, &ripe) ? UNUSED_INTERVAL : SEALED_INTERVAL));
 		else
-			next = Min(Min(next, full_at(current, now)),
-					   now + Max(SEALED_INTERVAL, (pgn_log_segment_age - current_age()) * USECS_PER_SEC));
+		{
+			int64		left = (pgn_log_segment_age - current_age()) * USECS_PER_SEC;
+
+			next = pgn_earlier(next, full_at(current, now));
+			next = pgn_earlier(next, now + Max(SEALED_INTERVAL, left));
+		}
 	}
 	return next;
 }

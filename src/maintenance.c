@@ -31,6 +31,7 @@
 #include "dead_letter.h"
 #include "deduplication.h"
 #include "delivery.h"
+#include "earlier.h"
 #include "fifo.h"
 #include "fifo_receive.h"
 #include "log.h"
@@ -153,7 +154,7 @@ sweep_dead_letters(DeliveryTable *deliveries, TimestampTz now)
 	}
 	pgn_scan_end(&scan);
 	pgn_dead_letters_end(&letters);
-	return moved == STEP_MESSAGES ? PGN_AGAIN : Min(next, next_dead_letter(deliveries, now));
+	return moved == STEP_MESSAGES ? PGN_AGAIN : pgn_earlier(next, next_dead_letter(deliveries, now));
 }
 
 /* The archive and the deduplication keys of one topic. */
@@ -172,7 +173,7 @@ maintain_topic(int64 topic_id)
 		next = now + FIFO_INTERVAL;
 	}
 	if (topic->attributes.archive_retention > 0)
-		next = Min(next, pgn_archive_maintain(topic, now));
+		next = pgn_earlier(next, pgn_archive_maintain(topic, now));
 	return next;
 }
 
@@ -193,7 +194,7 @@ pgn_job_queue(int64 queue_id)
 	if (!pgn_queue_lock_now(queue, RowExclusiveLock))
 		return now + BUSY_INTERVAL;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
-	next = Min(next, expire_messages(&deliveries, now));
+	next = pgn_earlier(next, expire_messages(&deliveries, now));
 	if (queue->attributes.fifo)
 	{
 		CommandCounterIncrement();
@@ -204,7 +205,7 @@ pgn_job_queue(int64 queue_id)
 		next = Min(next, now + FIFO_INTERVAL);
 	}
 	else
-		next = Min(next, sweep_dead_letters(&deliveries, now));
+		next = pgn_earlier(next, sweep_dead_letters(&deliveries, now));
 	pgn_deliveries_close(&deliveries, NoLock);
 	return next;
 }

@@ -388,7 +388,8 @@ quiet_among(int64 uncounted, const Due due[KINDS_OF_GROUPS])
 static void
 add_uncounted_due(Tally *tally, int64 live, const Due due[KINDS_OF_GROUPS])
 {
-	int64		uncounted = Max(0, live - total(tally));
+	int64		counted = total(tally);
+	int64		uncounted = Max(0, live - counted);
 	int64		quiet = quiet_among(uncounted, due);
 
 	tally->counts[QUIET].visible += quiet;
@@ -434,7 +435,11 @@ count_standard(Tally *tally, DeliveryTable *deliveries)
 		if (walk->ended)
 			enlarge(tally, walk, 1 + (double) walk->beyond / walk->looked_at);
 		else if (endless == 1 && due_complete)
-			enlarge(tally, walk, Max(1, (double) (live - (total(tally) - walked)) / walked));
+		{
+			int64		others = total(tally) - walked;
+
+			enlarge(tally, walk, Max(1, (double) (live - others) / walked));
+		}
 		else
 			enlarge(tally, walk, extrapolate(deliveries, walk));
 	}
@@ -477,6 +482,7 @@ count_fifo(Tally *tally, DeliveryTable *deliveries)
 	ScheduleScan groups;
 	ScheduleVersion version;
 	bool		complete;
+	int64		left;
 
 	pgn_message_scan_begin(&scan, deliveries, 0, PG_INT64_MAX, NULL);
 	complete = count_scan(tally, &scan, WALK, &sleepers, &unused);
@@ -493,7 +499,8 @@ count_fifo(Tally *tally, DeliveryTable *deliveries)
 			count_group(tally, deliveries, &version.row, &limit);
 	pgn_schedule_scan_end(&groups);
 	pgn_schedule_close(&schedule, AccessShareLock);
-	tally->counts[QUIET].visible = Max(0, live_messages(deliveries->table.rel) - total(tally));
+	left = live_messages(deliveries->table.rel) - total(tally);
+	tally->counts[QUIET].visible = Max(0, left);
 	tally->counts[QUIET].oldest = Min(tally->counts[QUIET].oldest, oldest);
 	return false;
 }

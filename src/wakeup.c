@@ -54,6 +54,7 @@
 #include "arguments.h"
 #include "compat.h"
 #include "dead_letter.h"
+#include "earlier.h"
 #include "fifo_receive.h"
 #include "frontier.h"
 #include "message.h"
@@ -284,11 +285,11 @@ first_awake(DeliveryTable *deliveries, int16 lane, TimestampTz now)
 	pgn_frontier_read(queue, lane, now, &frontier);
 	first = first_awake_in(deliveries, lane, frontier.at, now, now);
 	for (int i = 0; i < frontier.nstragglers; i++)
-		first = Min(first, first_awake_in(deliveries, lane, frontier.stragglers[i], frontier.stragglers[i], now));
+		first = pgn_earlier(first, first_awake_in(deliveries, lane, frontier.stragglers[i], frontier.stragglers[i], now));
 	n = pgn_sleepers_due(queue, lane, now, due);
 	for (int i = 0; i < n; i++)
-		first = Min(first, first_awake_in(deliveries, lane, due[i].from, due[i].to, now));
-	return Min(first, pgn_sleepers_next(queue, lane, now));
+		first = pgn_earlier(first, first_awake_in(deliveries, lane, due[i].from, due[i].to, now));
+	return pgn_earlier(first, pgn_sleepers_next(queue, lane, now));
 }
 
 /* When the first delivery falls due in a range that begins after "now", committed or not, or one awakes. */
@@ -308,7 +309,7 @@ first_due(DeliveryTable *deliveries, TimestampTz now, TimestampTz from, Timestam
 		if (pgn_scan_next(&scan, &version))
 			first = Min(first, version.row.due_at);
 		pgn_scan_end(&scan);
-		first = Min(first, first_awake(deliveries, lane, now));
+		first = pgn_earlier(first, first_awake(deliveries, lane, now));
 	}
 	return first;
 }
@@ -406,7 +407,7 @@ join_and_look(Queue *queue, TimestampTz now)
 		if (pgn_any_due(&deliveries, now))
 			sleep_until = in_vain ? now + pgn_poll_interval * INT64CONST(1000) : now;
 		else if (keeps_watch())
-			sleep_until = Min(pgn_next_due(&deliveries, now), now + WATCH_INTERVAL);
+			sleep_until = pgn_earlier(pgn_next_due(&deliveries, now), now + WATCH_INTERVAL);
 		pgn_deliveries_close(&deliveries, AccessShareLock);
 	}
 	else

@@ -46,6 +46,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "earlier.h"
 #include "housekeeping.h"
 #include "jobs.h"
 #include "launcher.h"
@@ -210,7 +211,7 @@ care_for_log(TimestampTz *next)
 	if (!done || !begin("look at the message log"))
 		return false;
 	now = GetCurrentTimestamp();
-	*next = Max(pgn_log_next_look(now), now + LOG_SHARE * (clock() - start) * USECS_PER_SEC / CLOCKS_PER_SEC);
+	*next = pgn_later(pgn_log_next_look(now), now + LOG_SHARE * (clock() - start) * USECS_PER_SEC / CLOCKS_PER_SEC);
 	if (!pgn_log_old_is_empty())
 		pgn_database_job_request(JOB_LOG_OLD, GetCurrentTimestamp() + CLEAN_LOG_INTERVAL);
 	commit();
@@ -509,16 +510,16 @@ next_time(void)
 	SharedQueue *shared;
 
 	for (int job = 0; job < PGN_DATABASE_JOBS; job++)
-		next = Min(next, (TimestampTz) pg_atomic_read_u64(&database->job_at[job]));
+		next = pgn_earlier(next, (TimestampTz) pg_atomic_read_u64(&database->job_at[job]));
 	LWLockAcquire(pgn_shared_lock, LW_SHARED);
 	hash_seq_init(&status, pgn_shared_queues);
 	while ((shared = hash_seq_search(&status)) != NULL)
 	{
 		if (shared->key.database != MyDatabaseId)
 			continue;
-		next = Min(next, Max((TimestampTz) pg_atomic_read_u64(&shared->notify_at), may_notify_at(shared, now)));
-		next = Min(next, (TimestampTz) pg_atomic_read_u64(&shared->maintain_at));
-		next = Min(next, (TimestampTz) pg_atomic_read_u64(&shared->vacuum_at));
+		next = pgn_earlier(next, pgn_later((TimestampTz) pg_atomic_read_u64(&shared->notify_at), may_notify_at(shared, now)));
+		next = pgn_earlier(next, (TimestampTz) pg_atomic_read_u64(&shared->maintain_at));
+		next = pgn_earlier(next, (TimestampTz) pg_atomic_read_u64(&shared->vacuum_at));
 	}
 	LWLockRelease(pgn_shared_lock);
 	return next;
