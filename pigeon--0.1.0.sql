@@ -84,7 +84,7 @@ CREATE TABLE pigeon.log_old (
 	message_id          bigint NOT NULL,
 	log_key             bigint NOT NULL,
 	sent_at             timestamptz NOT NULL,
-	sender              name NOT NULL,
+	sender              text NOT NULL, -- not a name, which would take 64 bytes of each row
 	body                text NOT NULL,
 	attributes          jsonb,
 	group_id            text,

@@ -63,6 +63,45 @@ typedef struct Entry
 	int			position;
 } Entry;
 
+/* Looks for deliveries: where they are known to be, or in the index. */
+typedef struct Lookup
+{
+	DeliveryTable *deliveries;
+	DeliveryScan places;
+	DeliveryScan messages;
+	bool		has_messages;	/* that one was begun */
+	bool		known;			/* the last delivery was where it was known to
+								 * be */
+} Lookup;
+
+/* Start without having looked for anything. */
+static void
+begin_lookup(Lookup *lookup, DeliveryTable *deliveries)
+{
+	lookup->deliveries = deliveries;
+	lookup->has_messages = lookup->known = false;
+	pgn_place_scan_begin(&lookup->places, deliveries);
+}
+
+/* The walk over the index of messages. */
+static DeliveryScan *
+message_scan(Lookup *lookup)
+{
+	if (!lookup->has_messages)
+		pgn_message_scan_begin(&lookup->messages, lookup->deliveries, 0, 0, NULL);
+	lookup->has_messages = true;
+	return &lookup->messages;
+}
+
+/* Give back what was used. */
+static void
+end_lookup(Lookup *lookup)
+{
+	pgn_scan_end(&lookup->places);
+	if (lookup->has_messages)
+		pgn_scan_end(&lookup->messages);
+}
+
 /*
  * Find the current version of a receipt's delivery.  False if there is none,
  * or if an open transaction is giving it another lease.
@@ -74,8 +113,14 @@ typedef struct Entry
  * message is delivered again when its timeout ends.
  */
 static bool
-find_delivery(DeliveryScan *scan, const Receipt *receipt, DeliveryVersion *version)
+find_delivery(Lookup *lookup, const Receipt *receipt, DeliveryVersion *version)
 {
+	DeliveryScan *scan;
+
+	lookup->known = pgn_scan_known(&lookup->places, receipt->message_id, receipt->home, version);
+	if (lookup->known)
+		return true;
+	scan = message_scan(lookup);
 	for (int look = 0; look < 2; look++)
 	{
 		DeliveryVersion v;
@@ -141,12 +186,12 @@ update(DeliveryTable *deliveries, DeliveryVersion *version, TimestampTz visible_
 
 /* Act on one receipt; false when the message is gone or the lease is lost. */
 static bool
-acknowledge(DeliveryTable *deliveries, DeliveryScan *scan, const Receipt *receipt,
-			const Action *action, GroupSet *changed)
+acknowledge(Lookup *lookup, const Receipt *receipt, const Action *action, GroupSet *changed)
 {
+	DeliveryTable *deliveries = lookup->deliveries;
 	DeliveryVersion version;
 
-	while (find_delivery(scan, receipt, &version))
+	while (find_delivery(lookup, receipt, &version))
 	{
 		Delivery   *row = &version.row;
 		TM_Result	result;
@@ -207,7 +252,7 @@ walk_on(Walk *walk)
 
 /* Start a walk over what follows the first of n entries closely; not for too few. */
 static void
-start_walk(Walk *walk, const Entry *entries, int n)
+start_walk(Walk *walk, Lookup *lookup, const Entry *entries, int n)
 {
 	int			length = 1;
 
@@ -217,6 +262,7 @@ start_walk(Walk *walk, const Entry *entries, int n)
 	walk->going = length >= MIN_WALK;
 	if (!walk->going)
 		return;
+	walk->scan = message_scan(lookup);
 	walk->until = entries[length - 1].receipt.message_id;
 	pgn_message_scan_range(walk->scan, entries[0].receipt.message_id, walk->until);
 	walk_on(walk);
@@ -295,15 +341,16 @@ delete_versions(DeliveryTable *deliveries, ItemPointerData *tids, int n)
  * stay.  The walk is over then, since both use the same scan.
  */
 static int
-delete_in_walk(Walk *walk, DeliveryTable *deliveries, const Entry *entries, int n, const Action *action)
+delete_in_walk(Walk *walk, Lookup *lookup, const Entry *entries, int n, const Action *action)
 {
+	DeliveryTable *deliveries = lookup->deliveries;
 	ItemPointerData tids[MAX_TOGETHER];
 	int			most = pgn_snapshots_keep_rows() ? MAX_TOGETHER : 1;
 	int			found = 0,
 				done;
 
 	if (!walk->going || entries[0].receipt.message_id > walk->until)
-		start_walk(walk, entries, n);
+		start_walk(walk, lookup, entries, n);
 	while (walk->going && found < Min(n, most))
 	{
 		const Receipt *receipt = &entries[found].receipt;
@@ -342,9 +389,9 @@ end_group_walk(GroupWalk *group)
 }
 
 /*
- * A message was deleted, and "left" receipts are.  If it is the first, or the
- * second in a row of its group, the others probably are of the same one, too:
- * walk over it.
+ * A message was deleted, whose place was not known, and "left" receipts are.
+ * If it is the first, or the second in a row of its group, the others probably
+ * are of the same one, too: walk over it.
  */
 static void
 start_group_walk(GroupWalk *group, DeliveryTable *deliveries, int64 group_key, int64 message_id, int left)
@@ -385,9 +432,9 @@ static void
 acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum *answers)
 {
 	DeliveryTable deliveries;
-	DeliveryScan scan;
+	Lookup		lookup;
 	GroupSet	changed = {0};
-	Walk		walk = {.scan = &scan};
+	Walk		walk = {0};
 	GroupWalk	group = {0};
 	bool		fifo = queue->attributes.fifo;
 	int			i = 0;
@@ -401,7 +448,7 @@ acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum
 
 	qsort(entries, n, sizeof(Entry), compare_entries);
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
-	pgn_message_scan_begin(&scan, &deliveries, 0, 0, NULL);
+	begin_lookup(&lookup, &deliveries);
 	while (i < n)
 	{
 		const Receipt *receipt = &entries[i].receipt;
@@ -412,7 +459,7 @@ acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum
 		if (i > 0 && compare_entries(&entries[i - 1], &entries[i]) == 0)
 			CommandCounterIncrement();
 		if (action->is_delete && !fifo)
-			together = delete_in_walk(&walk, &deliveries, &entries[i], n - i, action);
+			together = delete_in_walk(&walk, &lookup, &entries[i], n - i, action);
 		for (int j = 0; j < together; j++)
 			answers[entries[i++].position] = BoolGetDatum(true);
 		if (together > 0)
@@ -420,15 +467,15 @@ acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum
 		done = action->is_delete && fifo && delete_in_group(&group, &deliveries, receipt, action, &changed);
 		if (!done)
 		{
-			done = acknowledge(&deliveries, &scan, receipt, action, &changed);
-			if (done && fifo && action->is_delete)
+			done = acknowledge(&lookup, receipt, action, &changed);
+			if (done && fifo && action->is_delete && !lookup.known)
 				start_group_walk(&group, &deliveries, changed.keys[changed.n - 1],
 								 receipt->message_id + 1, n - i - 1);
 		}
 		answers[entries[i++].position] = BoolGetDatum(done);
 	}
 	end_group_walk(&group);
-	pgn_scan_end(&scan);
+	end_lookup(&lookup);
 	pgn_fifo_reschedule_groups(&deliveries, &changed, action->now);
 	pgn_deliveries_close(&deliveries, NoLock);
 }

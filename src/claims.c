@@ -105,7 +105,8 @@ claim_together(Claims *claims, int from, int run)
 {
 	int			done;
 
-	if (run < PGN_MIN_PAGE_CHANGES)
+	/* A single one is claimed by itself. */
+	if (run < 2)
 		return 0;
 	if (claims->pop)
 		return pgn_deliveries_delete_in_page(claims->deliveries, &claims->tids[from], run);

@@ -13,6 +13,7 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/relcache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -38,6 +39,17 @@ pgn_bt_search(Relation heap, Relation index, BTScanInsert key, Buffer *buffer, i
 	return _bt_search(index, heap, key, buffer, access, NULL);
 #else
 	return _bt_search(index, key, buffer, access, NULL);
+#endif
+}
+
+/* The columns that are in any index, as a set of numbers that begin at the first system column's. */
+static inline Bitmapset *
+pgn_indexed_columns(Relation rel)
+{
+#if PG_VERSION_NUM >= 160000
+	return RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_HOT_BLOCKING);
+#else
+	return RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_ALL);
 #endif
 }
 

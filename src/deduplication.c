@@ -46,7 +46,6 @@
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
 #include "executor/tuptable.h"
@@ -59,6 +58,7 @@
 #include "compat.h"
 #include "deduplication.h"
 #include "message_group.h"
+#include "message_id.h"
 #include "table.h"
 
 /* What is stored of a key. */
@@ -112,7 +112,7 @@ pgn_deduplication_table_sql(int32 queue_id)
 {
 	return psprintf("CREATE TABLE pigeon.d_%d (key_high bigint NOT NULL, key_low bigint NOT NULL,"
 					" message_id bigint NOT NULL, expires_at timestamptz NOT NULL) USING heap;"
-					"CREATE INDEX d_%d_key ON pigeon.d_%d (key_high)",
+					"CREATE INDEX d_%d_key ON pigeon.d_%d (key_high) WITH (deduplicate_items = off)",
 					queue_id, queue_id, queue_id);
 }
 
@@ -425,16 +425,12 @@ pgn_deduplicate(Queue *queue, Message *messages, int n, TimestampTz now, Message
 	KeyEntry   *entries = sorted_keys(queue, messages, n);
 	KeyEntry   *distinct = palloc(n * sizeof(KeyEntry));
 	int64	   *new_ids = palloc(n * sizeof(int64));
-	Oid			sequence = pgn_relation("message_id_seq");
 	int			ndistinct = 0,
 				nfresh = 0;
 
+	pgn_number_messages(messages, n);
 	for (int i = 0; i < n; i++)
-	{
-		if (messages[i].message_id == 0)
-			messages[i].message_id = nextval_internal(sequence, false);
 		new_ids[i] = messages[i].message_id;
-	}
 	for (int i = 0; i < n; i++)
 		if (i == 0 || !same_key(&entries[i - 1], &entries[i]))
 			distinct[ndistinct++] = entries[i];

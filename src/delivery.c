@@ -61,6 +61,7 @@
 #include "delivery.h"
 #include "fair.h"
 #include "frontier.h"
+#include "known_place.h"
 #include "message_group.h"
 
 static const PgnColumn delivery_columns[Natts_delivery] = {
@@ -637,6 +638,13 @@ pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version)
 	return true;
 }
 
+/* Pass over the newer versions of the row that a walk has come to: they are our own. */
+void
+pgn_scan_skip_versions(DeliveryScan *scan)
+{
+	scan->scan->xs_heap_continue = false;
+}
+
 /* Look at single places of the table, one after the other. */
 void
 pgn_place_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries)
@@ -661,6 +669,20 @@ bool
 pgn_scan_place(DeliveryScan *scan, ItemPointer place, DeliveryVersion *version)
 {
 	return ItemPointerGetBlockNumber(place) < scan->nblocks && fetch_version(scan, place, version);
+}
+
+/*
+ * The current version of a delivery that this backend has written last, if
+ * nobody is busy with it.  False if that is not known; it may be there.
+ */
+bool
+pgn_scan_known(DeliveryScan *scan, int64 message_id, int32 home, DeliveryVersion *version)
+{
+	ItemPointerData place;
+
+	return pgn_place_recall(scan->deliveries->queue->relid, message_id, &place) &&
+		pgn_scan_place(scan, &place, version) && !version->uncommitted && !version->held &&
+		version->row.message_id == message_id && version->row.home == home;
 }
 
 /*
@@ -761,7 +783,8 @@ pgn_delivery_replace(DeliveryTable *deliveries, ItemPointer tid, const Delivery 
 
 	*version = form_row(row);
 	deliveries->queue->changed_in = pgn_local_transaction();
-	result = pgn_table_replace(&deliveries->table, tid, *version, wait);
+	result = pgn_table_replace(&deliveries->table, tid, *version,
+							   pgn_is_in_place(row) ? CHANGED_IN_PLACE : CHANGED, wait);
 	if (result != TM_Ok)
 		heap_freetuple(*version);
 	return result;
@@ -804,6 +827,7 @@ pgn_deliveries_insert_versions(DeliveryTable *deliveries, HeapTuple *versions, i
 		Delivery	row;
 
 		read_row(deliveries->table.rel, versions[i], &row);
+		pgn_place_remember(queue->relid, row.message_id, versions[i]->t_self);
 		/* One in place of another has no entry of its own. */
 		if (!HeapTupleIsHeapOnly(versions[i]))
 			pgn_frontier_lower(queue, row.lane, row.due_at);

@@ -168,6 +168,8 @@ extern void pgn_message_scan_range(DeliveryScan *scan, int64 from_message_id, in
 extern void pgn_message_scan_restart(DeliveryScan *scan, int64 message_id, int32 home);
 extern void pgn_place_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries);
 extern bool pgn_scan_place(DeliveryScan *scan, ItemPointer place, DeliveryVersion *version);
+extern bool pgn_scan_known(DeliveryScan *scan, int64 message_id, int32 home, DeliveryVersion *version);
+extern void pgn_scan_skip_versions(DeliveryScan *scan);
 extern int	pgn_scan_ahead(DeliveryScan *scan, ItemPointerData *places, int max, TimestampTz *until);
 extern bool pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version);
 extern bool pgn_scan_next_within(DeliveryScan *scan, DeliveryVersion *version, int64 *limit);

@@ -140,7 +140,9 @@ walk_messages(Walk *walk, int64 group_key, int64 from_message_id, int64 *deleted
 			walk->next = version.row;
 			end = WALK_NEXT;
 		}
-		else if (!claim(receive, &version))
+		else if (claim(receive, &version))
+			pgn_scan_skip_versions(&scan);
+		else
 			end = WALK_HELD;
 		if (end == WALK_EMPTY && (cleared == CLEARED_DONE || receive->pop))
 			*deleted = version.row.message_id;

@@ -14,11 +14,8 @@
  *	  large indexes, as the relation's target block, and tried first;
  *
  *	- entries of a batch go to a leaf page together, under one lock and with one
- *	  generic WAL record that says what has changed; a single one goes in with
- *	  the record that the access method writes.  The generic record is made
- *	  here: generic_xlog.c would find out what has changed by comparing the page
- *	  with a copy, byte by byte, which was a sixth of all instructions of a send
- *	  of ten messages to a FIFO queue.
+ *	  generic WAL record that says what has changed (see page_record.c); a
+ *	  single one goes in with the record that the access method writes.
  *
  * Only the plain case is handled here: an entry whose key lies strictly between
  * those of its neighbours on a leaf page that has room.  Then there is nothing
@@ -32,11 +29,8 @@
  *
  * So what is relied on here is how to search a B-tree for a place to insert
  * (_bt_search locks the page as for any insertion, and completes a split that a
- * crash has left), that a leaf page is an array of items in order, the
- * record of an insertion, and the generic record: parts of the page, each with
- * its place and its length.  That one suits any page of the standard
- * layout; but wal_consistency_checking may complain of it, since it does not
- * know which bits of an index page are hints.
+ * crash has left), that a leaf page is an array of items in order, and the
+ * record of an insertion.
  *
  * Who inserts may learn which row comes before its own in an index: that is seen
  * here anyway, while a look for it later would be one more descent.
@@ -60,6 +54,7 @@
 
 #include "compat.h"
 #include "index_insert.h"
+#include "page_record.h"
 
 /* So many entries for one page go there together; fewer one by one. */
 #define MIN_GROUP 2
@@ -246,13 +241,6 @@ is_copy(const Insertion *insertion)
 	return insertion->page == copied_page.data;
 }
 
-/* A part of a page that has changed, as a generic WAL record has it before the bytes. */
-typedef struct Part
-{
-	OffsetNumber start;
-	OffsetNumber length;
-} Part;
-
 /*
  * Put the entries that were added to the copy on the page itself, and write
  * them: where the page's free space is now, the items from the first new one
@@ -266,7 +254,7 @@ put_entries(Insertion *insertion)
 	PageHeader	from = (PageHeader) page;
 	PageHeader	to = (PageHeader) copy;
 	Size		items = offsetof(PageHeaderData, pd_linp) + (insertion->first - 1) * sizeof(ItemIdData);
-	Part		parts[] = {
+	PagePart	parts[] = {
 		{offsetof(PageHeaderData, pd_lower), sizeof(to->pd_lower) + sizeof(to->pd_upper)},
 		{items, to->pd_lower - items},
 		{to->pd_upper, from->pd_upper - to->pd_upper}
@@ -275,21 +263,7 @@ put_entries(Insertion *insertion)
 	START_CRIT_SECTION();
 	for (int i = 0; i < lengthof(parts); i++)
 		memcpy(page + parts[i].start, copy + parts[i].start, parts[i].length);
-	MarkBufferDirty(insertion->buffer);
-	if (RelationNeedsWAL(insertion->index))
-	{
-		XLogRecPtr	lsn;
-
-		XLogBeginInsert();
-		XLogRegisterBuffer(0, insertion->buffer, REGBUF_STANDARD);
-		for (int i = 0; i < lengthof(parts); i++)
-		{
-			XLogRegisterBufData(0, (char *) &parts[i], sizeof(Part));
-			XLogRegisterBufData(0, copy + parts[i].start, parts[i].length);
-		}
-		lsn = XLogInsert(RM_GENERIC_ID, 0);
-		PageSetLSN(page, lsn);
-	}
+	pgn_page_record(insertion->index, insertion->buffer, parts, lengthof(parts));
 	END_CRIT_SECTION();
 }
 

@@ -35,7 +35,6 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "commands/sequence.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -47,6 +46,7 @@
 
 #include "compat.h"
 #include "log.h"
+#include "message_id.h"
 #include "queue.h"
 #include "table.h"
 
@@ -62,7 +62,6 @@ static Oid	log_state_relid = InvalidOid;
 
 /* Relations that were looked up by their names. */
 static Oid	segment_relids[PGN_LOG_OLD + 1];
-static Oid	sequence_relid = InvalidOid;
 
 /*
  * Relcache callback.  A rotation sends an invalidation for pigeon.log_state; a
@@ -73,8 +72,6 @@ invalidate_log(Datum arg, Oid relid)
 {
 	if (!OidIsValid(relid) || relid == log_state_relid)
 		current_segment = -1;
-	if (!OidIsValid(relid) || relid == sequence_relid)
-		sequence_relid = InvalidOid;
 	for (int i = 0; i <= PGN_LOG_OLD; i++)
 		if (!OidIsValid(relid) || relid == segment_relids[i])
 			segment_relids[i] = InvalidOid;
@@ -153,25 +150,16 @@ random_key(void)
 	return keys[--left];
 }
 
-/* The number of a new message. */
-int64
-pgn_log_next_message_id(void)
-{
-	if (!OidIsValid(sequence_relid))
-		sequence_relid = pgn_relation("message_id_seq");
-	return nextval_internal(sequence_relid, false);
-}
-
 /* Messages on their way into the log. */
 typedef struct LogAppend
 {
 	Message    *messages;
 	TimestampTz sent_at;
-	NameData	sender;
+	text	   *sender;			/* of those that do not say it */
 	int			segment;
 } LogAppend;
 
-/* Give a message its numbers, and make its row. */
+/* Give a message its key, and make its row. */
 static HeapTuple
 form_row(TupleDesc desc, int i, void *state)
 {
@@ -180,8 +168,6 @@ form_row(TupleDesc desc, int i, void *state)
 	Datum		values[Natts_log];
 	bool		isnull[Natts_log] = {0};
 
-	if (message->message_id == 0)
-		message->message_id = pgn_log_next_message_id();
 	message->log_key = random_key();
 	message->place.segment = append->segment;
 
@@ -192,7 +178,7 @@ form_row(TupleDesc desc, int i, void *state)
 	SET(message_id, Int64GetDatum(message->message_id));
 	SET(log_key, Int64GetDatum(message->log_key));
 	SET(sent_at, TimestampTzGetDatum(append->sent_at));
-	SET(sender, NameGetDatum(message->sender ? message->sender : &append->sender));
+	SET(sender, PointerGetDatum(message->sender ? cstring_to_text(NameStr(*message->sender)) : append->sender));
 	SET_POINTER(body, message->body);
 	SET_POINTER(attributes, message->attributes);
 	SET_POINTER(group_id, message->group_id);
@@ -224,7 +210,8 @@ pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 		.segment = pgn_log_current_segment()
 	};
 
-	namestrcpy(&append.sender, GetUserNameFromId(GetUserId(), false));
+	pgn_number_messages(messages, n);
+	append.sender = cstring_to_text(GetUserNameFromId(GetUserId(), false));
 	pgn_table_open(&table, pgn_log_segment(append.segment), RowExclusiveLock);
 	pgn_table_insert_many(&table, n, form_row, &append, &wanted);
 	pgn_table_close(&table, NoLock);

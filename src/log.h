@@ -61,7 +61,6 @@ typedef struct LogReader
 } LogReader;
 
 extern void pgn_log_init(void);
-extern int64 pgn_log_next_message_id(void);
 extern void pgn_log_append(Message *messages, int n, TimestampTz sent_at);
 extern void pgn_log_reader_open(LogReader *reader);
 extern bool pgn_log_read(LogReader *reader, int64 message_id, int64 log_key, LogPlace place,

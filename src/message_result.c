@@ -121,7 +121,7 @@ pgn_result_add(MessageResult *result, const Queue *queue, const Delivery *row, R
 		SET(deduplication_id, CStringGetTextDatum(psprintf(INT64_FORMAT, row->message_id)));
 	if (queue->attributes.fifo)
 		SET(sequence_number, Int64GetDatum(row->message_id));
-	COPY(sender);
+	SET(sender, DirectFunctionCall1(text_name, entry.values[Anum_log_sender - 1]));
 	COPY(topic);
 	COPY(subject);
 	if (row->source != 0)

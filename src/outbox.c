@@ -45,7 +45,7 @@
 #include "utils/timestamp.h"
 
 #include "json_out.h"
-#include "log.h"
+#include "message_id.h"
 #include "outbox.h"
 #include "publish.h"
 
@@ -294,7 +294,7 @@ publish_change(const Source *source, const TriggerData *trigger, HeapTuple old, 
 	/* Any number that no other change has will do. */
 	if (topic->attributes.fifo)
 		message.deduplication_id = cstring_to_text(psprintf("pigeon-change-" INT64_FORMAT,
-															pgn_log_next_message_id()));
+															pgn_take_message_id()));
 	pgn_check_publish(topic, &message);
 	(void) pgn_publish_messages(topic, &message, 1, 0);
 }

@@ -17,6 +17,7 @@
 #include "filter_policy.h"
 #include "launcher.h"
 #include "log.h"
+#include "message_id.h"
 #include "pigeon.h"
 #include "queue.h"
 #include "shared.h"
@@ -93,6 +94,7 @@ _PG_init(void)
 	pgn_queue_init();
 	pgn_topic_init();
 	pgn_log_init();
+	pgn_message_id_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		pgn_shared_init();

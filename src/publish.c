@@ -23,7 +23,7 @@
 #include "arguments.h"
 #include "deduplication.h"
 #include "fan_out.h"
-#include "log.h"
+#include "message_id.h"
 #include "publish.h"
 #include "table.h"
 
@@ -96,15 +96,6 @@ pgn_check_publish(const Topic *topic, Message *message)
 	check_ids(topic, message);
 }
 
-/* Give each message its message_id, unless it has one. */
-static void
-number_messages(Message *messages, int n)
-{
-	for (int i = 0; i < n; i++)
-		if (messages[i].message_id == 0)
-			messages[i].message_id = pgn_log_next_message_id();
-}
-
 /* Archive and deliver messages that are numbered. */
 static void
 publish_numbered(Topic *topic, FanOut *out, Message *messages, int n, TimestampTz now)
@@ -145,7 +136,7 @@ pgn_publish_messages(Topic *topic, Message *messages, int n, TimestampTz time)
 	}
 	else
 	{
-		number_messages(messages, n);
+		pgn_number_messages(messages, n);
 		publish_numbered(topic, out, messages, n, time);
 	}
 	pgn_fan_out_end(out);

@@ -38,7 +38,7 @@
 
 #include "archive.h"
 #include "arguments.h"
-#include "log.h"
+#include "message_id.h"
 #include "publish.h"
 #include "table.h"
 
@@ -238,7 +238,7 @@ keep_row(const TriggerData *trigger, Topic *topic, MemoryContext statement_conte
 	old = MemoryContextSwitchTo(kept->messages_context);
 	*message = message_of_row(trigger->tg_trigtuple, desc);
 	pgn_check_publish(topic, message);
-	message->message_id = pgn_log_next_message_id();
+	message->message_id = pgn_take_message_id();
 	MemoryContextSwitchTo(old);
 	row = row_of_message(trigger->tg_trigtuple, desc, message, kept->time);
 

@@ -38,7 +38,7 @@
 #include "archive.h"
 #include "arguments.h"
 #include "fan_out.h"
-#include "log.h"
+#include "message_id.h"
 #include "owner.h"
 #include "replay.h"
 #include "subscription.h"
@@ -257,8 +257,7 @@ deliver(Topic *topic, Subscription subscription, Batch *batch)
 
 	subscription.filter_policy = NULL;
 	out = pgn_fan_out_begin(topic, &subscription, 1, batch->messages, batch->n);
-	for (int i = 0; i < batch->n; i++)
-		batch->messages[i].message_id = pgn_log_next_message_id();
+	pgn_number_messages(batch->messages, batch->n);
 	pgn_fan_out(out, batch->messages, batch->n, GetCurrentTimestamp());
 	pgn_fan_out_end(out);
 }

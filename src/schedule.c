@@ -77,6 +77,7 @@
 #include "compat.h"
 #include "delivery.h"
 #include "frontier.h"
+#include "known_place.h"
 #include "schedule.h"
 
 #define ENTRY_DATA_SIZE (offsetof(ScheduleEntry, final) + sizeof(bool))
@@ -105,8 +106,8 @@ pgn_schedule_table_sql(int32 queue_id)
 {
 	return psprintf("CREATE TABLE pigeon.g_%d (group_key bigint NOT NULL, first_message_id bigint NOT NULL,"
 					" visible_at timestamptz NOT NULL, final boolean NOT NULL) USING heap WITH (fillfactor = 25);"
-					"CREATE INDEX g_%d_due ON pigeon.g_%d (visible_at);"
-					"CREATE INDEX g_%d_group ON pigeon.g_%d (group_key, visible_at)",
+					"CREATE INDEX g_%d_due ON pigeon.g_%d (visible_at) WITH (deduplicate_items = off);"
+					"CREATE INDEX g_%d_group ON pigeon.g_%d (group_key, visible_at) WITH (deduplicate_items = off)",
 					queue_id, queue_id, queue_id, queue_id, queue_id);
 }
 
@@ -132,6 +133,7 @@ pgn_schedule_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode)
 				 errmsg("table \"g_%d\" of FIFO queue \"%s\" is missing", queue->id, queue->name),
 				 errhint("Drop the queue and create it again.")));
 	schedule->queue = queue;
+	schedule->nblocks = InvalidBlockNumber;
 	pgn_table_open(&schedule->table, relid, lockmode);
 	pgn_table_check_columns(schedule->table.rel, schedule_columns, Natts_schedule);
 }
@@ -146,6 +148,7 @@ pgn_schedule_try_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode)
 	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, lockmode))
 		return false;
 	schedule->queue = queue;
+	schedule->nblocks = InvalidBlockNumber;
 	usable = pgn_table_try_open(&schedule->table, relid, lockmode);
 	UnlockRelationOid(relid, lockmode);
 	if (usable && !pgn_table_has_columns(schedule->table.rel, schedule_columns, Natts_schedule))
@@ -199,10 +202,12 @@ make_slot(Schedule *schedule, const ScheduleEntry *entry)
 	return slot;
 }
 
-/* Tell others of a new version of an entry. */
+/* Remember where the new version of an entry in a slot was put, and tell others of it. */
 static void
-entry_written(Schedule *schedule, const ScheduleEntry *entry)
+entry_written(Schedule *schedule, const ScheduleEntry *entry, TupleTableSlot *slot)
 {
+	pgn_place_remember(RelationGetRelid(schedule->table.rel), entry->group_key,
+					   ExecFetchSlotHeapTuple(slot, false, NULL)->t_self);
 	schedule->queue->changed_in = pgn_local_transaction();
 	pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, entry->visible_at);
 	pgn_activity_written(schedule->queue, entry->visible_at, entry->visible_at);
@@ -215,7 +220,7 @@ add_entry(Schedule *schedule, const ScheduleEntry *entry)
 	TupleTableSlot *slot = make_slot(schedule, entry);
 
 	pgn_table_insert(&schedule->table, slot);
-	entry_written(schedule, entry);
+	entry_written(schedule, entry, slot);
 	ExecDropSingleTupleTableSlot(slot);
 }
 
@@ -231,7 +236,7 @@ pgn_schedule_move(Schedule *schedule, const ScheduleVersion *version, const Sche
 							  PGN_COLUMN(Anum_schedule_first_message_id) |
 							  PGN_COLUMN(Anum_schedule_visible_at), false);
 	if (result == TM_Ok)
-		entry_written(schedule, entry);
+		entry_written(schedule, entry, slot);
 	ExecDropSingleTupleTableSlot(slot);
 	return result == TM_Ok;
 }
@@ -364,21 +369,46 @@ pgn_schedule_is_free(Schedule *schedule, const ScheduleVersion *version)
 	return is_free;
 }
 
+/* The entry of a group that this backend has written last, if that is still there and free. */
+static bool
+find_known(Schedule *schedule, int64 group_key, TupleTableSlot *slot, ScheduleVersion *version)
+{
+	Relation	rel = schedule->table.rel;
+	ItemPointerData place;
+	SnapshotData dirty;
+
+	if (!pgn_place_recall(RelationGetRelid(rel), group_key, &place))
+		return false;
+	if (!BlockNumberIsValid(schedule->nblocks))
+		schedule->nblocks = RelationGetNumberOfBlocks(rel);
+	InitDirtySnapshot(dirty);
+	if (ItemPointerGetBlockNumber(&place) >= schedule->nblocks ||
+		!table_tuple_fetch_row_version(rel, &place, &dirty, slot))
+		return false;
+	read_version(rel, slot, &dirty, version);
+	return version->row.group_key == group_key && is_free(version);
+}
+
 /*
  * Find the latest entries of a group; "any": none beyond the first that is
- * free.  The caller has the group's latch.
+ * free, and any will do.  The caller has the group's latch.
  */
 void
 pgn_schedule_lookup(Schedule *schedule, int64 group_key, bool any, ScheduleLookup *lookup)
 {
 	Relation	rel = schedule->table.rel;
-	Relation	index = pgn_table_index(&schedule->table, group_index, 2);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsBufferHeapTuple);
-	IndexScanDesc scan = pgn_index_beginscan(rel, index, SnapshotAny, 1);
+	IndexScanDesc scan;
 	SnapshotData dirty;
 	ScanKeyData key;
 
-	lookup->n = 0;
+	lookup->n = any && find_known(schedule, group_key, slot, &lookup->versions[0]);
+	if (lookup->n > 0)
+	{
+		ExecDropSingleTupleTableSlot(slot);
+		return;
+	}
+	scan = pgn_index_beginscan(rel, pgn_table_index(&schedule->table, group_index, 2), SnapshotAny, 1);
 	InitDirtySnapshot(dirty);
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(group_key));
 	index_rescan(scan, &key, 1, NULL, 0);

@@ -23,6 +23,7 @@
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/sysattr.h"
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
@@ -121,26 +122,33 @@ check_index(Relation rel, Relation index, int elevel)
 	return plain;
 }
 
-/* Open the indexes of a table; false, or an error of this level, if one cannot be served. */
+/*
+ * Open the indexes of a table, if they are not; false, or an error of this
+ * level, if one cannot be served.
+ */
 static bool
-open_indexes(PgnTable *table, LOCKMODE lockmode, int elevel)
+open_indexes(PgnTable *table, int elevel)
 {
-	List	   *indexes = RelationGetIndexList(table->rel);
+	List	   *indexes;
 	ListCell   *lc;
 
+	if (table->has_indexes)
+		return true;
+	table->has_indexes = true;
+	indexes = RelationGetIndexList(table->rel);
 	foreach(lc, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(lc), lockmode);
+		Relation	index = index_open(lfirst_oid(lc), table->lockmode);
 
 		if (!index->rd_index->indisready)
 		{
-			index_close(index, lockmode);
+			index_close(index, table->lockmode);
 			table->all_indexes = false;
 			continue;
 		}
 		if (table->nindexes == PGN_MAX_INDEXES)
 		{
-			index_close(index, lockmode);
+			index_close(index, table->lockmode);
 			ereport(elevel,
 					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 					 errmsg("table \"%s\" has more than %d indexes",
@@ -156,25 +164,25 @@ open_indexes(PgnTable *table, LOCKMODE lockmode, int elevel)
 }
 
 /*
- * Open a table and its indexes with the same lock.  False, or an error of
- * this level, if the table is not one that the direct path can serve; an
- * error in any case if it was dropped.
+ * Open a table.  False, or an error of this level, if it is not one that the
+ * direct path can serve; an error in any case if it was dropped.
  */
 static bool
 open_table(PgnTable *table, Oid relid, LOCKMODE lockmode, int elevel)
 {
 	table->rel = table_open(relid, lockmode);
-	table->nindexes = 0;
+	table->lockmode = lockmode;
+	table->has_indexes = false;
 	table->all_indexes = true;
-	if (check_table(table->rel, elevel) && open_indexes(table, lockmode, elevel))
-		return true;
-	pgn_table_close(table, lockmode);
-	return false;
+	table->nindexes = 0;
+	return check_table(table->rel, elevel);
 }
 
 /*
- * Open a table and its indexes with the same lock.  Fails if the table was
- * dropped or is not one that the direct path can serve.
+ * Open a table.  Its indexes are opened with the same lock, but not before they
+ * are needed; to delete a row whose place is known takes none.  Fails if the
+ * table was dropped or is not one that the direct path can serve, here or when
+ * the indexes are opened.
  */
 void
 pgn_table_open(PgnTable *table, Oid relid, LOCKMODE lockmode)
@@ -182,11 +190,17 @@ pgn_table_open(PgnTable *table, Oid relid, LOCKMODE lockmode)
 	(void) open_table(table, relid, lockmode, ERROR);
 }
 
-/* Like pgn_table_open, but false, and nothing open, if the direct path cannot serve the table. */
+/*
+ * Open a table and its indexes with the same lock.  False, and nothing open, if
+ * the direct path cannot serve the table; an error if it was dropped.
+ */
 bool
 pgn_table_try_open(PgnTable *table, Oid relid, LOCKMODE lockmode)
 {
-	return open_table(table, relid, lockmode, DEBUG1);
+	if (open_table(table, relid, lockmode, DEBUG1) && open_indexes(table, DEBUG1))
+		return true;
+	pgn_table_close(table, lockmode);
+	return false;
 }
 
 /* Close a table and its indexes; NoLock keeps the locks to the end of the transaction. */
@@ -242,6 +256,7 @@ pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns)
 Relation
 pgn_table_find_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 {
+	(void) open_indexes(table, ERROR);
 	for (int i = 0; i < table->nindexes; i++)
 	{
 		Form_pg_index form = table->indexes[i]->rd_index;
@@ -258,8 +273,9 @@ pgn_table_find_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
  * index that somebody added must not refuse what we insert.
  */
 bool
-pgn_table_unique_by(const PgnTable *table, const AttrNumber *columns, int ncolumns)
+pgn_table_unique_by(PgnTable *table, const AttrNumber *columns, int ncolumns)
 {
+	(void) open_indexes(table, ERROR);
 	for (int i = 0; i < table->nindexes; i++)
 	{
 		Form_pg_index form = table->indexes[i]->rd_index;
@@ -311,6 +327,7 @@ pgn_table_insert_entries(PgnTable *table, TupleTableSlot *slot, Relation alone)
 {
 	HeapTuple	row = row_of_slot(slot);
 
+	(void) open_indexes(table, ERROR);
 	for (int i = 0; i < table->nindexes; i++)
 		if (table->indexes[i] != alone)
 			(void) pgn_index_insert_checked(table->rel, table->indexes[i], row, UNIQUE_CHECK_NO, false);
@@ -321,6 +338,7 @@ pgn_table_insert_entries(PgnTable *table, TupleTableSlot *slot, Relation alone)
 static void
 insert_entries(PgnTable *table, HeapTuple *rows, int n, int first, const PgnInserted *wanted)
 {
+	(void) open_indexes(table, ERROR);
 	for (int i = 0; i < table->nindexes; i++)
 		pgn_index_insert(table->rel, table->indexes[i], rows, n,
 						 wanted && wanted->index == table->indexes[i] ? &wanted->before[first] : NULL);
@@ -434,53 +452,24 @@ lock_version(Relation rel, ItemPointer tid, bool *wait)
 	return result;
 }
 
-/*
- * Replace the row version at tid, but add no index entries: that is for the
- * caller to do, by pgn_table_insert_versions.  TM_Ok means done; any other
- * answer that somebody else was there first and nothing was done.  "wait": wait
- * for who holds the row.
- */
-TM_Result
-pgn_table_replace(PgnTable *table, ItemPointer tid, HeapTuple row, bool wait)
+/* Is one of these columns in any index, even one that is just being built? */
+static bool
+has_index_on(PgnTable *table, uint64 columns)
 {
-	TM_Result	result = lock_version(table->rel, tid, &wait);
+	Bitmapset  *indexed;
+	int			column = -1;
+	bool		found = false;
 
-	if (result != TM_Ok)
-		return result;
-	return pgn_heap_update(table->rel, tid, row, GetCurrentCommandId(true), wait);
-}
-
-/* Add the entries of n row versions made by updates to the indexes; see PGN_COLUMN for "changed". */
-void
-pgn_table_insert_versions(PgnTable *table, HeapTuple *rows, int n, uint64 changed)
-{
 	for (int i = 0; i < table->nindexes; i++)
-		pgn_index_insert_versions(table->rel, table->indexes[i], rows, n, changed);
-}
-
-/* Replace the row version at tid by that in a slot, as pgn_table_replace does, and add its index entries. */
-TM_Result
-pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot, uint64 changed, bool wait)
-{
-	HeapTuple	row = ExecFetchSlotHeapTuple(slot, true, NULL);
-	TM_Result	result = pgn_table_replace(table, tid, row, wait);
-
-	if (result == TM_Ok)
-		pgn_table_insert_versions(table, &row, 1, changed);
-	return result;
-}
-
-/* Delete the row version at tid; "wait" and the answer are as in pgn_table_update. */
-TM_Result
-pgn_table_delete(PgnTable *table, ItemPointer tid, bool wait)
-{
-	TM_FailureData failure;
-	TM_Result	result = lock_version(table->rel, tid, &wait);
-
-	if (result != TM_Ok)
-		return result;
-	return table_tuple_delete(table->rel, tid, GetCurrentCommandId(true),
-							  InvalidSnapshot, InvalidSnapshot, wait, &failure, false);
+		if (pgn_index_has_column(table->indexes[i], columns))
+			return true;
+	if (table->has_indexes && table->all_indexes)
+		return false;
+	indexed = pgn_indexed_columns(table->rel);
+	while (!found && (column = bms_next_member(indexed, column)) >= 0)
+		found = columns & PGN_COLUMN(column + FirstLowInvalidHeapAttributeNumber);
+	bms_free(indexed);
+	return found;
 }
 
 /*
@@ -492,10 +481,7 @@ pgn_table_delete(PgnTable *table, ItemPointer tid, bool wait)
 int
 pgn_table_replace_in_page(PgnTable *table, const ItemPointerData *tids, HeapTuple *rows, int n, uint64 changed)
 {
-	for (int i = 0; i < table->nindexes; i++)
-		if (pgn_index_has_column(table->indexes[i], changed))
-			return 0;
-	return table->all_indexes ? pgn_page_update(table->rel, tids, rows, n) : 0;
+	return has_index_on(table, changed) ? 0 : pgn_page_update(table->rel, tids, rows, n);
 }
 
 /* Delete the row versions at n places, all in one page, as far as nobody has to be waited for; the same answer. */
@@ -503,4 +489,67 @@ int
 pgn_table_delete_in_page(PgnTable *table, const ItemPointerData *tids, int n)
 {
 	return pgn_page_delete(table->rel, tids, n);
+}
+
+/*
+ * Replace the row version at tid, but add no index entries: that is for the
+ * caller to do, by pgn_table_insert_versions.  See PGN_COLUMN for "changed".
+ * TM_Ok means done; any other answer that somebody else was there first and
+ * nothing was done.  "wait": wait for who holds the row.
+ */
+TM_Result
+pgn_table_replace(PgnTable *table, ItemPointer tid, HeapTuple row, uint64 changed, bool wait)
+{
+	TM_Result	result;
+
+	if (pgn_table_replace_in_page(table, tid, &row, 1, changed) == 1)
+		return TM_Ok;
+	result = lock_version(table->rel, tid, &wait);
+	if (result != TM_Ok)
+		return result;
+	return pgn_heap_update(table->rel, tid, row, GetCurrentCommandId(true), wait);
+}
+
+/* Add the entries of n row versions made by updates to the indexes; see PGN_COLUMN for "changed". */
+void
+pgn_table_insert_versions(PgnTable *table, HeapTuple *rows, int n, uint64 changed)
+{
+	int			in_place = 0;
+
+	/* These are found by the entries that are there. */
+	while (in_place < n && HeapTupleIsHeapOnly(rows[in_place]))
+		in_place++;
+	if (in_place == n)
+		return;
+	(void) open_indexes(table, ERROR);
+	for (int i = 0; i < table->nindexes; i++)
+		pgn_index_insert_versions(table->rel, table->indexes[i], rows, n, changed);
+}
+
+/* Replace the row version at tid by that in a slot, as pgn_table_replace does, and add its index entries. */
+TM_Result
+pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot, uint64 changed, bool wait)
+{
+	HeapTuple	row = ExecFetchSlotHeapTuple(slot, true, NULL);
+	TM_Result	result = pgn_table_replace(table, tid, row, changed, wait);
+
+	if (result == TM_Ok)
+		pgn_table_insert_versions(table, &row, 1, changed);
+	return result;
+}
+
+/* Delete the row version at tid; "wait" and the answer are as in pgn_table_update. */
+TM_Result
+pgn_table_delete(PgnTable *table, ItemPointer tid, bool wait)
+{
+	TM_FailureData failure;
+	TM_Result	result;
+
+	if (pgn_table_delete_in_page(table, tid, 1) == 1)
+		return TM_Ok;
+	result = lock_version(table->rel, tid, &wait);
+	if (result != TM_Ok)
+		return result;
+	return table_tuple_delete(table->rel, tid, GetCurrentCommandId(true),
+							  InvalidSnapshot, InvalidSnapshot, wait, &failure, false);
 }

@@ -15,7 +15,9 @@
 typedef struct PgnTable
 {
 	Relation	rel;
-	bool		all_indexes;	/* those are all; not while one is being built */
+	LOCKMODE	lockmode;
+	bool		has_indexes;	/* those below are open */
+	bool		all_indexes;	/* and are all; not while one is being built */
 	int			nindexes;
 	Relation	indexes[PGN_MAX_INDEXES];
 } PgnTable;
@@ -50,7 +52,7 @@ extern void pgn_table_unlock_indexes(PgnTable *table, LOCKMODE lockmode);
 extern bool pgn_table_has_columns(Relation rel, const PgnColumn *columns, int ncolumns);
 extern void pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns);
 extern Relation pgn_table_find_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
-extern bool pgn_table_unique_by(const PgnTable *table, const AttrNumber *columns, int ncolumns);
+extern bool pgn_table_unique_by(PgnTable *table, const AttrNumber *columns, int ncolumns);
 extern Relation pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
 
 extern void pgn_table_insert(PgnTable *table, TupleTableSlot *slot);
@@ -58,7 +60,7 @@ extern void pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, v
 								  const PgnInserted *wanted);
 extern void pgn_table_insert_rows(PgnTable *table, TupleTableSlot **slots, int nslots);
 extern bool pgn_table_insert_entries(PgnTable *table, TupleTableSlot *slot, Relation alone);
-extern TM_Result pgn_table_replace(PgnTable *table, ItemPointer tid, HeapTuple row, bool wait);
+extern TM_Result pgn_table_replace(PgnTable *table, ItemPointer tid, HeapTuple row, uint64 changed, bool wait);
 extern void pgn_table_insert_versions(PgnTable *table, HeapTuple *rows, int n, uint64 changed);
 extern TM_Result pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot,
 								  uint64 changed, bool wait);

@@ -45,6 +45,21 @@ is($node->safe_psql('postgres', q{SELECT string_agg(body, ',') FROM pigeon.peek(
 	'leased', 'crash: what was leased is kept');
 $node->safe_psql('postgres', q{SELECT pigeon.purge_queue('scratch')});
 
+# Numbers of messages that were written ahead of a checkpoint, or used since.
+for my $sizes ([1, 1], [1, 5], [40, 1], [3, 100])
+{
+	my ($first, $second) = @$sizes;
+	my $send = q{SELECT max(id) FROM pigeon.send_batch('scratch', array_fill('x'::text, ARRAY[%d])) AS id};
+	$node->safe_psql('postgres', sprintf($send, $first));
+	$node->safe_psql('postgres', 'CHECKPOINT');
+	my $last = $node->safe_psql('postgres', sprintf($send, $second));
+	$node->stop('immediate');
+	$node->start;
+	cmp_ok($node->safe_psql('postgres', sprintf($send, 1)), '>', $last,
+		"crash: no message gets the number of another one ($first, a checkpoint, $second)");
+}
+is($node->safe_psql('postgres', q{SELECT pigeon.purge_queue('scratch')}), 156, 'all of them are there');
+
 # A crash in the middle of a transaction undoes all of it.
 my $session = $node->background_psql('postgres', on_error_stop => 0);
 $session->query(q{
