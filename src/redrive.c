@@ -377,6 +377,7 @@ pgn_redrive(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a redrive task of queue \"%s\" is already running", queue->name),
 				 errhint("Wait for it, or stop it with pigeon.cancel_redrive().")));
+	pgn_tasks_forget("redrive_task", "queue_id", queue->id);
 	pgn_owner_end();
 	CommandCounterIncrement();
 	(void) pgn_redrive_step(task_id);

@@ -400,6 +400,7 @@ pgn_replay(PG_FUNCTION_ARGS)
 					  " max_per_second, started_by, position_time, position_id, status, started_at, next_xid)"
 					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $4, 0, 'RUNNING', clock_timestamp(), $8)",
 					  lengthof(types), types, values, PG_ARGISNULL(3) ? "     n  " : NULL);
+	pgn_tasks_forget("replay_task", "subscription_id", subscription_id);
 	pgn_owner_end();
 	CommandCounterIncrement();
 	(void) pgn_replay_step(task_id);

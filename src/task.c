@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "utils/timestamp.h"
 
 #include "owner.h"
@@ -16,6 +17,22 @@ pgn_tasks_running(const char *table, int *n)
 {
 	return pgn_owner_numbers(psprintf("SELECT id FROM pigeon.%s WHERE status = 'RUNNING' ORDER BY id", table),
 							 0, NULL, NULL, n);
+}
+
+/*
+ * Forget the oldest tasks in a table of tasks, running ones excepted, of a queue
+ * or subscription, which the column says; PGN_TASKS_KEPT are left.  As the
+ * extension's owner.
+ */
+void
+pgn_tasks_forget(const char *table, const char *column, int32 id)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(id)};
+
+	pgn_owner_execute(psprintf("DELETE FROM pigeon.%s WHERE %s = $1 AND status <> 'RUNNING' AND id <="
+							   " (SELECT id FROM pigeon.%s WHERE %s = $1 ORDER BY id DESC OFFSET %d LIMIT 1)",
+							   table, column, table, column, PGN_TASKS_KEPT), 1, types, values, NULL);
 }
 
 /*

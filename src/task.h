@@ -7,6 +7,10 @@
 
 #include "datatype/timestamp.h"
 
+/* So many tasks of a queue or subscription are kept; SQS and SNS show 10 of the last ones. */
+#define PGN_TASKS_KEPT 100
+
+extern void pgn_tasks_forget(const char *table, const char *column, int32 id);
 extern int64 *pgn_tasks_running(const char *table, int *n);
 extern int	pgn_task_budget(TimestampTz started_at, int max_per_second, int64 done, int most);
 

@@ -1,6 +1,6 @@
 -- Order of what comes back, dead letters and redrive.
 BEGIN;
-SELECT plan(58);
+SELECT plan(61);
 CREATE FUNCTION received(queue text, n integer DEFAULT 1, timeout interval DEFAULT '0') RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(body, ' ' ORDER BY ordinality) FROM pigeon.receive(queue, n, timeout) WITH ORDINALITY $$;
 
@@ -175,5 +175,12 @@ SET ROLE keeper;
 SELECT pigeon.redrive('kept dead') AS task \gset
 SELECT is((SELECT status || ' ' || moved FROM pigeon.redrive_tasks WHERE task_id = :task), 'COMPLETED 1', 'and has it now');
 RESET ROLE;
+-- The last 100 tasks of each queue are kept, and all that run.
+SELECT count(*) AS others FROM pigeon.redrive_tasks WHERE dead_letter_queue <> 'dead' \gset
+CREATE TABLE started AS SELECT pigeon.redrive('dead') AS task_id FROM generate_series(1, 105);
+SELECT is((SELECT count(*) FROM pigeon.redrive_tasks WHERE dead_letter_queue = 'dead'), 100::bigint, 'of many tasks some are kept');
+SELECT is((SELECT array_agg(task_id ORDER BY task_id) FROM pigeon.redrive_tasks WHERE dead_letter_queue = 'dead'),
+	(SELECT array_agg(task_id ORDER BY task_id) FROM (SELECT task_id FROM started ORDER BY task_id DESC LIMIT 100) AS last), 'the last ones');
+SELECT is((SELECT count(*) FROM pigeon.redrive_tasks WHERE dead_letter_queue <> 'dead'), :others::bigint, 'those of other queues stay');
 SELECT * FROM finish();
 ROLLBACK;

@@ -1,5 +1,5 @@
 -- The archive of a topic: what it keeps, for how long, and replay.  No transaction around the whole, since maintenance commits.
-SELECT plan(43);
+SELECT plan(45);
 SELECT pigeon.create_queue('q'), pigeon.create_queue('late');
 SELECT lives_ok($$SELECT pigeon.create_topic('t', archive_retention => '6 days')$$, 'a topic with an archive');
 SELECT topic_view AS view, replace(topic_view::text, 'pigeon.t_', '') AS id FROM pigeon.topics WHERE topic = 't' \gset
@@ -125,6 +125,12 @@ SELECT lives_ok($$SELECT pigeon.alter_topic('t', archive_retention => '1 year')$
 SELECT pigeon.publish('t', 'x');
 CALL pigeon.maintain();
 SELECT is(state(), '4: - - - - 1 - - -', 'holds at once');
+
+-- The last 100 tasks of each subscription are kept.
+CREATE TABLE started AS SELECT pigeon.replay(:q, now(), now()) AS task_id FROM generate_series(1, 105);
+SELECT is((SELECT count(*) || ' ' || min(task_id) FROM pigeon.replay_tasks WHERE subscription_id = :q),
+	(SELECT '100 ' || max(task_id) - 99 FROM started), 'of many tasks the last are kept');
+SELECT ok((SELECT count(*) > 0 FROM pigeon.replay_tasks WHERE subscription_id = :late), 'those of other subscriptions stay');
 
 -- Given up
 SELECT lives_ok($$SELECT pigeon.alter_topic('t', archive_retention => '0')$$, 'give the archive up');
