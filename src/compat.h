@@ -9,6 +9,7 @@
 #include "access/heapam.h"
 #include "access/nbtree.h"
 #include "catalog/pg_namespace.h"
+#include "commands/sequence.h"
 #include "pgstat.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
@@ -47,9 +48,27 @@ static inline Bitmapset *
 pgn_indexed_columns(Relation rel)
 {
 #if PG_VERSION_NUM >= 160000
-	return RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_HOT_BLOCKING);
+	return bms_join(RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_HOT_BLOCKING),
+					RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_SUMMARIZED));
 #else
 	return RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_ALL);
+#endif
+}
+
+/* What the WAL record of a sequence says first: which one. */
+static inline xl_seq_rec
+pgn_sequence_record(Relation rel)
+{
+#if PG_VERSION_NUM >= 160000
+	return (xl_seq_rec)
+	{
+		.locator = rel->rd_locator
+	};
+#else
+	return (xl_seq_rec)
+	{
+		.node = rel->rd_node
+	};
 #endif
 }
 

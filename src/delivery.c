@@ -85,12 +85,14 @@ static const PgnColumn delivery_columns[Natts_delivery] = {
 	{"queue_receive_count", INT4OID, false},
 };
 
-/* The columns that a lease in place changes, and those that other updates may change. */
+/* The columns that a lease in place changes, and those that other updates may change, be it from null to 0. */
 #define CHANGED_IN_PLACE \
 	(PGN_COLUMN(Anum_delivery_received_at) | PGN_COLUMN(Anum_delivery_lease) | \
 	 PGN_COLUMN(Anum_delivery_receive_count) | PGN_COLUMN(Anum_delivery_visible_at) | \
 	 PGN_COLUMN(Anum_delivery_first_received_at) | PGN_COLUMN(Anum_delivery_queue_receive_count))
-#define CHANGED (CHANGED_IN_PLACE | PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_due_at))
+#define CHANGED \
+	(CHANGED_IN_PLACE | PGN_COLUMN(Anum_delivery_lane) | PGN_COLUMN(Anum_delivery_due_at) | \
+	 PGN_COLUMN(Anum_delivery_subscription) | PGN_COLUMN(Anum_delivery_source))
 
 /* Where a row ends that has the columns up to this one. */
 #define END_OF(column) (offsetof(Delivery, column) + sizeof(((Delivery *) 0)->column))

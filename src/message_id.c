@@ -18,8 +18,10 @@
 
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/rmgr.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "access/xloginsert.h"
 #include "catalog/pg_sequence.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
@@ -27,9 +29,9 @@
 #include "utils/inval.h"
 #include "utils/syscache.h"
 
+#include "compat.h"
 #include "message_id.h"
 #include "named.h"
-#include "page_record.h"
 
 /* As many numbers are written ahead as by nextval(). */
 #define WRITTEN_AHEAD 32
@@ -52,11 +54,20 @@ pgn_message_id_init(void)
 	CacheRegisterRelcacheCallback(invalidate_sequence, (Datum) 0);
 }
 
+/* The sequence. */
+static Oid
+sequence(void)
+{
+	if (!OidIsValid(sequence_relid))
+		sequence_relid = pgn_relation("message_id_seq");
+	return sequence_relid;
+}
+
 /* Does the sequence count one by one?  Up to which number? */
 static bool
-counts_by_one(int64 *max)
+counts_by_one(Relation rel, int64 *max)
 {
-	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence_relid));
+	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(RelationGetRelid(rel)));
 	Form_pg_sequence form;
 	bool		by_one;
 
@@ -69,27 +80,47 @@ counts_by_one(int64 *max)
 	return by_one;
 }
 
-/* Advance the sequence to a value, of which those up to "written" are in WAL from now on. */
+/*
+ * Advance the sequence, whose row is the only one of the page, to a value, and
+ * write one that is WRITTEN_AHEAD of it.  The record makes the whole page anew:
+ * what is on disk may be older than the page's LSN says, since most values are
+ * taken without a record.
+ */
 static void
-write_value(Relation sequence, Buffer buffer, Form_pg_sequence_data data, int64 value, int64 written)
+write_value(Relation rel, Buffer buffer, int64 value)
 {
-	PagePart	part = {
-		.start = (char *) data - (char *) BufferGetPage(buffer),
-		.length = sizeof(FormData_pg_sequence_data)
-	};
+	Page		page = BufferGetPage(buffer);
+	ItemId		item = PageGetItemId(page, FirstOffsetNumber);
+	HeapTupleHeader row = (HeapTupleHeader) PageGetItem(page, item);
+	Form_pg_sequence_data data = (Form_pg_sequence_data) ((char *) row + row->t_hoff);
 
+	/* What is written must be flushed by the commit. */
+	if (RelationNeedsWAL(rel))
+		(void) GetTopTransactionId();
 	START_CRIT_SECTION();
-	data->last_value = written;
+	MarkBufferDirty(buffer);
+	data->last_value = value + WRITTEN_AHEAD;
 	data->log_cnt = 0;
-	pgn_page_record(sequence, buffer, &part, 1);
+	if (RelationNeedsWAL(rel))
+	{
+		xl_seq_rec	record = pgn_sequence_record(rel);
+		XLogRecPtr	lsn;
+
+		XLogBeginInsert();
+		XLogRegisterBuffer(0, buffer, REGBUF_WILL_INIT);
+		XLogRegisterData((char *) &record, sizeof(record));
+		XLogRegisterData((char *) row, ItemIdGetLength(item));
+		lsn = XLogInsert(RM_SEQ_ID, XLOG_SEQ_LOG);
+		PageSetLSN(page, lsn);
+	}
 	data->last_value = value;
-	data->log_cnt = written - value;
+	data->log_cnt = WRITTEN_AHEAD;
 	END_CRIT_SECTION();
 }
 
 /* Take n numbers from the locked page of the sequence; false if that is for nextval(). */
 static bool
-take_from_page(Relation sequence, Buffer buffer, int n, int64 max, int64 *first)
+take_from_page(Relation rel, Buffer buffer, int n, int64 max, int64 *first)
 {
 	Page		page = BufferGetPage(buffer);
 	HeapTupleHeader row = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
@@ -105,7 +136,7 @@ take_from_page(Relation sequence, Buffer buffer, int n, int64 max, int64 *first)
 	 * the page as it was then.
 	 */
 	if (data->log_cnt < n || PageGetLSN(page) <= GetRedoRecPtr())
-		write_value(sequence, buffer, data, value + n, value + n + WRITTEN_AHEAD);
+		write_value(rel, buffer, value + n);
 	else
 	{
 		data->last_value = value + n;
@@ -119,26 +150,20 @@ take_from_page(Relation sequence, Buffer buffer, int n, int64 max, int64 *first)
 static bool
 take_together(int n, int64 *first)
 {
-	Relation	sequence;
-	Buffer		buffer;
-	int64		max;
-	bool		taken;
-
-	if (!OidIsValid(sequence_relid))
-		sequence_relid = pgn_relation("message_id_seq");
 	/* The lock is kept to the end of the transaction, as nextval() does. */
-	sequence = relation_open(sequence_relid, RowExclusiveLock);
-	taken = counts_by_one(&max);
+	Relation	rel = relation_open(sequence(), RowExclusiveLock);
+	int64		max;
+	bool		taken = counts_by_one(rel, &max);
+
 	if (taken)
 	{
-		/* What is written must be flushed by the commit. */
-		(void) GetTopTransactionId();
-		buffer = ReadBuffer(sequence, 0);
+		Buffer		buffer = ReadBuffer(rel, 0);
+
 		LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-		taken = take_from_page(sequence, buffer, n, max, first);
+		taken = take_from_page(rel, buffer, n, max, first);
 		UnlockReleaseBuffer(buffer);
 	}
-	relation_close(sequence, NoLock);
+	relation_close(rel, NoLock);
 	return taken;
 }
 
@@ -148,7 +173,7 @@ pgn_take_message_id(void)
 {
 	int64		message_id;
 
-	return take_together(1, &message_id) ? message_id : nextval_internal(sequence_relid, false);
+	return take_together(1, &message_id) ? message_id : nextval_internal(sequence(), false);
 }
 
 /* Give each message its message_id, in order, unless it has one. */
@@ -164,5 +189,5 @@ pgn_number_messages(Message *messages, int n)
 	together = missing > 0 && take_together(missing, &next);
 	for (int i = 0; i < n; i++)
 		if (messages[i].message_id == 0)
-			messages[i].message_id = together ? next++ : nextval_internal(sequence_relid, false);
+			messages[i].message_id = together ? next++ : nextval_internal(sequence(), false);
 }

@@ -40,6 +40,8 @@ pgn_page_record(Relation rel, Buffer buffer, const PagePart *parts, int n)
 		return;
 	for (int i = 0; i < n; i++)
 	{
+		if (parts[i].length == 0)
+			continue;
 		Assert(length + sizeof(PagePart) + parts[i].length <= sizeof(parts_data));
 		memcpy(parts_data + length, &parts[i], sizeof(PagePart));
 		length += sizeof(PagePart);

@@ -9,7 +9,7 @@
 #include "storage/off.h"
 #include "utils/rel.h"
 
-/* A part of a page, as a generic record has it before the bytes. */
+/* A part of a page, as a generic record has it before the bytes; one of no length is none. */
 typedef struct PagePart
 {
 	OffsetNumber start;

@@ -234,7 +234,7 @@ pgn_schedule_move(Schedule *schedule, const ScheduleVersion *version, const Sche
 
 	result = pgn_table_update(&schedule->table, &tid, slot,
 							  PGN_COLUMN(Anum_schedule_first_message_id) |
-							  PGN_COLUMN(Anum_schedule_visible_at), false);
+							  PGN_COLUMN(Anum_schedule_visible_at) | PGN_COLUMN(Anum_schedule_final), false);
 	if (result == TM_Ok)
 		entry_written(schedule, entry, slot);
 	ExecDropSingleTupleTableSlot(slot);

@@ -9,8 +9,9 @@
  * The owner of a queue owns its table and can do to it what PostgreSQL lets
  * an owner do.  What would break the direct path is refused here, each time a
  * table is opened (it costs some nanoseconds): columns of another shape,
- * triggers and row security, which would silently not run, and indexes on
- * expressions or with a predicate.  Plain extra indexes are maintained, which
+ * triggers and row security, which would silently not run; and each time that
+ * entries are made or looked for in its indexes, if one of them is on
+ * expressions or has a predicate.  Plain extra indexes are maintained, which
  * also is what REINDEX CONCURRENTLY needs.  One trigger is our own: it keeps
  * those who have rights on a queue from changing its table with SQL, which
  * would let them do more than the rights are meant for.
@@ -452,12 +453,15 @@ lock_version(Relation rel, ItemPointer tid, bool *wait)
 	return result;
 }
 
-/* Is one of these columns in any index, even one that is just being built? */
+/*
+ * Is one of these columns in any index, even one that is just being built?  If
+ * so, an error unless all of them can be served.
+ */
 static bool
 has_index_on(PgnTable *table, uint64 columns)
 {
 	Bitmapset  *indexed;
-	int			column = -1;
+	int			member = -1;
 	bool		found = false;
 
 	for (int i = 0; i < table->nindexes; i++)
@@ -466,9 +470,16 @@ has_index_on(PgnTable *table, uint64 columns)
 	if (table->has_indexes && table->all_indexes)
 		return false;
 	indexed = pgn_indexed_columns(table->rel);
-	while (!found && (column = bms_next_member(indexed, column)) >= 0)
-		found = columns & PGN_COLUMN(column + FirstLowInvalidHeapAttributeNumber);
+	while (!found && (member = bms_next_member(indexed, member)) >= 0)
+	{
+		int			column = member + FirstLowInvalidHeapAttributeNumber;
+
+		/* No column, but the row as a whole, is among the columns of all. */
+		found = column <= 0 || (columns & PGN_COLUMN(column));
+	}
 	bms_free(indexed);
+	if (found)
+		(void) open_indexes(table, ERROR);
 	return found;
 }
 

@@ -1,6 +1,6 @@
 -- The numbers of messages: a batch takes its own from the sequence at once (src/message_id.c).
 CREATE EXTENSION dblink;
-SELECT plan(17);
+SELECT plan(19);
 
 SELECT dblink_connect('other', format('host=%L port=%s dbname=%L user=%L',
 	split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port'), current_database(), current_user));
@@ -35,6 +35,26 @@ BEGIN;
 SELECT sent('q', 10);
 ROLLBACK;
 SELECT is(pigeon.send('q', 'x'), 1119::bigint, 'numbers that were rolled back are not used again');
+
+-- Somebody alters the sequence while a send waits for it.
+SELECT dblink_connect('third', format('host=%L port=%s dbname=%L user=%L',
+	split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port'), current_database(), current_user));
+BEGIN;
+ALTER SEQUENCE pigeon.message_id_seq RESTART 1200;
+SELECT dblink_send_query('other', 'SELECT pigeon.send(''q'', ''x'')');
+SELECT dblink_send_query('third', 'SELECT sent(''f'', 2)');
+DO $$
+BEGIN
+	FOR i IN 1 .. 1000 LOOP
+		EXIT WHEN (SELECT count(*) = 2 FROM pg_locks WHERE relation = 'pigeon.message_id_seq'::regclass AND NOT granted);
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END $$;
+COMMIT;
+SELECT ok(id >= 1200, 'who waits for the sequence sends then') FROM dblink_get_result('other') AS t (id bigint);
+SELECT is(distances(ids), '1', 'whether it has sent before or not') FROM dblink_get_result('third') AS t (ids bigint[]);
+SELECT FROM dblink_get_result('other') AS t (id bigint);
+SELECT FROM dblink_get_result('third') AS t (id bigint);
 
 -- A sequence that was altered
 ALTER SEQUENCE pigeon.message_id_seq INCREMENT BY 3;

@@ -5,7 +5,7 @@ CREATE EXTENSION dblink;
 CREATE EXTENSION pageinspect;
 CREATE EXTENSION pg_visibility;
 CREATE EXTENSION pg_walinspect;
-SELECT plan(155);
+SELECT plan(163);
 
 -- This session waits for nobody.
 SET lock_timeout = '10s';
@@ -522,6 +522,31 @@ SELECT is(received('rewritten', 100), '1-100', 'receives from a table without WA
 SELECT is(popped('rewritten', 1000), '101-300', 'pops from it');
 SELECT is(flaws('rewritten'), '', 'the table is whole');
 TRUNCATE got;
+
+-- A FIFO queue, whose rows get longer when they are received again, with more indexes
+SELECT pigeon.create_queue('ordered', fifo => true, visibility_timeout => '1 hour');
+SELECT format('CREATE INDEX ON %s (source); CREATE INDEX ON %1$s (subscription)', queue_table('ordered')) \gexec
+SELECT pigeon.send_batch('ordered', ARRAY['m1', 'm2', 'm3'], group_ids => '{g,g,h}', deduplication_ids => '{1,2,3}');
+SELECT is(received('ordered', 10, '0'), '1-3', 'messages of groups are received');
+SELECT is(received('ordered', 10), '1-3', 'and again');
+SELECT is(flaws('ordered'), '', 'indexes on what was null are complete');
+SET enable_seqscan = off;
+SELECT format('SELECT count(*) AS found FROM %s WHERE source = 0', queue_table('ordered')) AS query \gset
+:query \gset
+SELECT is(:found, 3, 'and find all');
+RESET enable_seqscan;
+
+-- An index that cannot be maintained is refused, even where nothing else would be looked for in an index.
+SELECT fill('refused', 20);
+SELECT is(received('refused', 1), '1-1', 'a receive that leaves candidates to others');
+SELECT format('CREATE INDEX brin ON %s USING brin (received_at)', queue_table('refused')) \gexec
+SELECT throws_ok($$SELECT received('refused', 1)$$, '55000', NULL, 'an index on what a receive changes');
+DROP INDEX pigeon.brin;
+SELECT format('CREATE INDEX whole ON pigeon.%s (message_id) WHERE %1$s IS DISTINCT FROM NULL', relname)
+FROM pg_class WHERE oid = queue_table('refused') \gexec
+SELECT throws_ok($$SELECT received('refused', 1)$$, '55000', NULL, 'one with a predicate on all columns');
+DROP INDEX pigeon.whole;
+SELECT is(received('refused', 1), '2-2', 'without them it goes on');
 
 -- Counters
 CREATE FUNCTION changes(queue text) RETURNS text LANGUAGE sql AS $$

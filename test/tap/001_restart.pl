@@ -60,6 +60,27 @@ for my $sizes ([1, 1], [1, 5], [40, 1], [3, 100])
 }
 is($node->safe_psql('postgres', q{SELECT pigeon.purge_queue('scratch')}), 156, 'all of them are there');
 
+# The page of the sequence on disk may be newer than its last record, and replay must not stop at that.
+$node->append_conf('postgresql.conf', "full_page_writes = off\nshared_buffers = '1MB'");
+$node->restart;
+$node->safe_psql('postgres', q{
+	CREATE TABLE many (id integer PRIMARY KEY, filler text);
+	INSERT INTO many SELECT n, repeat('x', 1000) FROM generate_series(1, 5000) AS n;
+	CHECKPOINT;
+	SELECT pigeon.send('scratch', 'x');
+	SET enable_seqscan = off; SET enable_bitmapscan = off;
+	SELECT count(filler) FROM many WHERE id > 0;
+	SELECT count(filler) FROM many WHERE id > 0;});
+my $last = $node->safe_psql('postgres', q{SELECT max(pigeon.send('scratch', 'x')) FROM generate_series(1, 10)});
+$node->stop('immediate');
+$node->start;
+cmp_ok($node->safe_psql('postgres', q{SELECT pigeon.send('scratch', 'x')}), '>', $last,
+	'crash: no number is used again, though the page was written since');
+is($node->safe_psql('postgres', q{SELECT pigeon.purge_queue('scratch')}), 12, 'all of them are there');
+$node->append_conf('postgresql.conf', "full_page_writes = on\nshared_buffers = '128MB'");
+$node->restart;
+$node->safe_psql('postgres', 'DROP TABLE many');
+
 # A crash in the middle of a transaction undoes all of it.
 my $session = $node->background_psql('postgres', on_error_stop => 0);
 $session->query(q{
