@@ -1,0 +1,102 @@
+# Rows that are changed one at a time: what a standby makes of their WAL records is
+# compared with the pages of the primary, byte by byte, at each record.
+
+use strict;
+use warnings;
+
+use PigeonTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $dir = PostgreSQL::Test::Utils::tempdir;
+my $primary = new_server('primary', q{wal_consistency_checking = 'heap, sequence'}, 'log_statement = none',
+	'pigeon.max_workers = 0');
+my $sql = sub { $primary->safe_psql('postgres', $_[0]) };
+
+$sql->(q{
+	CREATE EXTENSION pigeon;
+	CREATE EXTENSION amcheck;
+	SELECT pigeon.create_queue('work');
+	SELECT pigeon.create_queue('ordered', fifo => true);
+	CREATE FUNCTION tables() RETURNS SETOF regclass LANGUAGE sql AS $$
+		SELECT queue_table::regclass FROM pigeon.queues UNION ALL SELECT 'pigeon.log_0'
+	$$;
+});
+$primary->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'backup', has_streaming => 1);
+$standby->start;
+
+# Messages that are received and deleted, received and kept for a moment, given
+# back; all that in one transaction or in two, and rolled back in part.
+my %scripts = (
+	send => q{
+		SELECT pigeon.send('work', repeat('x', 1 + :client_id));},
+	ordered => q{
+		SELECT pigeon.send('ordered', 'x', group_id => :client_id::text, deduplication_id => gen_random_uuid()::text);},
+	work => q{
+		\set found 0
+		SELECT 1 AS found, quote_literal(receipt::text) AS receipt FROM pigeon.receive(:queue) \aset
+		\if :found
+		SELECT pigeon.delete(:queue, :receipt);
+		\endif},
+	keep => q{
+		SELECT count(*) FROM pigeon.receive(:queue, 2, '1 ms');},
+	give_back => q{
+		SELECT count(pigeon.change_visibility(:queue, receipt, '0')) FROM pigeon.receive(:queue, 2);},
+	together => q{
+		SELECT count(pigeon.delete(:queue, receipt)) FROM pigeon.receive(:queue, 3);},
+	roll_back => q{
+		BEGIN;
+		SELECT count(*) FROM pigeon.receive(:queue, 2);
+		SAVEPOINT s;
+		SELECT count(*) FROM pigeon.pop(:queue, 2);
+		ROLLBACK TO s;
+		SELECT count(pigeon.change_visibility(:queue, receipt, '0')) FROM pigeon.receive(:queue, 1);
+		RELEASE s;
+		SELECT count(*) FROM pigeon.pop(:queue);
+		COMMIT;});
+my %files;
+foreach my $name (keys %scripts)
+{
+	foreach my $queue ($scripts{$name} =~ /:queue/ ? ('work', 'ordered') : (''))
+	{
+		my $file = "$dir/$name$queue.sql";
+		(my $script = $scripts{$name}) =~ s/:queue/'$queue'/g;
+		append_to_file($file, $script);
+		$files{$file} = $name eq 'send' || $name eq 'ordered' ? 6 : 1;
+	}
+}
+
+sub check
+{
+	my ($node, $what) = @_;
+
+	is($node->safe_psql('postgres', q{
+		SELECT count(bt_index_check(indexrelid, true)) FROM tables() AS name, pg_index WHERE indrelid = name}),
+		'5', "$what: every index is complete");
+	return;
+}
+
+for (1 .. 2)
+{
+	$primary->command_ok([ 'pgbench', '-n', '-c', 8, '-t', 250, '-d', 'postgres',
+		map { ('-f', "$_\@$files{$_}") } sort keys %files ], 'clients send and receive single messages');
+	$sql->('CHECKPOINT');
+}
+$primary->wait_for_catchup($standby);
+check($primary, 'primary');
+check($standby, 'standby');
+my $all = q{
+	SELECT md5(string_agg(q || ':' || m, ',' ORDER BY q, m)) FROM (
+		SELECT queue AS q, message_id || ' ' || receive_count || ' ' || coalesce(visible_at::text, '') AS m
+		FROM pigeon.queues, pigeon.peek(queue, 100000)) AS messages};
+is($standby->safe_psql('postgres', $all), $sql->($all), 'the standby has the same messages');
+cmp_ok($sql->(q{SELECT sum((SELECT count(*) FROM pigeon.peek(queue, 100000))) FROM pigeon.queues}), '>', 0, 'there are some');
+$primary->stop('immediate');
+$primary->start;
+check($primary, 'after a crash');
+all_is_well($primary, 'postgres', 'all is well in the end');
+
+done_testing();
