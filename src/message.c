@@ -31,6 +31,17 @@
 /* Bytes that are looked at together; a loop of fixed length becomes vector instructions. */
 #define BLOCK 64
 
+/* Has a block anything but what most messages consist of? */
+static inline bool
+is_special(const unsigned char *block)
+{
+	unsigned char found = 0;
+
+	for (int i = 0; i < BLOCK; i++)
+		found |= (block[i] < 0x20) | (block[i] == 0xEF);
+	return found != 0;
+}
+
 /* Has a block a byte that is forbidden, or may begin a forbidden character? */
 static inline bool
 is_suspicious(const unsigned char *block)
@@ -63,7 +74,7 @@ forbidden_character(const char *text, int len)
 	{
 		const unsigned char *block_end = p + Min(BLOCK, end - p);
 
-		if (block_end - p == BLOCK && !is_suspicious(p))
+		if (block_end - p == BLOCK && (!is_special(p) || !is_suspicious(p)))
 			p = block_end;
 		for (; p < block_end; p++)
 		{
