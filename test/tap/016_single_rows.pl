@@ -1,5 +1,5 @@
-# Rows that are changed one at a time: what a standby makes of their WAL records is
-# compared with the pages of the primary, byte by byte, at each record.
+# Rows that are changed one at a time: what a standby makes of each of their WAL
+# records is compared with the page of the primary, but for hints.
 
 use strict;
 use warnings;
