@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use IPC::Run;
 use PigeonTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -81,8 +82,8 @@ sub check
 
 for (1 .. 2)
 {
-	$primary->command_ok([ 'pgbench', '-n', '-c', 8, '-t', 250, '-d', 'postgres',
-		map { ('-f', "$_\@$files{$_}") } sort keys %files ], 'clients send and receive single messages');
+	$primary->command_ok([ 'pgbench', '-n', '-c', 8, '-t', 250,
+		(map { ('-f', "$_\@$files{$_}") } sort keys %files), 'postgres' ], 'clients send and receive single messages');
 	$sql->('CHECKPOINT');
 }
 $primary->wait_for_catchup($standby);
@@ -97,6 +98,23 @@ cmp_ok($sql->(q{SELECT sum((SELECT count(*) FROM pigeon.peek(queue, 100000))) FR
 $primary->stop('immediate');
 $primary->start;
 check($primary, 'after a crash');
+
+# Indexes on what a receive changes come and go meanwhile: a change that does not
+# look for anything in an index must know of them all the same.
+append_to_file("$dir/index.sql", q{
+	CREATE INDEX CONCURRENTLY more ON pigeon.q_1 (received_at);
+	REINDEX INDEX CONCURRENTLY pigeon.more;
+	SELECT bt_index_check('pigeon.more', true);
+	DROP INDEX CONCURRENTLY pigeon.more;});
+my $host = $primary->host;
+my $port = $primary->port;
+my $clients = IPC::Run::start([ 'pgbench', '-n', '-h', $host, '-p', $port, '-c', 4, '-t', 2000,
+	(map { ('-f', "$_\@$files{$_}") } grep { /work|send/ } sort keys %files), 'postgres' ],
+	'>', "$dir/clients.log", '2>&1');
+$primary->command_ok([ 'pgbench', '-n', '-c', 1, '-t', 8, '-f', "$dir/index.sql", 'postgres' ],
+	'an index is built, rebuilt and whole while rows change');
+ok($clients->finish, 'clients go on meanwhile') or diag(slurp_file("$dir/clients.log"));
+check($primary, 'after that');
 all_is_well($primary, 'postgres', 'all is well in the end');
 
 done_testing();
