@@ -90,6 +90,7 @@ def main() -> int:
     results = Results(environment(bindir), chosen_options(options))
     output = options.output or (None if options.quick else ROOT / "docs" / "benchmarks")
     with Cluster(bindir, libraries) as server:
+        results.environment["shared memory in huge pages"] = "yes" if server.huge_pages.granted else "no"
         peers = prepare_peers(server, needed, results)
         context = Context(server, peers, bodies.load(), results,
                           rounds=options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS),

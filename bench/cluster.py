@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from .huge_pages import HugePages
+
 SETTINGS = {
     "listen_addresses": "''",
     "max_connections": "300",
@@ -80,10 +82,11 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync",
                  as_server=True)
-        settings = SETTINGS | {"unix_socket_directories": f"'{self.directory}'",
-                               "shared_preload_libraries": f"'{self.libraries}'"}
-        with open(self.data / "postgresql.conf", "a", encoding="utf-8") as conf:
-            conf.writelines(f"{name} = {value}\n" for name, value in settings.items())
+        self.configure(SETTINGS | {"unix_socket_directories": f"'{self.directory}'",
+                                   "shared_preload_libraries": f"'{self.libraries}'"})
+        self.huge_pages = HugePages(int(self.run("postgres", "-D", self.data, "-C", "shared_memory_size_in_huge_pages",
+                                                 as_server=True)))
+        self.configure({"huge_pages": "on" if self.huge_pages.granted else "off"})
         self.start()
         self.sql("postgres", "CREATE EXTENSION pg_walinspect")
         self.sql("postgres", TOUCH_SHARED_BUFFERS)
@@ -92,7 +95,13 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         self.run("pg_ctl", "-D", self.data, "-m", "immediate", "stop", as_server=True)
+        self.huge_pages.release()
         shutil.rmtree(self.directory)
+
+    def configure(self, settings: dict[str, str]) -> None:
+        """Add settings, which the next start reads."""
+        with open(self.data / "postgresql.conf", "a", encoding="utf-8") as conf:
+            conf.writelines(f"{name} = {value}\n" for name, value in settings.items())
 
     def start(self) -> None:
         self.run("pg_ctl", "-D", self.data, "-l", self.directory / "log", "-w", "start", as_server=True)
