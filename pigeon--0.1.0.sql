@@ -97,14 +97,15 @@ CREATE TABLE pigeon.log_old (
 COMMENT ON TABLE pigeon.log_old IS 'message log: messages that outlived their segment';
 SELECT pg_catalog.pg_extension_config_dump('pigeon.log_old', '');
 
-CREATE TABLE pigeon.log_0 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
-CREATE TABLE pigeon.log_1 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
-CREATE TABLE pigeon.log_2 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
-CREATE TABLE pigeon.log_3 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
-CREATE TABLE pigeon.log_4 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
-CREATE TABLE pigeon.log_5 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
-CREATE TABLE pigeon.log_6 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
-CREATE TABLE pigeon.log_7 (LIKE pigeon.log_old, PRIMARY KEY (message_id)) WITH (toast_tuple_target = 8160);
+-- No index: a delivery knows the place of its message.
+CREATE TABLE pigeon.log_0 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
+CREATE TABLE pigeon.log_1 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
+CREATE TABLE pigeon.log_2 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
+CREATE TABLE pigeon.log_3 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
+CREATE TABLE pigeon.log_4 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
+CREATE TABLE pigeon.log_5 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
+CREATE TABLE pigeon.log_6 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
+CREATE TABLE pigeon.log_7 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
 COMMENT ON TABLE pigeon.log_0 IS 'message log segment';
 COMMENT ON TABLE pigeon.log_1 IS 'message log segment';
 COMMENT ON TABLE pigeon.log_2 IS 'message log segment';
@@ -1061,7 +1062,7 @@ BEGIN ATOMIC
 		WHERE relnamespace = 'pigeon'::regnamespace AND relkind NOT IN ('i', 'I')
 		  AND relname ~ '^(log_([0-9]+|old)|[qgdt]_[0-9]+|t_[0-9]+_[0-9]+)$'
 	), needed_index (prefix, fifo, columns) AS (
-		VALUES ('log_', NULL, '{message_id}'::name[]),
+		VALUES ('log_old', NULL, '{message_id}'::name[]),
 			   ('q_', NULL, '{message_id,home}'), ('q_', false, '{lane,due_at}'), ('q_', true, '{group_key,message_id}'),
 			   ('g_', NULL, '{visible_at}'), ('g_', NULL, '{group_key,visible_at}'),
 			   ('d_', NULL, '{key_high}'), ('t_', NULL, '{published_at,message_id}')

@@ -37,7 +37,7 @@
 
 #include "delivery.h"
 #include "frontier.h"
-#include "log.h"
+#include "log_reader.h"
 #include "message_group.h"
 #include "schedule.h"
 

@@ -5,7 +5,7 @@
 #ifndef PIGEON_ENVELOPE_H
 #define PIGEON_ENVELOPE_H
 
-#include "log.h"
+#include "log_reader.h"
 
 extern text *pgn_envelope(const LogEntry *entry, bool fifo);
 

@@ -9,13 +9,10 @@
  * ever needs vacuum, and space is bounded even while a long transaction holds
  * back the xmin horizon.
  *
- * A delivery says in which segment its message was written.  That may be out
- * of date in one way only: the message has moved to the old generation.  So a
- * reader looks in the segment first and in the old generation next.
- *
- * It also says at which place the message's row is, but that is only a hint:
- * VACUUM FULL, a dump, or logical replication moves rows.  So a reader looks
- * there, and if it finds another row or none, in the index.
+ * A segment has no index.  A delivery says in which segment its message was
+ * written, and at which place; log_reader.c tells how it is found if it is not
+ * there.  One entry less in an index is a tenth less work for a batch that is
+ * sent.
  *
  * Which segment is current is kept in pigeon.log_state and cached here.  A
  * sender that has not yet heard of a rotation appends to a sealed segment;
@@ -26,35 +23,20 @@
  * same random log_key.  Queue tables belong to the users who create queues,
  * so anybody may write a row there that names some message_id; without the
  * key of that message it reads nothing.
- *
- * Rows are read with SnapshotAny: the delivery that led here is visible, and
- * a log row is written in the same transaction as its first delivery and
- * removed only when no delivery is left, so there is nothing to decide.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "executor/tuptable.h"
 #include "miscadmin.h"
-#include "storage/bufmgr.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
-#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/snapmgr.h"
 
-#include "compat.h"
 #include "log.h"
 #include "message_id.h"
 #include "queue.h"
 #include "table.h"
-
-/* A message not further away than this from the one before is walked to. */
-#define MAX_STEP 4
-
-/* How far a walk over messages goes before a new one is begun. */
-#define WALK_LENGTH 100
 
 /* The current segment as this backend knows it. */
 static int	current_segment = -1;
@@ -221,232 +203,4 @@ pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 		messages[i].place.offset = ItemPointerGetOffsetNumber(&places[i]);
 	}
 	pfree(places);
-}
-
-/* Start reading; costs nothing until the first message is read. */
-void
-pgn_log_reader_open(LogReader *reader)
-{
-	memset(reader, 0, sizeof(*reader));
-	reader->context = CurrentMemoryContext;
-	reader->snapshot = SnapshotAny;
-}
-
-/* Open a segment for reading, if it is not open; in the reader's context. */
-static void
-open_segment(LogReader *reader, int i)
-{
-	Oid			relid;
-
-	if (reader->segments[i].rel != NULL)
-		return;
-	relid = pgn_log_segment(i);
-	reader->segments[i].rel = table_open(relid, AccessShareLock);
-	reader->segments[i].nblocks = RelationGetNumberOfBlocks(reader->segments[i].rel);
-	reader->segments[i].slot = MakeSingleTupleTableSlot(RelationGetDescr(reader->segments[i].rel),
-														&TTSOpsBufferHeapTuple);
-}
-
-/* Go to a place in a segment, and have the row in the slot; false if there is none, or the snapshot does not show it. */
-static bool
-row_at(LogReader *reader, int i, const LogPlace *place)
-{
-	HeapTuple	row = &reader->segments[i].row;
-	Page		page;
-	Buffer		buffer;
-	bool		found;
-
-	if (place->block >= reader->segments[i].nblocks || place->offset == InvalidOffsetNumber)
-		return false;
-	buffer = ReleaseAndReadBuffer(reader->segments[i].buffer, reader->segments[i].rel, place->block);
-	reader->segments[i].buffer = buffer;
-	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	page = BufferGetPage(buffer);
-	found = place->offset <= PageGetMaxOffsetNumber(page) && ItemIdIsNormal(PageGetItemId(page, place->offset));
-	if (found)
-	{
-		ItemId		item = PageGetItemId(page, place->offset);
-
-		row->t_data = (HeapTupleHeader) PageGetItem(page, item);
-		row->t_len = ItemIdGetLength(item);
-		row->t_tableOid = RelationGetRelid(reader->segments[i].rel);
-		ItemPointerSet(&row->t_self, place->block, place->offset);
-		found = HeapTupleSatisfiesVisibility(row, reader->snapshot, buffer);
-	}
-	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
-	if (found)
-		ExecStoreBufferHeapTuple(row, reader->segments[i].slot, buffer);
-	return found;
-}
-
-/* Get ready to look for rows of a segment in its index. */
-static void
-open_index(LogReader *reader, int i)
-{
-	if (reader->segments[i].index != NULL)
-		return;
-	(void) RelationGetIndexList(reader->segments[i].rel);
-	reader->segments[i].index = index_open(reader->segments[i].rel->rd_pkindex, AccessShareLock);
-	reader->segments[i].scan = pgn_index_beginscan(reader->segments[i].rel, reader->segments[i].index,
-												   reader->snapshot, 2);
-}
-
-/* Go to the next row that the scan of a segment finds; false if there is none. */
-static bool
-next_row(LogReader *reader, int i, int64 *message_id)
-{
-	TupleTableSlot *slot = reader->segments[i].slot;
-	bool		isnull;
-
-	if (!index_getnext_slot(reader->segments[i].scan, ForwardScanDirection, slot))
-		return false;
-	*message_id = DatumGetInt64(slot_getattr(slot, Anum_log_message_id, &isnull));
-	return true;
-}
-
-/* Go to the first row of a range of messages in a segment; false if there is none. */
-static bool
-start_walk(LogReader *reader, int i, int64 from, int64 until, int64 *message_id)
-{
-	ScanKeyData keys[2];
-
-	reader->segments[i].walk_until = until;
-	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from));
-	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(until));
-	index_rescan(reader->segments[i].scan, keys, 2, NULL, 0);
-	return next_row(reader, i, message_id);
-}
-
-/*
- * Go to the row of a message in a segment, and have it in the slot; false if
- * there is none.
- *
- * Messages that are received together mostly were sent one after another, so
- * from the second of a row on we walk in the index instead of looking for
- * each.  A walk reads ahead, and does not meet what was added meanwhile; so
- * what it does not find is looked for.
- */
-static bool
-find_row(LogReader *reader, int i, int64 message_id)
-{
-	int64		last = reader->segments[i].last;
-	bool		follows = message_id > last && message_id - last <= MAX_STEP;
-	bool		any = false;
-	int64		found;
-
-	reader->segments[i].last = message_id;
-	if (follows && message_id <= reader->segments[i].walk_until)
-	{
-		do
-			any = next_row(reader, i, &found);
-		while (any && found < message_id);
-	}
-	if (!any || found != message_id)
-	{
-		int64		length = follows ? Min(WALK_LENGTH, PG_INT64_MAX - message_id) : 0;
-
-		any = start_walk(reader, i, message_id, message_id + length, &found);
-	}
-	return any && found == message_id;
-}
-
-/* The columns of the row in a slot, which stays the owner of those that it has whole. */
-static void
-read_columns(TupleTableSlot *slot, LogEntry *entry)
-{
-	TupleDesc	desc = slot->tts_tupleDescriptor;
-
-	for (int a = 0; a < Natts_log; a++)
-	{
-		entry->isnull[a] = slot->tts_isnull[a];
-		entry->values[a] = slot->tts_values[a];
-		/* What is kept elsewhere is fetched now: the lock is given back soon. */
-		if (!entry->isnull[a] && TupleDescAttr(desc, a)->attlen == -1 &&
-			VARATT_IS_EXTERNAL(DatumGetPointer(entry->values[a])))
-			entry->values[a] = PointerGetDatum(PG_DETOAST_DATUM(entry->values[a]));
-	}
-}
-
-/* Is the row in the slot of a segment the message with this id and key? */
-static bool
-is_message(LogReader *reader, int i, int64 message_id, int64 log_key)
-{
-	TupleTableSlot *slot = reader->segments[i].slot;
-
-	slot_getallattrs(slot);
-	return DatumGetInt64(slot->tts_values[Anum_log_message_id - 1]) == message_id &&
-		DatumGetInt64(slot->tts_values[Anum_log_log_key - 1]) == log_key;
-}
-
-/* Look for a message in the index of a segment, and have its row in the slot. */
-static bool
-look_for(LogReader *reader, int i, int64 message_id, int64 log_key)
-{
-	int64		next;
-	bool		found;
-
-	open_index(reader, i);
-	found = find_row(reader, i, message_id);
-	while (found && !is_message(reader, i, message_id, log_key))
-	{
-		found = next_row(reader, i, &next) && next == message_id;
-		reader->segments[i].walk_until = PG_INT64_MIN;
-	}
-	return found;
-}
-
-/*
- * Read one message: true, and its columns in *entry, good until the next is
- * read and as long as the current memory context; false if there is none
- * with this id and key.
- */
-bool
-pgn_log_read(LogReader *reader, int64 message_id, int64 log_key, LogPlace place, LogEntry *entry)
-{
-	int			segments[2] = {place.segment, PGN_LOG_OLD};
-
-	for (int i = 0; i < 2; i++)
-	{
-		int			segment = segments[i];
-		MemoryContext old;
-		bool		found;
-
-		if (segment < 0 || segment > PGN_LOG_OLD)
-			continue;
-		/* What the scan keeps is the reader's. */
-		old = MemoryContextSwitchTo(reader->context);
-		open_segment(reader, segment);
-		found = (i == 0 && row_at(reader, segment, &place) && is_message(reader, segment, message_id, log_key)) ||
-			look_for(reader, segment, message_id, log_key);
-		MemoryContextSwitchTo(old);
-		if (found)
-		{
-			read_columns(reader->segments[segment].slot, entry);
-			return true;
-		}
-	}
-	return false;
-}
-
-/*
- * Close what was opened and give the locks back at once, so that a reader's
- * long transaction does not keep a segment from being truncated.
- */
-void
-pgn_log_reader_close(LogReader *reader)
-{
-	for (int i = 0; i <= PGN_LOG_OLD; i++)
-	{
-		if (reader->segments[i].rel == NULL)
-			continue;
-		if (reader->segments[i].index)
-		{
-			index_endscan(reader->segments[i].scan);
-			index_close(reader->segments[i].index, AccessShareLock);
-		}
-		ExecDropSingleTupleTableSlot(reader->segments[i].slot);
-		if (BufferIsValid(reader->segments[i].buffer))
-			ReleaseBuffer(reader->segments[i].buffer);
-		table_close(reader->segments[i].rel, AccessShareLock);
-	}
 }

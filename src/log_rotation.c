@@ -72,6 +72,7 @@
 #include "earlier.h"
 #include "log.h"
 #include "log_rotation.h"
+#include "log_scan.h"
 #include "owner.h"
 #include "pigeon.h"
 #include "queue.h"
@@ -310,7 +311,7 @@ copy_survivors(int segment, const MessageIds *survivors)
 
 	pgn_owner_begin();
 	pgn_owner_execute(psprintf("INSERT INTO pigeon.log_old SELECT * FROM pigeon.log_%d"
-							   " WHERE message_id = ANY ($1) ON CONFLICT DO NOTHING", segment),
+							   " WHERE message_id IN (SELECT unnest($1)) ON CONFLICT DO NOTHING", segment),
 					  1, types, values, NULL);
 	pgn_owner_end();
 }
@@ -322,8 +323,10 @@ count_missing(int segment, const MessageIds *survivors)
 	Oid			types[] = {INT8ARRAYOID};
 	Datum		values[] = {ids_to_array(survivors)};
 
-	return pgn_owner_number(psprintf("SELECT count(*) FROM pigeon.log_%d s WHERE message_id = ANY ($1)"
-									 " AND NOT EXISTS (SELECT FROM pigeon.log_old o"
+	if (survivors->n == 0)
+		return 0;
+	return pgn_owner_number(psprintf("SELECT count(*) FROM pigeon.log_%d s"
+									 " WHERE message_id IN (SELECT unnest($1)) AND NOT EXISTS (SELECT FROM pigeon.log_old o"
 									 " WHERE o.message_id = s.message_id)", segment),
 							1, types, values, 0);
 }
@@ -335,11 +338,14 @@ count_missing(int segment, const MessageIds *survivors)
 static bool
 find_survivors(int segment, MessageIds *survivors, int64 share)
 {
-	int64		first = query_number(psprintf("SELECT min(message_id) FROM pigeon.log_%d", segment), 0);
-	int64		last = query_number(psprintf("SELECT max(message_id) FROM pigeon.log_%d", segment), -1);
+	Relation	rel = table_open(pgn_log_segment(segment), AccessShareLock);
+	int64		first,
+				last;
 	Snapshot	snapshot;
 	bool		known;
 
+	pgn_log_range(rel, &first, &last);
+	table_close(rel, AccessShareLock);
 	survivors->limit = share == 0 ? PG_INT64_MAX - 1 : (last - first + 1) / share;
 	survivors->n = 0;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());

@@ -9,7 +9,7 @@
 #include "nodes/execnodes.h"
 
 #include "delivery.h"
-#include "log.h"
+#include "log_reader.h"
 #include "receipt.h"
 
 /* Messages on their way to the caller. */
