@@ -136,13 +136,13 @@ class Queue:
         """Measure once.  A queue that ran empty proves nothing: it is filled higher and measured again."""
         while True:
             self._prepare()
-            messages, load, metrics = self._measure()
-            self.expected_rate = max(self.expected_rate, messages / load.seconds)
+            metrics = self._measure()
+            self.expected_rate = max(self.expected_rate, metrics["rate"])
             if self.point.operation != "receive_delete" or self.visible > self.point.clients * self.point.batch:
                 return metrics
             self.expected_rate *= 2
 
-    def _measure(self) -> tuple[int, Load, dict[str, float | None]]:
+    def _measure(self) -> dict[str, float | None]:
         cluster, point = self.context.cluster, self.point
         deleting = point.operation == "receive_delete"
         depth = self.peer.depth(cluster) if deleting else 0
@@ -152,15 +152,19 @@ class Queue:
             gone = depth - self.peer.depth(cluster)
         if point.operation != "send":
             self.visible -= gone
-        messages = round(gone * load.transactions / everything.transactions)
+        messages = round(gone * load.transactions / max(1, everything.transactions))
         times = [transaction.microseconds for transaction in load.log]
-        return messages, load, {
-            "rate": messages / load.seconds,
+
+        def per_message(spent: float | None) -> float | None:
+            return spent / messages if messages and spent is not None else None
+
+        return {
+            "rate": messages / load.seconds if messages else 0.0,
             "p50_us": percentile(times, 0.5),
             "p99_us": percentile(times, 0.99),
-            "wal_bytes": usage.wal_bytes / messages if usage.wal_bytes is not None else None,
-            "wal_total": usage.wal_total / messages,
-            "cpu_us": usage.cpu_seconds * 1e6 / messages,
+            "wal_bytes": per_message(usage.wal_bytes),
+            "wal_total": per_message(usage.wal_total),
+            "cpu_us": per_message(usage.cpu_seconds * 1e6),
             "messages": messages,
             "seconds": load.seconds,
         }
