@@ -28,7 +28,7 @@
 #include "activity.h"
 #include "arguments.h"
 #include "compat.h"
-#include "delivery.h"
+#include "delivery_scan.h"
 #include "durability.h"
 #include "fifo.h"
 #include "page_change.h"

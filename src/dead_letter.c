@@ -17,6 +17,7 @@
 
 #include "activity.h"
 #include "dead_letter.h"
+#include "delivery_scan.h"
 #include "fifo.h"
 
 /* Start; nothing is looked up before the first message is to be moved. */

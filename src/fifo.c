@@ -56,6 +56,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "delivery_scan.h"
 #include "fifo.h"
 #include "message_group.h"
 

@@ -19,6 +19,7 @@
 
 #include "compat.h"
 #include "dead_letter.h"
+#include "delivery_scan.h"
 #include "earlier.h"
 #include "fifo.h"
 #include "fifo_receive.h"

@@ -28,7 +28,6 @@
 
 #include "compat.h"
 #include "log_reader.h"
-#include "log_scan.h"
 
 /* Start reading; costs nothing until the first message is read. */
 void
@@ -52,6 +51,8 @@ open_segment(LogReader *reader, int i)
 	reader->segments[i].nblocks = RelationGetNumberOfBlocks(reader->segments[i].rel);
 	reader->segments[i].slot = MakeSingleTupleTableSlot(RelationGetDescr(reader->segments[i].rel),
 														&TTSOpsBufferHeapTuple);
+	pgn_log_search_begin(&reader->segments[i].search, reader->segments[i].rel, reader->segments[i].nblocks,
+						 reader->snapshot);
 }
 
 /* Open the old generation, and a scan of its index, if that is not done; in the reader's context. */
@@ -127,20 +128,14 @@ find_old(LogReader *reader, int64 message_id, int64 log_key)
 	return false;
 }
 
-/* Search all of the segment that a place names for a message, and have its row in the slot. */
+/* Search all of a segment for a message, and have its row in the slot. */
 static bool
-search_segment(LogReader *reader, int64 message_id, int64 log_key, LogPlace *place)
+search_segment(LogReader *reader, int i, int64 message_id, int64 log_key)
 {
-	int			i = place->segment;
-	LogSearch	search = {
-		.rel = reader->segments[i].rel,
-		.nblocks = reader->segments[i].nblocks,
-		.snapshot = reader->snapshot,
-		.message_id = message_id,
-		.log_key = log_key
-	};
+	LogPlace	place;
 
-	return pgn_log_search(&search, place) && row_at(reader, i, place) && is_message(reader, i, message_id, log_key);
+	return pgn_log_search(&reader->segments[i].search, message_id, log_key, &place) &&
+		row_at(reader, i, &place) && is_message(reader, i, message_id, log_key);
 }
 
 /* Find a message, and have its row in the slot of the segment that is returned; -1: there is none. */
@@ -156,7 +151,7 @@ find_message(LogReader *reader, int64 message_id, int64 log_key, LogPlace place)
 		return segment;
 	if (find_old(reader, message_id, log_key))
 		return PGN_LOG_OLD;
-	return search_segment(reader, message_id, log_key, &place) ? segment : -1;
+	return search_segment(reader, segment, message_id, log_key) ? segment : -1;
 }
 
 /* The columns of the row in a slot, which stays the owner of those that it has whole. */

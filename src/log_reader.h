@@ -13,6 +13,7 @@
 #include "utils/snapshot.h"
 
 #include "log.h"
+#include "log_scan.h"
 
 /* A row of the log as it was read; good until the next is read. */
 typedef struct LogEntry
@@ -31,6 +32,7 @@ typedef struct LogReader
 		Relation	rel;		/* NULL: not open */
 		TupleTableSlot *slot;
 		BlockNumber nblocks;	/* when it was opened */
+		LogSearch	search;
 		Buffer		buffer;		/* the page that was looked at last */
 		HeapTupleData row;
 	}			segments[PGN_LOG_SEGMENTS + 1];

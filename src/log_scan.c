@@ -13,6 +13,11 @@
  * from there on the search goes to both sides, which mostly ends at once.  It
  * ends in any case with all pages looked at: how well the rows are in order
  * matters for how long it takes, and for nothing else.
+ *
+ * Who searches for many, or for what is not there (anybody may write deliveries
+ * of messages that do not exist into a queue of his own), would look at all
+ * pages many times.  So when as many pages were looked at as there are, all
+ * rows are read once, and put in order.
  */
 #include "postgres.h"
 
@@ -20,100 +25,70 @@
 #include "access/htup_details.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "log.h"
 #include "log_scan.h"
 
-/* A page of a segment, pinned and share-locked. */
-typedef struct LogPage
+/* A row on a page that is locked: false if the walk has seen enough. */
+typedef bool (*RowCallback) (const LogRow *row, HeapTuple tuple, Buffer buffer, void *arg);
+
+/* Call "callback" for each row of a page, visible or not.  False if it has seen enough. */
+static bool
+walk_page(Relation rel, BlockNumber block, RowCallback callback, void *arg)
 {
-	Relation	rel;
+	TupleDesc	desc = RelationGetDescr(rel);
+	bool		more = true;
 	Buffer		buffer;
 	Page		page;
-} LogPage;
 
-/* Pin and lock a page. */
-static void
-open_page(LogPage *page, Relation rel, BlockNumber block)
-{
 	CHECK_FOR_INTERRUPTS();
-	page->rel = rel;
-	page->buffer = ReadBuffer(rel, block);
-	LockBuffer(page->buffer, BUFFER_LOCK_SHARE);
-	page->page = BufferGetPage(page->buffer);
-}
-
-/* Get the row at an offset of a page, and its message_id; false if there is none. */
-static bool
-row_at(const LogPage *page, OffsetNumber offset, HeapTuple row, int64 *message_id)
-{
-	ItemId		item = PageGetItemId(page->page, offset);
-	bool		isnull;
-
-	if (!ItemIdIsNormal(item))
-		return false;
-	row->t_data = (HeapTupleHeader) PageGetItem(page->page, item);
-	row->t_len = ItemIdGetLength(item);
-	row->t_tableOid = RelationGetRelid(page->rel);
-	ItemPointerSet(&row->t_self, BufferGetBlockNumber(page->buffer), offset);
-	*message_id = DatumGetInt64(heap_getattr(row, Anum_log_message_id, RelationGetDescr(page->rel), &isnull));
-	return true;
-}
-
-/* The first message of a page; false if there is none. */
-static bool
-first_message(Relation rel, BlockNumber block, int64 *message_id)
-{
-	LogPage		page;
-	HeapTupleData row;
-	bool		found = false;
-
-	open_page(&page, rel, block);
-	for (OffsetNumber offset = FirstOffsetNumber; !found && offset <= PageGetMaxOffsetNumber(page.page); offset++)
-		found = row_at(&page, offset, &row, message_id);
-	UnlockReleaseBuffer(page.buffer);
-	return found;
-}
-
-/* Is a row that of the message that is searched for, and visible? */
-static bool
-is_wanted(const LogSearch *search, HeapTuple row, Buffer buffer)
-{
-	bool		isnull;
-
-	return DatumGetInt64(heap_getattr(row, Anum_log_log_key, RelationGetDescr(search->rel), &isnull)) == search->log_key &&
-		HeapTupleSatisfiesVisibility(row, search->snapshot, buffer);
-}
-
-/* Is the row of the message on a page?  Then *place is where. */
-static bool
-is_on_page(const LogSearch *search, BlockNumber block, LogPlace *place)
-{
-	LogPage		page;
-	bool		found = false;
-
-	open_page(&page, search->rel, block);
-	for (OffsetNumber offset = FirstOffsetNumber; !found && offset <= PageGetMaxOffsetNumber(page.page); offset++)
+	buffer = ReadBuffer(rel, block);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	for (OffsetNumber offset = FirstOffsetNumber; more && offset <= PageGetMaxOffsetNumber(page); offset++)
 	{
-		HeapTupleData row;
-		int64		message_id;
+		ItemId		item = PageGetItemId(page, offset);
+		HeapTupleData tuple;
+		LogRow		row = {.block = block,.offset = offset};
+		bool		isnull;
 
-		found = row_at(&page, offset, &row, &message_id) && message_id == search->message_id &&
-			is_wanted(search, &row, page.buffer);
-		if (found)
-		{
-			place->block = block;
-			place->offset = offset;
-		}
+		if (!ItemIdIsNormal(item))
+			continue;
+		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+		tuple.t_len = ItemIdGetLength(item);
+		tuple.t_tableOid = RelationGetRelid(rel);
+		ItemPointerSet(&tuple.t_self, block, offset);
+		row.message_id = DatumGetInt64(heap_getattr(&tuple, Anum_log_message_id, desc, &isnull));
+		row.log_key = DatumGetInt64(heap_getattr(&tuple, Anum_log_log_key, desc, &isnull));
+		more = callback(&row, &tuple, buffer, arg);
 	}
-	UnlockReleaseBuffer(page.buffer);
-	return found;
+	UnlockReleaseBuffer(buffer);
+	return more;
 }
 
-/* The page where the message would be if the rows were in order. */
+/* Get ready to search the first "nblocks" pages of a segment. */
+void
+pgn_log_search_begin(LogSearch *search, Relation rel, BlockNumber nblocks, Snapshot snapshot)
+{
+	*search = (LogSearch)
+	{
+		.rel = rel,.nblocks = nblocks,.snapshot = snapshot
+	};
+}
+
+/* Callback: take the first row. */
+static bool
+take_first(const LogRow *row, HeapTuple tuple, Buffer buffer, void *arg)
+{
+	*(int64 *) arg = row->message_id;
+	return false;
+}
+
+/* The page where a message would be if the rows were in order. */
 static BlockNumber
-expected_block(const LogSearch *search)
+expected_block(LogSearch *search, int64 message_id)
 {
 	BlockNumber low = 0,
 				high = search->nblocks;
@@ -125,9 +100,10 @@ expected_block(const LogSearch *search)
 		BlockNumber block = middle;
 		int64		first = 0;
 
-		while (block < high && !first_message(search->rel, block, &first))
+		while (block < high && walk_page(search->rel, block, take_first, &first))
 			block++;
-		if (block < high && first <= search->message_id)
+		search->pages += block - middle + 1;
+		if (block < high && first <= message_id)
 			low = block;
 		else
 			high = middle;
@@ -135,17 +111,127 @@ expected_block(const LogSearch *search)
 	return low;
 }
 
-/* Search a segment for the row of a message, and set block and offset of *place; false if it is nowhere. */
-bool
-pgn_log_search(const LogSearch *search, LogPlace *place)
+/* The row that is searched for on a page. */
+typedef struct Wanted
 {
-	BlockNumber middle = expected_block(search);
+	LogSearch  *search;
+	LogRow		row;			/* its ids; its place when it is found */
+} Wanted;
 
-	for (BlockNumber distance = 0; distance < search->nblocks; distance++)
-		if ((middle + distance < search->nblocks && is_on_page(search, middle + distance, place)) ||
-			(distance > 0 && distance <= middle && is_on_page(search, middle - distance, place)))
+/* Callback: is it this row, and is that visible? */
+static bool
+is_other(const LogRow *row, HeapTuple tuple, Buffer buffer, void *arg)
+{
+	Wanted	   *wanted = arg;
+
+	if (row->message_id != wanted->row.message_id || row->log_key != wanted->row.log_key ||
+		!HeapTupleSatisfiesVisibility(tuple, wanted->search->snapshot, buffer))
+		return true;
+	wanted->row = *row;
+	return false;
+}
+
+/* Is the row on this page? */
+static bool
+is_on_page(Wanted *wanted, BlockNumber block)
+{
+	wanted->search->pages++;
+	return !walk_page(wanted->search->rel, block, is_other, wanted);
+}
+
+/* Search for a row where it should be, then ever farther from there. */
+static bool
+search_around(Wanted *wanted)
+{
+	BlockNumber nblocks = wanted->search->nblocks;
+	BlockNumber middle = expected_block(wanted->search, wanted->row.message_id);
+
+	for (BlockNumber distance = 0; distance < nblocks; distance++)
+		if ((middle + distance < nblocks && is_on_page(wanted, middle + distance)) ||
+			(distance > 0 && distance <= middle && is_on_page(wanted, middle - distance)))
 			return true;
 	return false;
+}
+
+/* Order of rows by their ids. */
+static int
+compare_rows(const void *a, const void *b)
+{
+	const LogRow *x = a;
+	const LogRow *y = b;
+
+	if (x->message_id != y->message_id)
+		return x->message_id < y->message_id ? -1 : 1;
+	return x->log_key < y->log_key ? -1 : x->log_key > y->log_key;
+}
+
+/* Callback: keep the row, if it is visible. */
+static bool
+keep(const LogRow *row, HeapTuple tuple, Buffer buffer, void *arg)
+{
+	LogSearch  *search = arg;
+
+	if (!HeapTupleSatisfiesVisibility(tuple, search->snapshot, buffer))
+		return true;
+	if (search->nrows == search->size)
+	{
+		search->size *= 2;
+		search->rows = repalloc_huge(search->rows, search->size * sizeof(LogRow));
+	}
+	search->rows[search->nrows++] = *row;
+	return true;
+}
+
+/* Read all rows there are, and put them in order. */
+static void
+read_rows(LogSearch *search)
+{
+	search->size = 1024;
+	search->rows = palloc(search->size * sizeof(LogRow));
+	for (BlockNumber block = 0; block < search->nblocks; block++)
+		(void) walk_page(search->rel, block, keep, search);
+	qsort(search->rows, search->nrows, sizeof(LogRow), compare_rows);
+}
+
+/*
+ * Search for the row of a message, and set block and offset of *place; false if
+ * it is nowhere.  What the searches keep is in the current memory context.
+ */
+bool
+pgn_log_search(LogSearch *search, int64 message_id, int64 log_key, LogPlace *place)
+{
+	Wanted		wanted = {.search = search,.row = {.message_id = message_id,.log_key = log_key}};
+	const LogRow *found = &wanted.row;
+
+	if (search->rows == NULL && search->pages > search->nblocks)
+		read_rows(search);
+	if (search->rows != NULL)
+		found = bsearch(&wanted.row, search->rows, search->nrows, sizeof(LogRow), compare_rows);
+	else if (!search_around(&wanted))
+		found = NULL;
+	if (found == NULL)
+		return false;
+	place->block = found->block;
+	place->offset = found->offset;
+	return true;
+}
+
+/* The first and the last message. */
+typedef struct Range
+{
+	int64		first;
+	int64		last;
+} Range;
+
+/* Callback: is it the first, or the last so far? */
+static bool
+widen(const LogRow *row, HeapTuple tuple, Buffer buffer, void *arg)
+{
+	Range	   *range = arg;
+
+	range->first = range->last < range->first ? row->message_id : Min(range->first, row->message_id);
+	range->last = Max(range->last, row->message_id);
+	return true;
 }
 
 /*
@@ -156,24 +242,10 @@ void
 pgn_log_range(Relation rel, int64 *first, int64 *last)
 {
 	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+	Range		range = {.first = 0,.last = -1};
 
-	*first = 0;
-	*last = -1;
 	for (BlockNumber block = 0; block < nblocks; block++)
-	{
-		LogPage		page;
-
-		open_page(&page, rel, block);
-		for (OffsetNumber offset = FirstOffsetNumber; offset <= PageGetMaxOffsetNumber(page.page); offset++)
-		{
-			HeapTupleData row;
-			int64		message_id;
-
-			if (!row_at(&page, offset, &row, &message_id))
-				continue;
-			*first = *last < *first ? message_id : Min(*first, message_id);
-			*last = Max(*last, message_id);
-		}
-		UnlockReleaseBuffer(page.buffer);
-	}
+		(void) walk_page(rel, block, widen, &range);
+	*first = range.first;
+	*last = range.last;
 }

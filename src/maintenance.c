@@ -30,7 +30,7 @@
 #include "archive.h"
 #include "dead_letter.h"
 #include "deduplication.h"
-#include "delivery.h"
+#include "delivery_scan.h"
 #include "earlier.h"
 #include "fifo.h"
 #include "fifo_receive.h"

@@ -52,7 +52,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "delivery.h"
+#include "delivery_scan.h"
 #include "fair.h"
 #include "frontier.h"
 #include "schedule.h"

@@ -38,7 +38,7 @@
 #include "arguments.h"
 #include "compat.h"
 #include "deduplication.h"
-#include "delivery.h"
+#include "delivery_scan.h"
 #include "fifo.h"
 #include "dropped.h"
 #include "message.h"

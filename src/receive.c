@@ -15,6 +15,7 @@
 #include "activity.h"
 #include "arguments.h"
 #include "compat.h"
+#include "delivery_scan.h"
 #include "durability.h"
 #include "fifo_receive.h"
 #include "frontier.h"

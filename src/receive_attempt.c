@@ -21,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "delivery_scan.h"
 #include "fifo.h"
 #include "message_group.h"
 #include "owner.h"

@@ -26,7 +26,7 @@
 #include "activity.h"
 #include "arguments.h"
 #include "compat.h"
-#include "delivery.h"
+#include "delivery_scan.h"
 #include "fifo.h"
 #include "owner.h"
 #include "redrive.h"

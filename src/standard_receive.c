@@ -22,6 +22,7 @@
 #include "candidates.h"
 #include "compat.h"
 #include "dead_letter.h"
+#include "delivery_scan.h"
 #include "frontier.h"
 #include "sleepers.h"
 #include "standard_receive.h"

@@ -54,6 +54,7 @@
 #include "arguments.h"
 #include "compat.h"
 #include "dead_letter.h"
+#include "delivery_scan.h"
 #include "earlier.h"
 #include "fifo_receive.h"
 #include "frontier.h"

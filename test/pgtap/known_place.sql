@@ -1,7 +1,7 @@
 -- A backend remembers where it put the rows of its last leases (src/known_place.c). That is a hint: whatever has happened
 -- to the row or to its place meanwhile, a receipt means its own message.
 CREATE EXTENSION dblink;
-SELECT plan(32);
+SELECT plan(40);
 
 CREATE FUNCTION connect(name text) RETURNS text LANGUAGE sql AS $$
 	SELECT dblink_connect(name, format('host=%L port=%s dbname=%L user=%L',
@@ -84,6 +84,34 @@ SELECT count(*) FROM dblink('other', $$SELECT pigeon.send('moved', 'n' || i) FRO
 SELECT is((SELECT count(*) FROM pigeon.peek('moved', 10), known WHERE place('moved', message_id) = place), 1::bigint, 'and its place is given to another one');
 SELECT is(deleted('moved', receipt), 't, 1 looks', 'the receipt deletes its own message') FROM got;
 SELECT is(bodies('moved'), 'n1 n2 n3 n4 n5', 'and not the one that is there');
+
+-- The place is behind the end of the table.
+SELECT create_queue('cut');
+SELECT count(*) FROM pigeon.send_batch('cut', array_fill('x'::text, ARRAY[300]));
+TRUNCATE got;
+INSERT INTO got SELECT message_id, receipt, body FROM pigeon.receive('cut', 300);
+CREATE TABLE last AS SELECT receipt, place('cut', message_id) FROM got ORDER BY message_id DESC LIMIT 1;
+SELECT is(x, 300::bigint, 'another session deletes all of a table') FROM
+	dblink('other', $$SELECT count(*) FILTER (WHERE pigeon.delete('cut', receipt)) FROM got$$) AS t (x bigint);
+SELECT vacuumed('cut');
+SELECT cmp_ok((split_part(trim('()' FROM place::text), ',', 1))::bigint * current_setting('block_size')::bigint, '>=',
+	pg_relation_size(queue_table('cut')), 'and vacuum cuts its end off') FROM last;
+SELECT is(deleted('cut', receipt), 'f, 2 looks', 'then a place there is not looked at') FROM last;
+
+-- A message may be in a dead-letter queue twice, from two queues.
+SELECT create_queue('dead');
+SELECT pigeon.create_topic('topic');
+SELECT pigeon.create_queue(name, dead_letter_queue => 'dead', max_receive_count => 1, visibility_timeout => '0'),
+	pigeon.subscribe('topic', name) FROM unnest('{a,b}'::text[]) AS name;
+SELECT pigeon.publish('topic', 'twice');
+SELECT is((SELECT count(*) FROM unnest('{a,b}'::text[]) AS name, pigeon.receive(name)), 2::bigint, 'both queues receive it');
+SELECT is((SELECT count(*) FROM unnest('{a,b}'::text[]) AS name, pigeon.receive(name)), 0::bigint, 'and give it up');
+TRUNCATE got;
+INSERT INTO got SELECT message_id, receipt, body FROM pigeon.receive('dead', 10);
+SELECT is((SELECT format('%s %s', count(*), count(DISTINCT message_id)) FROM got), '2 1', 'it is received twice from their dead-letter queue');
+SELECT is((SELECT array_agg(deleted('dead', receipt) ORDER BY ctid) FROM got), '{"t, 1 looks","t, 0 looks"}',
+	'each receipt deletes its own; where the last one is is known');
+SELECT is(bodies('dead'), NULL, 'and both are gone');
 
 -- What it knows of was rolled back.
 TRUNCATE got;

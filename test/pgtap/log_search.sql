@@ -1,5 +1,6 @@
--- Messages whose rows in the log are not where their deliveries say (src/log_scan.c).
-SELECT plan(15);
+-- Messages whose rows in the log are not where their deliveries say (src/log_scan.c): found by a search, or, by who
+-- looks for many, in a list of all rows.
+SELECT plan(21);
 SET client_min_messages = error;
 
 SELECT pigeon.create_queue('q');
@@ -11,6 +12,16 @@ CREATE FUNCTION wrong_bodies() RETURNS bigint LANGUAGE sql AS $$
 	SELECT count(*) FROM sent LEFT JOIN pigeon.peek('q', 100000) AS p USING (message_id)
 	WHERE p.body IS DISTINCT FROM sent.body
 $$;
+-- The same, found one by one, by looks that know nothing of each other. To be rolled back.
+CREATE FUNCTION wrong_pops(n integer) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	wrong bigint := 0;
+BEGIN
+	FOR i IN 1 .. n LOOP
+		wrong := wrong + (SELECT count(*) FROM pigeon.pop('q') AS p LEFT JOIN sent USING (message_id) WHERE p.body IS DISTINCT FROM sent.body);
+	END LOOP;
+	RETURN wrong + n - (SELECT 2050 - count(*) FROM pigeon.peek('q', 100000));
+END $$;
 -- How many messages are not where their deliveries say.
 CREATE FUNCTION moved() RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
@@ -46,10 +57,29 @@ SELECT is(moved(), 0::bigint, 'and deliveries know the place');
 CALL rewrite('message_id');
 SELECT is(moved(), 2050::bigint, 'a log written anew: nothing is where it was');
 SELECT is(wrong_bodies(), 0::bigint, 'and all is found');
+BEGIN;
+SELECT is(wrong_pops(2000), 0::bigint, 'one by one, too');
+ROLLBACK;
 CALL rewrite('message_id DESC');
 SELECT is(wrong_bodies(), 0::bigint, 'in the reverse order');
+BEGIN;
+SELECT is(wrong_pops(2000), 0::bigint, 'one by one, too');
+ROLLBACK;
 CALL rewrite('random()');
 SELECT is(wrong_bodies(), 0::bigint, 'in no order');
+-- How many pages a statement looks at, in units of all there are.
+CREATE FUNCTION looks(statement text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	pages bigint := pg_relation_size('pigeon.log_0') / current_setting('block_size')::bigint;
+	before bigint := pg_stat_get_xact_blocks_fetched('pigeon.log_0'::regclass);
+BEGIN
+	EXECUTE statement;
+	RETURN (pg_stat_get_xact_blocks_fetched('pigeon.log_0'::regclass) - before) / pages;
+END $$;
+SELECT cmp_ok(looks('SELECT pigeon.peek(''q'', 100)'), '<', 5::bigint, 'who looks for many does not look at all pages for each');
+BEGIN;
+SELECT is(wrong_pops(2000), 0::bigint, 'one by one, too');
+ROLLBACK;
 
 -- Pages without any row, at the beginning, in between, and several in a row.
 CALL rewrite('message_id');
@@ -87,4 +117,16 @@ SELECT is(wrong_bodies(), 0::bigint, 'from anybody');
 CALL rewrite('random()');
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 1000) AS r JOIN sent USING (message_id, body)), 1000::bigint, 'received, too');
 SELECT is((SELECT count(*) FROM pigeon.pop('q', 1000) AS r JOIN sent USING (message_id, body)), 349::bigint, 'and popped');
+
+-- What is not the message's row is passed over by a single search, too: one with another key, and a dead one.
+SELECT pigeon.purge_queue('q');
+SELECT pigeon.send('q', 'found');
+CREATE TEMP TABLE found AS SELECT l.* FROM pigeon.log_0 AS l JOIN pigeon.peek('q') USING (message_id);
+TRUNCATE pigeon.log_0;
+INSERT INTO pigeon.log_0 SELECT message_id, log_key + 1, sent_at, sender, 'forged' FROM found;
+INSERT INTO pigeon.log_0 SELECT * FROM found;
+SELECT is((SELECT body FROM pigeon.peek('q')), 'found', 'its row is found behind that of another key');
+DELETE FROM pigeon.log_0;
+INSERT INTO pigeon.log_0 SELECT * FROM found;
+SELECT is((SELECT string_agg(problem, ', ') FROM pigeon.check()), NULL, 'and behind dead ones');
 SELECT * FROM finish();
