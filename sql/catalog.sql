@@ -67,12 +67,14 @@ WHERE relnamespace = 'pigeon'::regnamespace AND relkind = 'v' AND NOT coalesce(r
 SELECT c.oid::regclass FROM pg_class c, pg_extension e
 WHERE c.relnamespace = 'pigeon'::regnamespace AND c.relkind IN ('r', 'S') AND e.extname = 'pigeon'
 AND EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refobjid = e.oid AND d.deptype = 'e')
-AND NOT c.oid = ANY (e.extconfig);
+AND NOT c.oid = ANY (e.extconfig)
+ORDER BY c.relname;
 
 \echo == tables without a primary key
 SELECT c.oid::regclass FROM pg_class c
 WHERE c.relnamespace = 'pigeon'::regnamespace AND c.relkind = 'r'
-AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary);
+AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+ORDER BY c.relname;
 
 \echo == objects of the schema that are not members of the extension
 SELECT c.oid::regclass FROM pg_class c
