@@ -4,6 +4,7 @@ import argparse
 import datetime
 import os
 import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,7 @@ def chosen_options(options: argparse.Namespace) -> str:
 
 def main() -> int:
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))     # so that what was begun is undone
     chosen = [workloads.ALL[name] for name in options.workload or workloads.ALL]
     wanted = checks.quick_cells() if options.quick else None
     needed = needed_peers(chosen, wanted, options.peers)

@@ -86,16 +86,22 @@ class Cluster:
                                    "shared_preload_libraries": f"'{self.libraries}'"})
         self.huge_pages = HugePages(int(self.run("postgres", "-D", self.data, "-C", "shared_memory_size_in_huge_pages",
                                                  as_server=True)))
-        self.configure({"huge_pages": "on" if self.huge_pages.granted else "off"})
-        self.start()
-        self.sql("postgres", "CREATE EXTENSION pg_walinspect")
-        self.sql("postgres", TOUCH_SHARED_BUFFERS)
-        self.sql("postgres", CREATE_WAL_SEGMENTS)
+        try:
+            self.configure({"huge_pages": "on" if self.huge_pages.granted else "off"})
+            self.start()
+            self.sql("postgres", "CREATE EXTENSION pg_walinspect")
+            self.sql("postgres", TOUCH_SHARED_BUFFERS)
+            self.sql("postgres", CREATE_WAL_SEGMENTS)
+        except BaseException:
+            self.huge_pages.release()           # nobody calls __exit__ for us
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.run("pg_ctl", "-D", self.data, "-m", "immediate", "stop", as_server=True)
-        self.huge_pages.release()
+        try:
+            self.run("pg_ctl", "-D", self.data, "-m", "immediate", "stop", as_server=True)
+        finally:
+            self.huge_pages.release()
         shutil.rmtree(self.directory)
 
     def configure(self, settings: dict[str, str]) -> None:

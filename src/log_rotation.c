@@ -323,8 +323,6 @@ count_missing(int segment, const MessageIds *survivors)
 	Oid			types[] = {INT8ARRAYOID};
 	Datum		values[] = {ids_to_array(survivors)};
 
-	if (survivors->n == 0)
-		return 0;
 	return pgn_owner_number(psprintf("SELECT count(*) FROM pigeon.log_%d s"
 									 " WHERE message_id IN (SELECT unnest($1)) AND NOT EXISTS (SELECT FROM pigeon.log_old o"
 									 " WHERE o.message_id = s.message_id)", segment),
@@ -363,7 +361,8 @@ nothing_missing(int segment)
 {
 	MessageIds	survivors = {0};
 
-	return find_survivors(segment, &survivors, 0) && count_missing(segment, &survivors) == 0;
+	return find_survivors(segment, &survivors, 0) &&
+		(survivors.n == 0 || count_missing(segment, &survivors) == 0);
 }
 
 /* Is it one of the few that this process has sealed just now? */
