@@ -62,6 +62,7 @@
 #include "storage/procarray.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -302,18 +303,35 @@ pgn_log_rotate(void)
 	}
 }
 
+/*
+ * For statements that join a segment with what is needed of it: until
+ * AtEOXact_GUC() is called with the result, joins are not made row by row.
+ * Statistics of a table that was filled just now may say that it is empty, and
+ * a segment has no index; the joins would take hours.
+ */
+static int
+begin_joins(void)
+{
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
 /* Copy messages to the old generation, those that are not there yet. */
 static void
 copy_survivors(int segment, const MessageIds *survivors)
 {
 	Oid			types[] = {INT8ARRAYOID};
 	Datum		values[] = {ids_to_array(survivors)};
+	int			level = begin_joins();
 
 	pgn_owner_begin();
 	pgn_owner_execute(psprintf("INSERT INTO pigeon.log_old SELECT * FROM pigeon.log_%d"
 							   " WHERE message_id IN (SELECT unnest($1)) ON CONFLICT DO NOTHING", segment),
 					  1, types, values, NULL);
 	pgn_owner_end();
+	AtEOXact_GUC(true, level);
 }
 
 /* How many of the messages are in the segment but not in the old generation? */
@@ -322,11 +340,14 @@ count_missing(int segment, const MessageIds *survivors)
 {
 	Oid			types[] = {INT8ARRAYOID};
 	Datum		values[] = {ids_to_array(survivors)};
+	int			level = begin_joins();
+	int64		missing = pgn_owner_number(psprintf("SELECT count(*) FROM pigeon.log_%d s"
+													" WHERE message_id IN (SELECT unnest($1)) AND NOT EXISTS"
+													" (SELECT FROM pigeon.log_old o WHERE o.message_id = s.message_id)",
+													segment), 1, types, values, 0);
 
-	return pgn_owner_number(psprintf("SELECT count(*) FROM pigeon.log_%d s"
-									 " WHERE message_id IN (SELECT unnest($1)) AND NOT EXISTS (SELECT FROM pigeon.log_old o"
-									 " WHERE o.message_id = s.message_id)", segment),
-							1, types, values, 0);
+	AtEOXact_GUC(true, level);
+	return missing;
 }
 
 /*

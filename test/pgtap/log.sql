@@ -1,6 +1,6 @@
 -- The message log: rotation, truncation, survivors, the old generation, and what must keep a segment.
 -- Maintenance commits, so there is no transaction around the whole.
-SELECT plan(50);
+SELECT plan(52);
 
 -- Autovacuum would have the lock of who maintains the log.
 ALTER TABLE pigeon.log_state SET (autovacuum_enabled = off);
@@ -221,4 +221,25 @@ SELECT is((SELECT count(*) FROM used_segments), 4::bigint, 'the next is not: the
 CALL send_three_megabytes();
 CALL send_three_megabytes();
 SELECT is((SELECT count(*) FROM used_segments), 5::bigint, 'it has room for four times as much');
+
+-- Many survivors, and statistics that know of none
+SELECT pigeon.purge_queue(queue) FROM pigeon.queues;
+CALL rotate();
+CALL rotate();
+SELECT pigeon.send('q', 'kept');
+SELECT count(pigeon.send('filler', 'filler')) FROM generate_series(1, 10);
+SELECT pigeon.purge_queue('filler');
+CALL rotate();
+CALL rotate();
+SELECT count(*) FROM generate_series(1, 200) AS i, pigeon.send_batch('filler', array_fill('filler ' || i, ARRAY[1000]));
+SELECT count(*) FROM generate_series(1, 60) AS i, pigeon.send_batch('q', array_fill('many ' || i, ARRAY[1000]));
+SELECT pigeon.purge_queue('filler');
+-- As after an autovacuum that came while they were being sent.
+UPDATE pg_class SET relpages = pg_relation_size(oid) / 8192, reltuples = 1 WHERE relname ~ '^log_([0-7]|old)$';
+SET statement_timeout = '60s';
+CALL rotate();
+CALL rotate();
+RESET statement_timeout;
+SELECT is((SELECT count(*) FROM pigeon.log_old), 60001::bigint, 'many messages are copied, however few there were before');
+SELECT is(used(), 'none', 'and their segments are free');
 SELECT * FROM finish();
