@@ -183,7 +183,6 @@ pgn_place_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries)
 {
 	init_scan(scan, deliveries);
 	scan->scan = NULL;
-	scan->nblocks = RelationGetNumberOfBlocks(deliveries->table.rel);
 }
 
 /* The row version at a place, if there is one that is not dead. */
@@ -200,7 +199,8 @@ fetch_version(DeliveryScan *scan, ItemPointer place, DeliveryVersion *version)
 bool
 pgn_scan_place(DeliveryScan *scan, ItemPointer place, DeliveryVersion *version)
 {
-	return ItemPointerGetBlockNumber(place) < scan->nblocks && fetch_version(scan, place, version);
+	return pgn_table_has_page(scan->deliveries->table.rel, ItemPointerGetBlockNumber(place)) &&
+		fetch_version(scan, place, version);
 }
 
 /*

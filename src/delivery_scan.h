@@ -18,7 +18,6 @@ typedef struct DeliveryScan
 	IndexScanDesc scan;			/* NULL if it is of places */
 	bool		first_versions; /* of each entry of the index only the first
 								 * that is not dead */
-	BlockNumber nblocks;		/* of the table, if it is of places */
 	TupleTableSlot *slot;
 	SnapshotData dirty;
 } DeliveryScan;

@@ -28,6 +28,7 @@
 
 #include "compat.h"
 #include "log_reader.h"
+#include "table.h"
 
 /* Start reading; costs nothing until the first message is read. */
 void
@@ -48,11 +49,9 @@ open_segment(LogReader *reader, int i)
 		return;
 	relid = pgn_log_segment(i);
 	reader->segments[i].rel = table_open(relid, AccessShareLock);
-	reader->segments[i].nblocks = RelationGetNumberOfBlocks(reader->segments[i].rel);
 	reader->segments[i].slot = MakeSingleTupleTableSlot(RelationGetDescr(reader->segments[i].rel),
 														&TTSOpsBufferHeapTuple);
-	pgn_log_search_begin(&reader->segments[i].search, reader->segments[i].rel, reader->segments[i].nblocks,
-						 reader->snapshot);
+	pgn_log_search_begin(&reader->segments[i].search, reader->segments[i].rel, reader->snapshot);
 }
 
 /* Open the old generation, and a scan of its index, if that is not done; in the reader's context. */
@@ -90,7 +89,7 @@ row_at(LogReader *reader, int i, const LogPlace *place)
 	Buffer		buffer;
 	bool		found;
 
-	if (place->block >= reader->segments[i].nblocks || place->offset == InvalidOffsetNumber)
+	if (!pgn_table_has_page(reader->segments[i].rel, place->block) || place->offset == InvalidOffsetNumber)
 		return false;
 	buffer = ReleaseAndReadBuffer(reader->segments[i].buffer, reader->segments[i].rel, place->block);
 	reader->segments[i].buffer = buffer;

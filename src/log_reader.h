@@ -31,7 +31,6 @@ typedef struct LogReader
 	{
 		Relation	rel;		/* NULL: not open */
 		TupleTableSlot *slot;
-		BlockNumber nblocks;	/* when it was opened */
 		LogSearch	search;
 		Buffer		buffer;		/* the page that was looked at last */
 		HeapTupleData row;

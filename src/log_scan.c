@@ -68,13 +68,13 @@ walk_page(Relation rel, BlockNumber block, RowCallback callback, void *arg)
 	return more;
 }
 
-/* Get ready to search the first "nblocks" pages of a segment. */
+/* Get ready to search a segment; costs nothing until the first search. */
 void
-pgn_log_search_begin(LogSearch *search, Relation rel, BlockNumber nblocks, Snapshot snapshot)
+pgn_log_search_begin(LogSearch *search, Relation rel, Snapshot snapshot)
 {
 	*search = (LogSearch)
 	{
-		.rel = rel,.nblocks = nblocks,.snapshot = snapshot
+		.rel = rel,.nblocks = InvalidBlockNumber,.snapshot = snapshot
 	};
 }
 
@@ -203,6 +203,8 @@ pgn_log_search(LogSearch *search, int64 message_id, int64 log_key, LogPlace *pla
 	Wanted		wanted = {.search = search,.row = {.message_id = message_id,.log_key = log_key}};
 	const LogRow *found = &wanted.row;
 
+	if (!BlockNumberIsValid(search->nblocks))
+		search->nblocks = RelationGetNumberOfBlocks(search->rel);
 	if (search->rows == NULL && search->pages > search->nblocks)
 		read_rows(search);
 	if (search->rows != NULL)

@@ -23,7 +23,7 @@ typedef struct LogRow
 typedef struct LogSearch
 {
 	Relation	rel;
-	BlockNumber nblocks;		/* that are searched */
+	BlockNumber nblocks;		/* that are searched; invalid: no search yet */
 	Snapshot	snapshot;		/* that must show the row */
 	int64		pages;			/* looked at by all searches so far */
 	LogRow	   *rows;			/* all there are, in order; NULL: not read yet */
@@ -31,7 +31,7 @@ typedef struct LogSearch
 	int64		size;
 } LogSearch;
 
-extern void pgn_log_search_begin(LogSearch *search, Relation rel, BlockNumber nblocks, Snapshot snapshot);
+extern void pgn_log_search_begin(LogSearch *search, Relation rel, Snapshot snapshot);
 extern bool pgn_log_search(LogSearch *search, int64 message_id, int64 log_key, LogPlace *place);
 extern void pgn_log_range(Relation rel, int64 *first, int64 *last);
 

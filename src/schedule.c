@@ -133,7 +133,6 @@ pgn_schedule_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode)
 				 errmsg("table \"g_%d\" of FIFO queue \"%s\" is missing", queue->id, queue->name),
 				 errhint("Drop the queue and create it again.")));
 	schedule->queue = queue;
-	schedule->nblocks = InvalidBlockNumber;
 	pgn_table_open(&schedule->table, relid, lockmode);
 	pgn_table_check_columns(schedule->table.rel, schedule_columns, Natts_schedule);
 }
@@ -148,7 +147,6 @@ pgn_schedule_try_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode)
 	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, lockmode))
 		return false;
 	schedule->queue = queue;
-	schedule->nblocks = InvalidBlockNumber;
 	usable = pgn_table_try_open(&schedule->table, relid, lockmode);
 	UnlockRelationOid(relid, lockmode);
 	if (usable && !pgn_table_has_columns(schedule->table.rel, schedule_columns, Natts_schedule))
@@ -379,10 +377,8 @@ find_known(Schedule *schedule, int64 group_key, TupleTableSlot *slot, ScheduleVe
 
 	if (!pgn_place_recall(RelationGetRelid(rel), group_key, &place))
 		return false;
-	if (!BlockNumberIsValid(schedule->nblocks))
-		schedule->nblocks = RelationGetNumberOfBlocks(rel);
 	InitDirtySnapshot(dirty);
-	if (ItemPointerGetBlockNumber(&place) >= schedule->nblocks ||
+	if (!pgn_table_has_page(rel, ItemPointerGetBlockNumber(&place)) ||
 		!table_tuple_fetch_row_version(rel, &place, &dirty, slot))
 		return false;
 	read_version(rel, slot, &dirty, version);

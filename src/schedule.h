@@ -39,7 +39,6 @@ typedef struct Schedule
 {
 	Queue	   *queue;
 	PgnTable	table;
-	BlockNumber nblocks;		/* of the table; invalid: nobody has asked yet */
 } Schedule;
 
 /* A row version that was found, and who that is still open wrote or changes it. */

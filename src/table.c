@@ -306,6 +306,22 @@ pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 			 errhint("Create it again, or REINDEX the table.")));
 }
 
+/*
+ * Does a table that the caller has locked have this page?
+ *
+ * What the storage manager knows of the size from before, which costs no
+ * system call, may be too small, but not too large: who makes a table shorter
+ * has it to himself, and makes everybody forget the size before others come to
+ * have a lock again.
+ */
+bool
+pgn_table_has_page(Relation rel, BlockNumber page)
+{
+	BlockNumber known = RelationGetSmgr(rel)->smgr_cached_nblocks[MAIN_FORKNUM];
+
+	return (BlockNumberIsValid(known) && page < known) || page < RelationGetNumberOfBlocks(rel);
+}
+
 /* The row in a slot, with its place. */
 static HeapTuple
 row_of_slot(TupleTableSlot *slot)

@@ -53,6 +53,7 @@ extern bool pgn_table_has_columns(Relation rel, const PgnColumn *columns, int nc
 extern void pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns);
 extern Relation pgn_table_find_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
 extern bool pgn_table_unique_by(PgnTable *table, const AttrNumber *columns, int ncolumns);
+extern bool pgn_table_has_page(Relation rel, BlockNumber page);
 extern Relation pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
 
 extern void pgn_table_insert(PgnTable *table, TupleTableSlot *slot);
