@@ -97,15 +97,15 @@ CREATE TABLE pigeon.log_old (
 COMMENT ON TABLE pigeon.log_old IS 'message log: messages that outlived their segment';
 SELECT pg_catalog.pg_extension_config_dump('pigeon.log_old', '');
 
--- No index: a delivery knows the place of its message.
-CREATE TABLE pigeon.log_0 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
-CREATE TABLE pigeon.log_1 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
-CREATE TABLE pigeon.log_2 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
-CREATE TABLE pigeon.log_3 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
-CREATE TABLE pigeon.log_4 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
-CREATE TABLE pigeon.log_5 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
-CREATE TABLE pigeon.log_6 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
-CREATE TABLE pigeon.log_7 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160);
+-- No index: a delivery knows the place of its message.  Vacuum need not cut off the room that is there for messages to come.
+CREATE TABLE pigeon.log_0 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160, vacuum_truncate = off);
+CREATE TABLE pigeon.log_1 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160, vacuum_truncate = off);
+CREATE TABLE pigeon.log_2 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160, vacuum_truncate = off);
+CREATE TABLE pigeon.log_3 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160, vacuum_truncate = off);
+CREATE TABLE pigeon.log_4 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160, vacuum_truncate = off);
+CREATE TABLE pigeon.log_5 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160, vacuum_truncate = off);
+CREATE TABLE pigeon.log_6 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160, vacuum_truncate = off);
+CREATE TABLE pigeon.log_7 (LIKE pigeon.log_old) WITH (toast_tuple_target = 8160, vacuum_truncate = off);
 COMMENT ON TABLE pigeon.log_0 IS 'message log segment';
 COMMENT ON TABLE pigeon.log_1 IS 'message log segment';
 COMMENT ON TABLE pigeon.log_2 IS 'message log segment';

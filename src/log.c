@@ -34,6 +34,7 @@
 #include "utils/snapmgr.h"
 
 #include "log.h"
+#include "log_growth.h"
 #include "message_id.h"
 #include "queue.h"
 #include "table.h"
@@ -186,6 +187,7 @@ pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 	PgnTable	table;
 	ItemPointerData *places = palloc(n * sizeof(ItemPointerData));
 	PgnInserted wanted = {.places = places};
+	BlockNumber last = 0;
 	LogAppend	append = {
 		.messages = messages,
 		.sent_at = sent_at,
@@ -196,11 +198,13 @@ pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 	append.sender = cstring_to_text(GetUserNameFromId(GetUserId(), false));
 	pgn_table_open(&table, pgn_log_segment(append.segment), RowExclusiveLock);
 	pgn_table_insert_many(&table, n, form_row, &append, &wanted);
-	pgn_table_close(&table, NoLock);
 	for (int i = 0; i < n; i++)
 	{
 		messages[i].place.block = ItemPointerGetBlockNumber(&places[i]);
 		messages[i].place.offset = ItemPointerGetOffsetNumber(&places[i]);
+		last = Max(last, messages[i].place.block);
 	}
+	pgn_log_grow(table.rel, last);
+	pgn_table_close(&table, NoLock);
 	pfree(places);
 }

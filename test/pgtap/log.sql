@@ -1,6 +1,6 @@
 -- The message log: rotation, truncation, survivors, the old generation, and what must keep a segment.
 -- Maintenance commits, so there is no transaction around the whole.
-SELECT plan(52);
+SELECT plan(57);
 
 -- Autovacuum would have the lock of who maintains the log.
 ALTER TABLE pigeon.log_state SET (autovacuum_enabled = off);
@@ -242,4 +242,24 @@ CALL rotate();
 RESET statement_timeout;
 SELECT is((SELECT count(*) FROM pigeon.log_old), 60001::bigint, 'many messages are copied, however few there were before');
 SELECT is(used(), 'none', 'and their segments are free');
+
+-- A segment has room for messages to come
+SELECT pigeon.purge_queue(queue) FROM pigeon.queues;
+CALL rotate();
+CALL rotate();
+CREATE FUNCTION pages() RETURNS TABLE (pages bigint, used bigint) LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN QUERY EXECUTE format('SELECT pg_relation_size(%L) / current_setting(''block_size'')::bigint,'
+		' count(DISTINCT (ctid::text::point)[0]) FROM %1$s', 'pigeon.log_' || current_segment());
+END $$;
+SELECT pigeon.send('q', 'little');
+SELECT results_eq('SELECT * FROM pages()', 'VALUES (1::bigint, 1::bigint)', 'a small one grows by what it needs');
+SELECT count(pigeon.send('q', repeat('x', 1000))) FROM generate_series(1, 2000) AS i;
+CREATE TABLE before AS SELECT * FROM pages();
+SELECT cmp_ok(pages - used, '>=', 1::bigint, 'a larger one by more') FROM before;
+SELECT cmp_ok(pages - used, '<=', 80::bigint, 'but not by very much') FROM before;
+SELECT format('VACUUM pigeon.log_%s', current_segment()) \gexec
+SELECT is(pages.pages, before.pages, 'vacuum leaves it the room') FROM pages(), before;
+SELECT count(pigeon.send('q', repeat('x', 1000))) FROM generate_series(1, 4000) AS i;
+SELECT cmp_ok(pages - used, '<=', 80::bigint, 'which is used in the end') FROM pages();
 SELECT * FROM finish();
