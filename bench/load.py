@@ -59,9 +59,17 @@ class Pgbench:
             self.process = subprocess.Popen(cluster.command("pgbench", *arguments, *cluster.connection(database)),
                                             stdout=output, stderr=errors)
 
+    def wait_until_connected(self) -> None:
+        """Wait until every client is there; raise if one failed."""
+        self._wait_for("count(*)")
+
     def wait_until_active(self) -> None:
         """Wait until every client is in the middle of a statement; raise if one failed."""
-        while self._backends("count(*) FILTER (WHERE state = 'active')") < self.clients:
+        self._wait_for("count(*) FILTER (WHERE state = 'active')")
+
+    def _wait_for(self, count: str) -> None:
+        """Wait until so many backends are counted as there are clients."""
+        while self._backends(count) < self.clients:
             if self.process.poll() is not None:
                 self.finish()
                 raise RuntimeError("pgbench ended before all its clients were there")
