@@ -402,7 +402,8 @@ start_group_walk(GroupWalk *group, DeliveryTable *deliveries, int64 group_key, i
 	if (!likely || left < MIN_WALK)
 		return;
 	end_group_walk(group);
-	pgn_group_scan_begin(&group->scan, deliveries, group_key, message_id);
+	pgn_group_scan_begin(&group->scan, deliveries);
+	pgn_group_scan_restart(&group->scan, group_key, message_id);
 	group->walk.scan = &group->scan;
 	group->walk.going = true;
 	walk_on(&group->walk);

@@ -89,16 +89,31 @@ pgn_message_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries,
 	begin_scan(scan, deliveries, pgn_message_index, keys, 2, snapshot);
 }
 
-/* Walk over the deliveries of a message group, in order, from a message on. */
+/* Prepare to walk over message groups; costs nothing until the first. */
 void
-pgn_group_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int64 group_key,
-					 int64 from_message_id)
+pgn_group_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries)
+{
+	*scan = (DeliveryScan)
+	{
+		.deliveries = deliveries
+	};
+}
+
+/* Walk over the deliveries of a group, in order, from a message on. */
+void
+pgn_group_scan_restart(DeliveryScan *scan, int64 group_key, int64 from_message_id)
 {
 	ScanKeyData keys[2];
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(group_key));
 	ScanKeyInit(&keys[1], 2, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from_message_id));
-	begin_scan(scan, deliveries, pgn_group_index, keys, 2, NULL);
+	if (scan->scan == NULL)
+	{
+		begin_scan(scan, scan->deliveries, pgn_group_index, keys, 2, NULL);
+		return;
+	}
+	ExecClearTuple(scan->slot);
+	index_rescan(scan->scan, keys, 2, NULL, 0);
 }
 
 /* Prepare to walk over all versions, dead ones too, of deliveries of message groups. */
@@ -299,7 +314,8 @@ pgn_scan_end(DeliveryScan *scan)
 {
 	if (scan->scan)
 		index_endscan(scan->scan);
-	ExecDropSingleTupleTableSlot(scan->slot);
+	if (scan->slot)
+		ExecDropSingleTupleTableSlot(scan->slot);
 }
 
 /*

@@ -15,7 +15,7 @@
 typedef struct DeliveryScan
 {
 	DeliveryTable *deliveries;
-	IndexScanDesc scan;			/* NULL if it is of places */
+	IndexScanDesc scan;			/* NULL if it is of places, or not begun */
 	bool		first_versions; /* of each entry of the index only the first
 								 * that is not dead */
 	TupleTableSlot *slot;
@@ -26,8 +26,8 @@ extern void pgn_due_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, in
 							   TimestampTz from, TimestampTz until);
 extern void pgn_message_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries,
 								   int64 from_message_id, int64 to_message_id, Snapshot snapshot);
-extern void pgn_group_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries, int64 group_key,
-								 int64 from_message_id);
+extern void pgn_group_scan_begin(DeliveryScan *scan, DeliveryTable *deliveries);
+extern void pgn_group_scan_restart(DeliveryScan *scan, int64 group_key, int64 from_message_id);
 extern void pgn_group_scan_back_begin(DeliveryScan *scan, DeliveryTable *deliveries);
 extern void pgn_group_scan_back_restart(DeliveryScan *scan, int64 group_key, int64 to_message_id);
 extern void pgn_message_scan_range(DeliveryScan *scan, int64 from_message_id, int64 to_message_id);

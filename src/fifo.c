@@ -75,17 +75,17 @@ pgn_fifo_available_at(const Queue *queue, const Delivery *row)
  * False if there is none.
  */
 static bool
-find_head(DeliveryTable *deliveries, int64 group_key, int64 from_message_id,
+find_head(DeliveryScan *groups, int64 group_key, int64 from_message_id,
 		  TimestampTz now, ScheduleEntry *entry)
 {
-	DeliveryScan scan;
+	const Queue *queue = groups->deliveries->queue;
 	DeliveryVersion version;
 	int			rows = 0;
 
-	pgn_group_scan_begin(&scan, deliveries, group_key, from_message_id);
-	while (pgn_scan_next(&scan, &version))
+	pgn_group_scan_restart(groups, group_key, from_message_id);
+	while (pgn_scan_next(groups, &version))
 	{
-		TimestampTz available_at = pgn_fifo_available_at(deliveries->queue, &version.row);
+		TimestampTz available_at = pgn_fifo_available_at(queue, &version.row);
 
 		if (rows++ == 0)
 			*entry = (ScheduleEntry)
@@ -93,7 +93,7 @@ find_head(DeliveryTable *deliveries, int64 group_key, int64 from_message_id,
 			.group_key = group_key,
 				.first_message_id = version.row.message_id,
 				.visible_at = available_at,
-				.final = pgn_received_too_often(deliveries->queue, &version.row)
+				.final = pgn_received_too_often(queue, &version.row)
 		};
 		entry->visible_at = Min(entry->visible_at, available_at);
 		if (rows == MAX_UNCERTAIN)
@@ -101,7 +101,6 @@ find_head(DeliveryTable *deliveries, int64 group_key, int64 from_message_id,
 		if (!(version.uncommitted || version.held) || rows == MAX_UNCERTAIN)
 			break;
 	}
-	pgn_scan_end(&scan);
 	if (rows == 0)
 		return false;
 	/* Groups are served in the order in which they became available. */
@@ -110,11 +109,11 @@ find_head(DeliveryTable *deliveries, int64 group_key, int64 from_message_id,
 }
 
 /*
- * Make sure of a good entry for a group after changing its deliveries.  The
- * caller has the group's latch.
+ * Make sure of a good entry for a group after changing its deliveries, with a
+ * walk over groups that is not in use.  The caller has the group's latch.
  */
 void
-pgn_fifo_reschedule(DeliveryTable *deliveries, Schedule *schedule, int64 group_key, TimestampTz now)
+pgn_fifo_reschedule(DeliveryScan *groups, Schedule *schedule, int64 group_key, TimestampTz now)
 {
 	ScheduleLookup lookup;
 	ScheduleEntry entry;
@@ -122,7 +121,7 @@ pgn_fifo_reschedule(DeliveryTable *deliveries, Schedule *schedule, int64 group_k
 	/* What this command has written before it can change only as a new one. */
 	CommandCounterIncrement();
 	pgn_schedule_lookup(schedule, group_key, true, &lookup);
-	if (find_head(deliveries, group_key, pgn_schedule_first_message(&lookup), now, &entry))
+	if (find_head(groups, group_key, pgn_schedule_first_message(&lookup), now, &entry))
 		pgn_schedule_ensure(schedule, &lookup, &entry);
 	else
 		pgn_schedule_clear(schedule, &lookup);
@@ -158,20 +157,23 @@ void
 pgn_fifo_reschedule_groups(DeliveryTable *deliveries, GroupSet *set, TimestampTz now)
 {
 	Schedule	schedule;
+	DeliveryScan groups;
 
 	if (set->n == 0)
 		return;
 	qsort(set->keys, set->n, sizeof(int64), compare_keys);
 	pgn_schedule_open(&schedule, deliveries->queue, RowExclusiveLock);
+	pgn_group_scan_begin(&groups, deliveries);
 	for (int i = 0; i < set->n; i++)
 	{
 		if (i > 0 && set->keys[i] == set->keys[i - 1])
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		pgn_group_latch(deliveries->queue, set->keys[i]);
-		pgn_fifo_reschedule(deliveries, &schedule, set->keys[i], now);
+		pgn_fifo_reschedule(&groups, &schedule, set->keys[i], now);
 		pgn_group_unlatch(deliveries->queue, set->keys[i]);
 	}
+	pgn_scan_end(&groups);
 	pgn_schedule_close(&schedule, NoLock);
 }
 
@@ -329,6 +331,7 @@ pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, Timestam
 	const Delivery **sorted = palloc(n * sizeof(Delivery *));
 	ItemPointerData *before = palloc(n * sizeof(ItemPointerData));
 	DeliveryScan scan;
+	DeliveryScan groups;
 	Schedule	schedule;
 
 	pgn_deliveries_insert(deliveries, rows, n, before);
@@ -338,6 +341,7 @@ pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, Timestam
 
 	pgn_schedule_open(&schedule, deliveries->queue, RowExclusiveLock);
 	pgn_group_scan_back_begin(&scan, deliveries);
+	pgn_group_scan_begin(&groups, deliveries);
 	for (int i = 0; i < n; i++)
 	{
 		int64		group_key = sorted[i]->group_key;
@@ -348,9 +352,10 @@ pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, Timestam
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		pgn_group_latch(deliveries->queue, group_key);
-		pgn_fifo_reschedule(deliveries, &schedule, group_key, Min(now, sorted[i]->visible_at));
+		pgn_fifo_reschedule(&groups, &schedule, group_key, Min(now, sorted[i]->visible_at));
 		pgn_group_unlatch(deliveries->queue, group_key);
 	}
+	pgn_scan_end(&groups);
 	pgn_scan_end(&scan);
 	pgn_schedule_close(&schedule, NoLock);
 	pfree(before);
@@ -367,6 +372,7 @@ pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,
 			  DeliveryTable *to, const Delivery *row, TimestampTz now)
 {
 	Schedule	schedule;
+	DeliveryScan groups;
 	bool		moved;
 
 	if (!pgn_group_latch_now(to->queue, row->group_key))
@@ -375,7 +381,11 @@ pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,
 	moved = pgn_schedule_lower(&schedule, row->group_key, row->message_id) &&
 		pgn_delivery_move(from, version, to, row);
 	if (moved)
-		pgn_fifo_reschedule(to, &schedule, row->group_key, now);
+	{
+		pgn_group_scan_begin(&groups, to);
+		pgn_fifo_reschedule(&groups, &schedule, row->group_key, now);
+		pgn_scan_end(&groups);
+	}
 	pgn_schedule_close(&schedule, NoLock);
 	pgn_group_unlatch(to->queue, row->group_key);
 	return moved;

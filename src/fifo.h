@@ -5,7 +5,7 @@
 #ifndef PIGEON_FIFO_H
 #define PIGEON_FIFO_H
 
-#include "delivery.h"
+#include "delivery_scan.h"
 #include "message.h"
 #include "schedule.h"
 
@@ -18,8 +18,7 @@ typedef struct GroupSet
 } GroupSet;
 
 extern TimestampTz pgn_fifo_available_at(const Queue *queue, const Delivery *row);
-extern void pgn_fifo_reschedule(DeliveryTable *deliveries, Schedule *schedule, int64 group_key,
-								TimestampTz now);
+extern void pgn_fifo_reschedule(DeliveryScan *groups, Schedule *schedule, int64 group_key, TimestampTz now);
 extern void pgn_group_set_add(GroupSet *set, const Delivery *row);
 extern void pgn_fifo_reschedule_groups(DeliveryTable *deliveries, GroupSet *set, TimestampTz now);
 extern TM_Result pgn_fifo_update(DeliveryTable *deliveries, DeliveryVersion *version);

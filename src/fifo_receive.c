@@ -39,6 +39,7 @@ typedef struct Walk
 {
 	FifoReceive *receive;
 	DeadLetters *letters;
+	DeliveryScan groups;		/* between walks not in use */
 	int			first;			/* of receive->rows that this walk took */
 	int			cleared_before;
 	Delivery	next;			/* the message that ended it, if WALK_NEXT */
@@ -118,13 +119,12 @@ static WalkEnd
 walk_messages(Walk *walk, int64 group_key, int64 from_message_id, int64 *deleted)
 {
 	FifoReceive *receive = walk->receive;
-	DeliveryScan scan;
 	DeliveryVersion version;
 	WalkEnd		end = WALK_EMPTY;
 
 	*deleted = 0;
-	pgn_group_scan_begin(&scan, receive->deliveries, group_key, from_message_id);
-	while (end == WALK_EMPTY && pgn_scan_next(&scan, &version))
+	pgn_group_scan_restart(&walk->groups, group_key, from_message_id);
+	while (end == WALK_EMPTY && pgn_scan_next(&walk->groups, &version))
 	{
 		Cleared		cleared = CLEARED_HELD;
 
@@ -142,13 +142,12 @@ walk_messages(Walk *walk, int64 group_key, int64 from_message_id, int64 *deleted
 			end = WALK_NEXT;
 		}
 		else if (claim(receive, &version))
-			pgn_scan_skip_versions(&scan);
+			pgn_scan_skip_versions(&walk->groups);
 		else
 			end = WALK_HELD;
 		if (end == WALK_EMPTY && (cleared == CLEARED_DONE || receive->pop))
 			*deleted = version.row.message_id;
 	}
-	pgn_scan_end(&scan);
 	return end;
 }
 
@@ -227,7 +226,7 @@ visit_group(Walk *walk, Schedule *schedule, const ScheduleVersion *version)
 	 */
 	if (!done)
 	{
-		pgn_fifo_reschedule(receive->deliveries, schedule, group_key, receive->now);
+		pgn_fifo_reschedule(&walk->groups, schedule, group_key, receive->now);
 		/* The new entry may be met by this walk. */
 		CommandCounterIncrement();
 	}
@@ -334,6 +333,7 @@ visit_due_groups(FifoReceive *receive, bool final_only)
 
 	pgn_schedule_open(&schedule, queue, RowExclusiveLock);
 	pgn_dead_letters_begin(&letters, receive->deliveries);
+	pgn_group_scan_begin(&walk.groups, receive->deliveries);
 	pgn_frontier_read(queue, PGN_LANE_NORMAL, receive->now, &frontier);
 	from = final_only ? frontier.at : begin_of_walk(queue, &frontier);
 	visit_groups(&walk, &schedule, from, final_only, &first);
@@ -343,6 +343,7 @@ visit_due_groups(FifoReceive *receive, bool final_only)
 		remember_walk(queue, first);
 	if (receive->advance && from == frontier.at && first > frontier.at)
 		advance_frontier(&schedule, &frontier, first, receive->now);
+	pgn_scan_end(&walk.groups);
 	pgn_dead_letters_end(&letters);
 	pgn_schedule_close(&schedule, receive->found + receive->cleared + receive->rescheduled > 0 ?
 					   NoLock : RowExclusiveLock);
@@ -391,17 +392,13 @@ pgn_fifo_first_due(Queue *queue, TimestampTz from, TimestampTz until)
 
 /* Is the head of a group a message that a receive would return? */
 static bool
-has_message(DeliveryTable *deliveries, const ScheduleEntry *entry, TimestampTz now)
+has_message(DeliveryScan *groups, const ScheduleEntry *entry, TimestampTz now)
 {
-	DeliveryScan scan;
 	DeliveryVersion version;
-	bool		found;
 
-	pgn_group_scan_begin(&scan, deliveries, entry->group_key, entry->first_message_id);
-	found = pgn_scan_next(&scan, &version) && !version.uncommitted && !version.held &&
-		pgn_fifo_available_at(deliveries->queue, &version.row) <= now;
-	pgn_scan_end(&scan);
-	return found;
+	pgn_group_scan_restart(groups, entry->group_key, entry->first_message_id);
+	return pgn_scan_next(groups, &version) && !version.uncommitted && !version.held &&
+		pgn_fifo_available_at(groups->deliveries->queue, &version.row) <= now;
 }
 
 /* Is there anything to receive right now?  Dead letters and expired messages count too. */
@@ -413,17 +410,20 @@ pgn_fifo_any_due(DeliveryTable *deliveries, TimestampTz now)
 	Schedule	schedule;
 	ScheduleScan scan;
 	ScheduleVersion version;
+	DeliveryScan groups;
 
 	pgn_schedule_open(&schedule, deliveries->queue, AccessShareLock);
+	pgn_group_scan_begin(&groups, deliveries);
 	pgn_frontier_read(deliveries->queue, PGN_LANE_NORMAL, now, &frontier);
 	pgn_schedule_scan_begin(&scan, &schedule, frontier.at, now);
 	while (!found && pgn_schedule_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
 		found = !TransactionIdIsValid(version.inserter) && !TransactionIdIsValid(version.changer) &&
-			has_message(deliveries, &version.row, now);
+			has_message(&groups, &version.row, now);
 	}
 	pgn_schedule_scan_end(&scan);
+	pgn_scan_end(&groups);
 	pgn_schedule_close(&schedule, AccessShareLock);
 	return found;
 }

@@ -453,19 +453,17 @@ count_standard(Tally *tally, DeliveryTable *deliveries)
  * to the first that is.  Looks at "limit" index entries.
  */
 static void
-count_group(Tally *tally, DeliveryTable *deliveries, const ScheduleEntry *entry, int64 *limit)
+count_group(Tally *tally, DeliveryScan *scan, const ScheduleEntry *entry, int64 *limit)
 {
-	DeliveryScan scan;
 	DeliveryVersion version;
 
-	pgn_group_scan_begin(&scan, deliveries, entry->group_key, entry->first_message_id);
-	while (pgn_scan_next_within(&scan, &version, limit))
+	pgn_group_scan_restart(scan, entry->group_key, entry->first_message_id);
+	while (pgn_scan_next_within(scan, &version, limit))
 	{
 		if (version.row.visible_at <= tally->now)
 			break;
 		count_delivery(tally, &version);
 	}
-	pgn_scan_end(&scan);
 }
 
 /* Count a FIFO queue; false if the numbers are approximate. */
@@ -494,9 +492,11 @@ count_fifo(Tally *tally, DeliveryTable *deliveries)
 	*tally = empty;
 	pgn_schedule_open(&schedule, tally->queue, AccessShareLock);
 	pgn_schedule_scan_begin(&groups, &schedule, tally->now + 1, PG_INT64_MAX);
+	pgn_group_scan_begin(&scan, deliveries);
 	while (limit > 0 && pgn_schedule_scan_next(&groups, &version))
 		if (!version.superseded)
-			count_group(tally, deliveries, &version.row, &limit);
+			count_group(tally, &scan, &version.row, &limit);
+	pgn_scan_end(&scan);
 	pgn_schedule_scan_end(&groups);
 	pgn_schedule_close(&schedule, AccessShareLock);
 	left = live_messages(deliveries->table.rel) - total(tally);

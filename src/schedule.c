@@ -121,6 +121,13 @@ schedule_relid(const Queue *queue)
 	return pgn_relation(name);
 }
 
+/* Make the slot of a schedule. */
+static void
+make_slot(Schedule *schedule)
+{
+	schedule->slot = MakeSingleTupleTableSlot(RelationGetDescr(schedule->table.rel), &TTSOpsBufferHeapTuple);
+}
+
 /* Open the schedule of a FIFO queue that is already locked. */
 void
 pgn_schedule_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode)
@@ -135,6 +142,7 @@ pgn_schedule_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode)
 	schedule->queue = queue;
 	pgn_table_open(&schedule->table, relid, lockmode);
 	pgn_table_check_columns(schedule->table.rel, schedule_columns, Natts_schedule);
+	make_slot(schedule);
 }
 
 /* The same, but false, and nothing open, if it cannot be had at once or is not usable. */
@@ -154,6 +162,8 @@ pgn_schedule_try_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode)
 		pgn_table_close(&schedule->table, lockmode);
 		return false;
 	}
+	if (usable)
+		make_slot(schedule);
 	return usable;
 }
 
@@ -179,15 +189,14 @@ pgn_schedule_usable(const Queue *queue)
 void
 pgn_schedule_close(Schedule *schedule, LOCKMODE lockmode)
 {
+	ExecDropSingleTupleTableSlot(schedule->slot);
 	pgn_table_close(&schedule->table, lockmode);
 }
 
-/* Put an entry into a slot for writing. */
-static TupleTableSlot *
-make_slot(Schedule *schedule, const ScheduleEntry *entry)
+/* The row of an entry. */
+static HeapTuple
+form_row(Schedule *schedule, const ScheduleEntry *entry)
 {
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(schedule->table.rel),
-													&TTSOpsHeapTuple);
 	Datum		values[Natts_schedule] = {
 		Int64GetDatum(entry->group_key),
 		Int64GetDatum(entry->first_message_id),
@@ -196,16 +205,14 @@ make_slot(Schedule *schedule, const ScheduleEntry *entry)
 	};
 	bool		isnull[Natts_schedule] = {0};
 
-	ExecStoreHeapTuple(heap_form_tuple(slot->tts_tupleDescriptor, values, isnull), slot, true);
-	return slot;
+	return heap_form_tuple(RelationGetDescr(schedule->table.rel), values, isnull);
 }
 
-/* Remember where the new version of an entry in a slot was put, and tell others of it. */
+/* Remember where the new version of an entry was put, and tell others of it. */
 static void
-entry_written(Schedule *schedule, const ScheduleEntry *entry, TupleTableSlot *slot)
+entry_written(Schedule *schedule, const ScheduleEntry *entry, HeapTuple row)
 {
-	pgn_place_remember(RelationGetRelid(schedule->table.rel), entry->group_key,
-					   ExecFetchSlotHeapTuple(slot, false, NULL)->t_self);
+	pgn_place_remember(RelationGetRelid(schedule->table.rel), entry->group_key, row->t_self);
 	schedule->queue->changed_in = pgn_local_transaction();
 	pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, entry->visible_at);
 	pgn_activity_written(schedule->queue, entry->visible_at, entry->visible_at);
@@ -215,27 +222,27 @@ entry_written(Schedule *schedule, const ScheduleEntry *entry, TupleTableSlot *sl
 static void
 add_entry(Schedule *schedule, const ScheduleEntry *entry)
 {
-	TupleTableSlot *slot = make_slot(schedule, entry);
+	HeapTuple	row = form_row(schedule, entry);
 
-	pgn_table_insert(&schedule->table, slot);
-	entry_written(schedule, entry, slot);
-	ExecDropSingleTupleTableSlot(slot);
+	pgn_table_insert(&schedule->table, row);
+	entry_written(schedule, entry, row);
+	heap_freetuple(row);
 }
 
 /* Change an entry to another time.  False if somebody else was first. */
 bool
 pgn_schedule_move(Schedule *schedule, const ScheduleVersion *version, const ScheduleEntry *entry)
 {
-	TupleTableSlot *slot = make_slot(schedule, entry);
+	HeapTuple	row = form_row(schedule, entry);
 	ItemPointerData tid = version->tid;
 	TM_Result	result;
 
-	result = pgn_table_update(&schedule->table, &tid, slot,
+	result = pgn_table_update(&schedule->table, &tid, row,
 							  PGN_COLUMN(Anum_schedule_first_message_id) |
 							  PGN_COLUMN(Anum_schedule_visible_at) | PGN_COLUMN(Anum_schedule_final), false);
 	if (result == TM_Ok)
-		entry_written(schedule, entry, slot);
-	ExecDropSingleTupleTableSlot(slot);
+		entry_written(schedule, entry, row);
+	heap_freetuple(row);
 	return result == TM_Ok;
 }
 
@@ -354,22 +361,20 @@ pgn_schedule_scan_end(ScheduleScan *scan)
 bool
 pgn_schedule_is_free(Schedule *schedule, const ScheduleVersion *version)
 {
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(schedule->table.rel),
-													&TTSOpsBufferHeapTuple);
 	ItemPointerData tid = version->tid;
 	SnapshotData dirty;
 	bool		is_free;
 
 	InitDirtySnapshot(dirty);
-	is_free = table_tuple_fetch_row_version(schedule->table.rel, &tid, &dirty, slot) &&
+	is_free = table_tuple_fetch_row_version(schedule->table.rel, &tid, &dirty, schedule->slot) &&
 		!TransactionIdIsValid(dirty.xmin) && !TransactionIdIsValid(dirty.xmax);
-	ExecDropSingleTupleTableSlot(slot);
+	ExecClearTuple(schedule->slot);
 	return is_free;
 }
 
 /* The entry of a group that this backend has written last, if that is still there and free. */
 static bool
-find_known(Schedule *schedule, int64 group_key, TupleTableSlot *slot, ScheduleVersion *version)
+find_known(Schedule *schedule, int64 group_key, ScheduleVersion *version)
 {
 	Relation	rel = schedule->table.rel;
 	ItemPointerData place;
@@ -379,9 +384,9 @@ find_known(Schedule *schedule, int64 group_key, TupleTableSlot *slot, ScheduleVe
 		return false;
 	InitDirtySnapshot(dirty);
 	if (!pgn_table_has_page(rel, ItemPointerGetBlockNumber(&place)) ||
-		!table_tuple_fetch_row_version(rel, &place, &dirty, slot))
+		!table_tuple_fetch_row_version(rel, &place, &dirty, schedule->slot))
 		return false;
-	read_version(rel, slot, &dirty, version);
+	read_version(rel, schedule->slot, &dirty, version);
 	return version->row.group_key == group_key && is_free(version);
 }
 
@@ -393,17 +398,15 @@ void
 pgn_schedule_lookup(Schedule *schedule, int64 group_key, bool any, ScheduleLookup *lookup)
 {
 	Relation	rel = schedule->table.rel;
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsBufferHeapTuple);
+	TupleTableSlot *slot = schedule->slot;
 	IndexScanDesc scan;
 	SnapshotData dirty;
 	ScanKeyData key;
 
-	lookup->n = any && find_known(schedule, group_key, slot, &lookup->versions[0]);
+	lookup->n = any && find_known(schedule, group_key, &lookup->versions[0]);
+	ExecClearTuple(slot);
 	if (lookup->n > 0)
-	{
-		ExecDropSingleTupleTableSlot(slot);
 		return;
-	}
 	scan = pgn_index_beginscan(rel, pgn_table_index(&schedule->table, group_index, 2), SnapshotAny, 1);
 	InitDirtySnapshot(dirty);
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(group_key));
@@ -424,7 +427,7 @@ pgn_schedule_lookup(Schedule *schedule, int64 group_key, bool any, ScheduleLooku
 			break;
 	}
 	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
+	ExecClearTuple(slot);
 }
 
 /*

@@ -39,6 +39,7 @@ typedef struct Schedule
 {
 	Queue	   *queue;
 	PgnTable	table;
+	TupleTableSlot *slot;		/* for looks at single entries */
 } Schedule;
 
 /* A row version that was found, and who that is still open wrote or changes it. */

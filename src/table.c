@@ -363,7 +363,7 @@ insert_entries(PgnTable *table, HeapTuple *rows, int n, int first, const PgnInse
 		wanted->places[first + i] = rows[i]->t_self;
 }
 
-/* Insert one row, and its index entries. */
+/* Insert one row, and its index entries; what is "wanted" to be known of it. */
 static void
 insert_row(PgnTable *table, HeapTuple row, const PgnInserted *wanted)
 {
@@ -371,11 +371,11 @@ insert_row(PgnTable *table, HeapTuple row, const PgnInserted *wanted)
 	insert_entries(table, &row, 1, 0, wanted);
 }
 
-/* Insert the row in a slot, and its index entries. */
+/* Insert one row, and its index entries. */
 void
-pgn_table_insert(PgnTable *table, TupleTableSlot *slot)
+pgn_table_insert(PgnTable *table, HeapTuple row)
 {
-	insert_row(table, ExecFetchSlotHeapTuple(slot, true, NULL), NULL);
+	insert_row(table, row, NULL);
 }
 
 /* Insert the rows in slots in one pass, without their index entries. */
@@ -553,11 +553,10 @@ pgn_table_insert_versions(PgnTable *table, HeapTuple *rows, int n, uint64 change
 		pgn_index_insert_versions(table->rel, table->indexes[i], rows, n, changed);
 }
 
-/* Replace the row version at tid by that in a slot, as pgn_table_replace does, and add its index entries. */
+/* Replace the row version at tid by another, as pgn_table_replace does, and add its index entries. */
 TM_Result
-pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot, uint64 changed, bool wait)
+pgn_table_update(PgnTable *table, ItemPointer tid, HeapTuple row, uint64 changed, bool wait)
 {
-	HeapTuple	row = ExecFetchSlotHeapTuple(slot, true, NULL);
 	TM_Result	result = pgn_table_replace(table, tid, row, changed, wait);
 
 	if (result == TM_Ok)

@@ -56,15 +56,14 @@ extern bool pgn_table_unique_by(PgnTable *table, const AttrNumber *columns, int 
 extern bool pgn_table_has_page(Relation rel, BlockNumber page);
 extern Relation pgn_table_index(PgnTable *table, const AttrNumber *columns, int ncolumns);
 
-extern void pgn_table_insert(PgnTable *table, TupleTableSlot *slot);
+extern void pgn_table_insert(PgnTable *table, HeapTuple row);
 extern void pgn_table_insert_many(PgnTable *table, int n, PgnRowFunction form, void *state,
 								  const PgnInserted *wanted);
 extern void pgn_table_insert_rows(PgnTable *table, TupleTableSlot **slots, int nslots);
 extern bool pgn_table_insert_entries(PgnTable *table, TupleTableSlot *slot, Relation alone);
 extern TM_Result pgn_table_replace(PgnTable *table, ItemPointer tid, HeapTuple row, uint64 changed, bool wait);
 extern void pgn_table_insert_versions(PgnTable *table, HeapTuple *rows, int n, uint64 changed);
-extern TM_Result pgn_table_update(PgnTable *table, ItemPointer tid, TupleTableSlot *slot,
-								  uint64 changed, bool wait);
+extern TM_Result pgn_table_update(PgnTable *table, ItemPointer tid, HeapTuple row, uint64 changed, bool wait);
 extern TM_Result pgn_table_delete(PgnTable *table, ItemPointer tid, bool wait);
 extern int	pgn_table_replace_in_page(PgnTable *table, const ItemPointerData *tids, HeapTuple *rows, int n,
 									  uint64 changed);

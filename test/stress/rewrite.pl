@@ -53,7 +53,7 @@ foreach my $table ($work, $done)
 	push @commands, "VACUUM $table", "VACUUM FULL $table", "REINDEX TABLE $table",
 	  "REINDEX TABLE CONCURRENTLY $table", "CLUSTER $table USING ${name}_pkey", "ANALYZE $table";
 }
-push @commands, "VACUUM FULL pigeon.log_$_", "REINDEX TABLE CONCURRENTLY pigeon.log_$_" foreach 0, 1, 'old';
+push @commands, "VACUUM pigeon.log_$_", "VACUUM FULL pigeon.log_$_", "REINDEX TABLE CONCURRENTLY pigeon.log_$_" foreach 0, 1, 'old';
 push @commands,
 	'VACUUM FULL pigeon.queue', 'ALTER EXTENSION pigeon UPDATE', 'CALL pigeon.maintain()',
 	q{UPDATE pigeon.log_state SET current_since = '2000-01-01'},
