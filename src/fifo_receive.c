@@ -16,6 +16,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 
 #include "compat.h"
 #include "dead_letter.h"
@@ -239,15 +240,20 @@ visit_group(Walk *walk, Schedule *schedule, const ScheduleVersion *version)
 static void
 advance_frontier(Schedule *schedule, const Frontier *frontier, TimestampTz first, TimestampTz now)
 {
+	FrontierPlace begin = {schedule->queue, PGN_LANE_NORMAL, frontier->at};
 	ScheduleScan scan;
 	ScheduleVersion version;
 
 	if (!pgn_frontier_advance(schedule->queue, PGN_LANE_NORMAL, now, frontier, first, NULL, 0, NULL))
 		return;
-	pgn_schedule_scan_begin(&scan, schedule, frontier->at, first - 1);
-	if (pgn_schedule_scan_next(&scan, &version))
-		pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, version.row.visible_at);
-	pgn_schedule_scan_end(&scan);
+	PG_ENSURE_ERROR_CLEANUP(pgn_frontier_lower_in_cleanup, PointerGetDatum(&begin));
+	{
+		pgn_schedule_scan_begin(&scan, schedule, frontier->at, first - 1);
+		if (pgn_schedule_scan_next(&scan, &version))
+			pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, version.row.visible_at);
+		pgn_schedule_scan_end(&scan);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(pgn_frontier_lower_in_cleanup, PointerGetDatum(&begin));
 }
 
 /*

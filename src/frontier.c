@@ -32,7 +32,8 @@
  *	  If W3 does not see R1, then R1 comes after W3, hence R3 after W1, and R3
  *	  finds the entry (uncommitted ones too).  If it does see R1, the writer
  *	  lowers the frontier itself.  Either way it ends at or below the entry.
- *	  Nothing is ever inserted into an existing place: each new row version
+ *	  A receiver that an error or its end keeps from finishing R3 lowers it to
+ *	  where it was.  Nothing is ever inserted into an existing place: each new row version
  *	  has a new index entry, whose writer goes through W1 to W3; and the end of
  *	  a transaction can only turn an entry that stopped the frontier into a
  *	  dead one, or leave it live.
@@ -198,6 +199,15 @@ pgn_frontier_lower(Queue *queue, int lane, TimestampTz place)
 	if ((TimestampTz) pg_atomic_read_u64(&shared->frontier) > place)
 		pg_atomic_write_u64(&shared->frontier, (uint64) place);
 	SpinLockRelease(&shared->lock);
+}
+
+/* For PG_ENSURE_ERROR_CLEANUP: the same of a FrontierPlace. */
+void
+pgn_frontier_lower_in_cleanup(int code, Datum arg)
+{
+	const FrontierPlace *to = (const FrontierPlace *) DatumGetPointer(arg);
+
+	pgn_frontier_lower(to->queue, to->lane, to->place);
 }
 
 /* Is it time to look below the frontiers of a queue?  Then the caller must do so. */

@@ -22,6 +22,14 @@ typedef struct Frontier
 	TimestampTz stragglers[PGN_STRAGGLERS];
 } Frontier;
 
+/* A place in a lane. */
+typedef struct FrontierPlace
+{
+	Queue	   *queue;
+	int			lane;
+	TimestampTz place;
+} FrontierPlace;
+
 extern void pgn_frontier_read(Queue *queue, int lane, TimestampTz now, Frontier *frontier);
 extern bool pgn_frontier_advance(Queue *queue, int lane, TimestampTz now, const Frontier *from,
 								 TimestampTz to, const TimestampTz *left_behind, int nleft_behind,
@@ -30,6 +38,7 @@ extern bool pgn_frontier_forget(Queue *queue, int lane, TimestampTz now, Timesta
 								const SleeperList *asleep);
 extern bool pgn_frontier_covers(Queue *queue, int lane, TimestampTz place, TimestampTz visible_at);
 extern void pgn_frontier_lower(Queue *queue, int lane, TimestampTz place);
+extern void pgn_frontier_lower_in_cleanup(int code, Datum arg);
 extern bool pgn_frontier_doubt(Queue *queue, TimestampTz now);
 
 #endif							/* PIGEON_FRONTIER_H */

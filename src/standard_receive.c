@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "storage/ipc.h"
 
 #include "activity.h"
 #include "candidates.h"
@@ -306,19 +307,24 @@ nothing_due_until(DeliveryTable *deliveries, int16 lane, TimestampTz now)
 static bool
 look_again(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz to)
 {
+	FrontierPlace begin = {deliveries->queue, lane, from};
 	DeliveryScan scan;
 	DeliveryVersion version;
-	bool		found = false;
+	volatile bool found = false;
 
-	pgn_due_scan_begin(&scan, deliveries, lane, from, to);
-	while (!found && pgn_scan_next(&scan, &version))
+	PG_ENSURE_ERROR_CLEANUP(pgn_frontier_lower_in_cleanup, PointerGetDatum(&begin));
 	{
-		CHECK_FOR_INTERRUPTS();
-		found = !pgn_frontier_covers(deliveries->queue, lane, version.row.due_at, version.row.visible_at);
-		if (found)
-			pgn_frontier_lower(deliveries->queue, lane, version.row.due_at);
+		pgn_due_scan_begin(&scan, deliveries, lane, from, to);
+		while (!found && pgn_scan_next(&scan, &version))
+		{
+			CHECK_FOR_INTERRUPTS();
+			found = !pgn_frontier_covers(deliveries->queue, lane, version.row.due_at, version.row.visible_at);
+			if (found)
+				pgn_frontier_lower(deliveries->queue, lane, version.row.due_at);
+		}
+		pgn_scan_end(&scan);
 	}
-	pgn_scan_end(&scan);
+	PG_END_ENSURE_ERROR_CLEANUP(pgn_frontier_lower_in_cleanup, PointerGetDatum(&begin));
 	return found;
 }
 

@@ -1,0 +1,52 @@
+# A receive is cancelled, or its backend ended, between the steps in which it
+# makes other receives start further on.  What came to life meanwhile must not
+# be hidden from them.
+
+use strict;
+use warnings;
+
+use PigeonDebugger;
+use PigeonTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_server('main', 'pigeon.max_workers = 0');
+my $reason = why_no_debugger($node);
+plan skip_all => $reason if $reason;
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+sql(q{CREATE EXTENSION pigeon});
+
+# A receive passes what was deleted, and is about to advance the frontier over
+# it; a message comes there, and the receive is interrupted.
+foreach my $how ('cancel', 'terminate')
+{
+	my $queue = $how;
+	sql(qq{SELECT pigeon.create_queue('$queue')});
+	my $table = sql(qq{SELECT queue_table FROM pigeon.queues WHERE queue = '$queue'});
+	sql(qq{SELECT pigeon.send('$queue', 'deleted')});
+	sql(qq{SELECT count(*) FROM pigeon.pop('$queue')});
+	# Who finds nothing looks below the frontier, once a minute.
+	sql(qq{SELECT count(*) FROM pigeon.pop('$queue')});
+	my $place = sql(q{SELECT clock_timestamp()});
+	sql(qq{SELECT pigeon.send('$queue', 'first')});
+	sql(qq{SELECT pigeon.send('$queue', 'second')});
+
+	my $session = $node->background_psql('postgres', on_error_stop => 0, on_error_die => 0);
+	my $pid = $session->query('SELECT pg_backend_pid()');
+	my $gone = sub {
+		sql(qq{UPDATE $table SET due_at = '$place' WHERE message_id = (SELECT max(message_id) FROM $table)});
+		sql("SELECT pg_${how}_backend($pid)");
+	};
+	my $said = eval { stopped_at($session, 'pgn_frontier_advance if lane == 0', qq{SELECT count(*) FROM pigeon.receive('$queue')}, $gone) };
+	eval { $session->quit };
+	like($said, qr/57014/, "$how: the receive is interrupted") if $how eq 'cancel';
+	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid")
+	  or die 'the session has not ended';
+	is(sql(qq{SELECT string_agg(problem, '; ') FROM pigeon.check()}), '', "$how: nothing is hidden");
+	is(sql(qq{SELECT string_agg(body, ',' ORDER BY body) FROM pigeon.pop('$queue', 10)}), 'first,second', "$how: all is received");
+}
+
+all_is_well($node, 'postgres', 'all is well');
+done_testing();
