@@ -87,12 +87,12 @@ SELECT pigeon.purge_queue('q');
 
 -- Deletes and receives behind the frontier that come to nothing.
 SELECT pigeon.send('q', 'a');
-SELECT lease_for('100 ms');
+SELECT lease_for('500 ms');
 SELECT receipt FROM pigeon.receive('q') \gset
 CALL work(1000);
 SELECT dblink_exec('a', 'BEGIN');
 SELECT is(in_a(format('SELECT pigeon.delete(%L, %L::pigeon.receipt)', 'q', :'receipt')), 't', 'a delete in an open transaction');
-SELECT pg_sleep(0.15);
+SELECT pg_sleep(0.6);
 CALL work(1000);
 SELECT is(next_body(), NULL, 'what is being deleted is not received when the lease ends');
 SELECT dblink_exec('a', 'ROLLBACK');
@@ -100,9 +100,9 @@ SELECT is(next_body('50 ms'), 'a2', 'but at once when the delete is rolled back'
 SELECT pigeon.purge_queue('q');
 
 SELECT pigeon.send('q', 'a');
-SELECT is(next_body('50 ms'), 'a1', 'a short lease');
+SELECT is(next_body('500 ms'), 'a1', 'a short lease');
 CALL work(1000);
-SELECT pg_sleep(0.1);
+SELECT pg_sleep(0.6);
 SELECT dblink_exec('a', 'BEGIN');
 SELECT dblink_exec('a', 'SAVEPOINT s');
 SELECT is(in_a($$SELECT body || receive_count FROM pigeon.receive('q')$$), 'a2', 'the second receive is in a savepoint');
