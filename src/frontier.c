@@ -32,11 +32,13 @@
  *	  If W3 does not see R1, then R1 comes after W3, hence R3 after W1, and R3
  *	  finds the entry (uncommitted ones too).  If it does see R1, the writer
  *	  lowers the frontier itself.  Either way it ends at or below the entry.
- *	  A receiver that an error or its end keeps from finishing R3 lowers it to
- *	  where it was.  Nothing is ever inserted into an existing place: each new row version
+ *	  Nothing is ever inserted into an existing place: each new row version
  *	  has a new index entry, whose writer goes through W1 to W3; and the end of
  *	  a transaction can only turn an entry that stopped the frontier into a
  *	  dead one, or leave it live.
+ *
+ *	- A receiver may be interrupted before it has finished R3.  Then it lowers
+ *	  the frontier to where it was.
  *
  *	- Deliveries that are leased in place are not dead, but need not be looked
  *	  at before their leases end.  The frontier passes them, too, and in the

@@ -7,14 +7,14 @@
  * memory of the kernel is dear, as in a virtual machine.  So a segment grows by
  * many pages at once, which are allocated in the file but not written, before
  * it is full.  They are entered in the map of free space, where an insert looks
- * before it extends the heap.  If there is no room for that the segment does
- * not grow, and the heap will say so when it needs a page.
+ * before it extends the heap.
  *
- * Since 16 PostgreSQL has a function for that.  For 15 it is done here, with one
- * more precaution: nobody else may find a new page in the file before its
- * buffer is there.  He (a vacuum, and then an insert) might fill it, and have it
- * written, before we come to make an empty buffer of it.  So all the buffers
- * are made and locked first.
+ * Since 16 PostgreSQL has a function for that, which fails if the disk is full.
+ * For 15 it is done here (on a full disk the segment does not grow, and the heap
+ * says so when it needs a page), with one more precaution: nobody else may find
+ * a new page in the file before its buffer is there.  He (a vacuum, and then an
+ * insert) might fill it, and have it written, before we come to make an empty
+ * buffer of it.  So all the buffers are made and locked first.
  */
 #include "postgres.h"
 

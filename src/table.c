@@ -363,7 +363,7 @@ insert_entries(PgnTable *table, HeapTuple *rows, int n, int first, const PgnInse
 		wanted->places[first + i] = rows[i]->t_self;
 }
 
-/* Insert one row, and its index entries; what is "wanted" to be known of it. */
+/* Insert one row, and its index entries; "wanted" is as in pgn_table_insert_many. */
 static void
 insert_row(PgnTable *table, HeapTuple row, const PgnInserted *wanted)
 {
