@@ -55,15 +55,22 @@ sql(q{CREATE EXTENSION pigeon;
 	CREATE SEQUENCE numbers;
 	CHECKPOINT});
 
-# One message: leased, crashed, delivered again with the same count.
-sql(q{SELECT pigeon.send('q', 'once')});
-is(sql(q{SELECT body, receive_count FROM pigeon.receive('q', 1, '1 h')}), 'once|1', 'received');
-crash();
-is(sql(q{SELECT body, receive_count FROM pigeon.receive('q', 1, '1 h')}), 'once|1',
-	'a lost lease is a redelivery');
+# One message: leased, crashed, delivered again with the same count.  Here, too,
+# something else (the WAL writer's first look, the worker) may flush by chance.
+my $again = '';
+
+for (my $try = 1; $try <= 5 && $again eq ''; $try++)
+{
+	sql(q{SELECT pigeon.purge_queue('q'); SELECT pigeon.send('q', 'once')});
+	die 'a message that was just sent was not received'
+	  if sql(q{SELECT body, receive_count FROM pigeon.receive('q', 1, '1 h')}) ne 'once|1';
+	crash();
+	$again = sql(q{SELECT body, receive_count FROM pigeon.receive('q', 1, '1 h')});
+}
+is($again, 'once|1', 'a lost lease is a redelivery');
 
 # The same with durable leases.
-crash();
+sql(q{SELECT pigeon.purge_queue('q'); SELECT pigeon.send('q', 'once')});
 is(sql(q{SET pigeon.durable_leases = on; SELECT body FROM pigeon.receive('q', 1, '1 h')}), 'once',
 	'received durably');
 crash();
