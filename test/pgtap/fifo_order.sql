@@ -82,9 +82,9 @@ SELECT is(gone('a1', 'a2'), '{t,t}', 'until those are deleted');
 SELECT is(take(), 'a3 a4', 'then it is offered, and what follows');
 SELECT clear();
 SELECT put('a1', 'a2', 'a3', 'a4');
-SELECT take(3, '0.1 s');
+SELECT take(3, '1 s');
 SELECT is(extend('a2', '1 h'), true, 'one in the middle is extended');
-SELECT pg_sleep(0.15);
+SELECT pg_sleep(1);
 SELECT is(take(), 'a1', 'which hides it and what follows; what came before returns');
 SELECT is(gone('a3'), '{f}', 'an expired receipt does not delete');
 SELECT is(extend('a3', '1 h'), false, 'nor change the visibility');
@@ -160,9 +160,9 @@ SELECT clear();
 
 -- Somebody waits, and looks at a group before the lease of its message ends, which was made longer.
 SELECT put('z1');
-SELECT is(take(1, '0.1 s'), 'z1', 'a short lease');
-SELECT is(extend('z1', '1 s'), true, 'is made longer');
-SELECT pg_sleep(0.2);
+SELECT is(take(1, '1 s'), 'z1', 'a short lease');
+SELECT is(extend('z1', '2 s'), true, 'is made longer');
+SELECT pg_sleep(1);
 SELECT is((SELECT body || ' ' || receive_count FROM pigeon.receive('f', wait_time => '20 s')), 'z1 2', 'is waited for until the end of the longer one');
 SELECT clear();
 

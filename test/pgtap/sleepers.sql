@@ -73,7 +73,7 @@ SELECT pigeon.purge_queue('q');
 
 -- A lease that was not committed yet when the frontier passed.
 SELECT pigeon.send('q', 'late');
-SELECT lease_for('3 s');
+SELECT lease_for('4 s');
 SELECT dblink_exec('a', 'BEGIN');
 SELECT is(in_a($$SELECT body FROM pigeon.receive('q')$$), 'late', 'a receiver takes its time');
 SELECT pg_sleep(0.2);
@@ -81,18 +81,18 @@ CALL work(1000);
 SELECT dblink_exec('a', 'COMMIT');
 CALL work(1000);
 SELECT is(next_body(), NULL, 'its lease holds');
-SELECT pg_sleep(3);
+SELECT pg_sleep(4);
 SELECT is(next_body(), 'late2', 'and ends');
 SELECT pigeon.purge_queue('q');
 
 -- Deletes and receives behind the frontier that come to nothing.
 SELECT pigeon.send('q', 'a');
-SELECT lease_for('500 ms');
+SELECT lease_for('2 s');
 SELECT receipt FROM pigeon.receive('q') \gset
 CALL work(1000);
 SELECT dblink_exec('a', 'BEGIN');
 SELECT is(in_a(format('SELECT pigeon.delete(%L, %L::pigeon.receipt)', 'q', :'receipt')), 't', 'a delete in an open transaction');
-SELECT pg_sleep(0.6);
+SELECT pg_sleep(2);
 CALL work(1000);
 SELECT is(next_body(), NULL, 'what is being deleted is not received when the lease ends');
 SELECT dblink_exec('a', 'ROLLBACK');
@@ -100,9 +100,9 @@ SELECT is(next_body('50 ms'), 'a2', 'but at once when the delete is rolled back'
 SELECT pigeon.purge_queue('q');
 
 SELECT pigeon.send('q', 'a');
-SELECT is(next_body('500 ms'), 'a1', 'a short lease');
+SELECT is(next_body('2 s'), 'a1', 'a short lease');
 CALL work(1000);
-SELECT pg_sleep(0.6);
+SELECT pg_sleep(2);
 SELECT dblink_exec('a', 'BEGIN');
 SELECT dblink_exec('a', 'SAVEPOINT s');
 SELECT is(in_a($$SELECT body || receive_count FROM pigeon.receive('q')$$), 'a2', 'the second receive is in a savepoint');
@@ -123,9 +123,10 @@ SELECT pigeon.purge_queue('q');
 
 -- A transaction that receives what has come back, and rolls back.
 SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[300]));
-CALL lease(300, '50 ms');
+CALL lease(300, '2 s');
 CALL work(1000);
-SELECT pg_sleep(0.1);
+SELECT pg_sleep(2);
+SELECT lease_for('1 h');
 BEGIN;
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 200)), 200::bigint, 'some that have come back are received');
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 200)), 100::bigint, 'and the others');
@@ -161,12 +162,12 @@ SELECT pigeon.purge_queue('q');
 
 -- Leases that end one after the other, in another order than they were taken in.
 SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[2000]));
-SELECT count(*) FROM generate_series(1, 100) AS i, LATERAL pigeon.receive('q', 20, make_interval(secs => 0.5 + (i * 37 % 100) / 400.0));
+SELECT count(*) FROM generate_series(1, 100) AS i, LATERAL pigeon.receive('q', 20, make_interval(secs => 3 + (i * 37 % 100) / 400.0));
 CALL work(1000);
 CREATE TEMPORARY TABLE got (message_id bigint, receive_count integer);
 DO $$
 BEGIN
-	FOR i IN 1 .. 3000 LOOP
+	FOR i IN 1 .. 30000 LOOP
 		INSERT INTO got SELECT message_id, receive_count FROM pigeon.receive('q', 7, '1 h');
 		COMMIT;
 		EXIT WHEN (SELECT count(*) FROM got) = 2000;
@@ -188,8 +189,9 @@ SELECT CASE WHEN current_setting('shared_preload_libraries') LIKE '%pigeon%'
 	ELSE pass('without shared memory there is no list of sleepers') END;
 SELECT pigeon.purge_queue('q');
 SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[20000]));
-CALL lease(20000, '1 s');
-SELECT pg_sleep(1);
+CALL lease(20000, '4 s');
+SELECT pg_sleep(4);
+SELECT lease_for('1 h');
 CREATE TEMPORARY TABLE cost (buffers integer);
 DO $$
 BEGIN
@@ -206,8 +208,8 @@ SELECT pigeon.purge_queue('q');
 
 -- Nor somebody who holds one of them for long.
 SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[20000]));
-CALL lease(20000, '3 s');
-SELECT pg_sleep(3);
+CALL lease(20000, '4 s');
+SELECT pg_sleep(4);
 SELECT lease_for('1 h');
 SELECT dblink_exec('a', 'BEGIN');
 SELECT is(in_a($$SELECT receive_count FROM pigeon.receive('q')$$), '2', 'a worker takes its time with what came back');
@@ -234,12 +236,12 @@ SELECT pigeon.purge_queue('q');
 
 -- A receive that waits is awake when a lease ends,
 SELECT pigeon.send('q', 'a');
-SELECT is(next_body('500 ms'), 'a1', 'a lease of half a second');
+SELECT is(next_body('3 s'), 'a1', 'a lease of some seconds');
 CALL work(1000);
 SELECT is((SELECT body || receive_count FROM pigeon.receive('q', 1, '1 h', wait_time => '20 s')), 'a2', 'ends while somebody waits');
 SELECT pigeon.purge_queue('q');
 -- also if one that was taken shortly before was ended by a delete,
-SELECT lease_for('1 s');
+SELECT lease_for('3 s');
 SELECT count(*) FROM pigeon.send_batch('q', ARRAY['a', 'b']);
 SELECT receipt FROM pigeon.receive('q') \gset
 SELECT pg_sleep(0.1);
