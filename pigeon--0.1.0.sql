@@ -160,7 +160,8 @@ CREATE TABLE pigeon.redrive_task (
 	failure_reason    text,
 	started_by        name NOT NULL,
 	started_at        timestamptz NOT NULL,
-	finished_at       timestamptz
+	finished_at       timestamptz,
+	origin            bigint NOT NULL
 );
 CREATE UNIQUE INDEX redrive_task_running ON pigeon.redrive_task (queue_id) WHERE status = 'RUNNING';
 COMMENT ON TABLE pigeon.redrive_task IS 'redrive tasks, running and past; read them through the view pigeon.redrive_tasks';
@@ -218,7 +219,8 @@ CREATE TABLE pigeon.replay_task (
 	started_by      name NOT NULL,
 	started_at      timestamptz NOT NULL,
 	finished_at     timestamptz,
-	next_xid        xid8 NOT NULL
+	next_xid        xid8 NOT NULL,
+	origin          bigint NOT NULL
 );
 CREATE UNIQUE INDEX replay_task_running ON pigeon.replay_task (subscription_id) WHERE status = 'RUNNING';
 COMMENT ON TABLE pigeon.replay_task IS 'replay tasks, running and past; read them through the view pigeon.replay_tasks';

@@ -398,3 +398,17 @@ pgn_fan_out_end(FanOut *out)
 	MemoryContextDelete(out->match_context);
 	pfree(out);
 }
+
+/* Would a message of the topic, which is locked, come to the subscriber's queue, and is that complete? */
+bool
+pgn_fan_out_reaches(Topic *topic, const Subscription *subscription)
+{
+	FanOut	   *out = pgn_fan_out_begin(topic, subscription, 1, NULL, 0);
+	bool		reaches;
+
+	open_queue(out, &out->routes[0]);
+	reaches = out->routes[0].queue.open &&
+		pgn_table_find_index(&out->routes[0].queue.deliveries.table, pgn_message_index, 2);
+	pgn_fan_out_end(out);
+	return reaches;
+}

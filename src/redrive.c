@@ -10,7 +10,8 @@
  * Rights are checked again at each step, since the task outlives the call.
  * Only deliveries that nobody holds are moved; a task is complete when none
  * of those is left that it could move.  A step waits for nobody: if a queue's
- * table is locked exclusively, the next step tries again.
+ * table is locked exclusively, the next step tries again.  What else can be in
+ * the way ends the task, unless it was restored from a dump; see task.c.
  */
 #include "postgres.h"
 
@@ -48,6 +49,7 @@ typedef struct Task
 	int64		moved;
 	TimestampTz started_at;
 	Oid			role;			/* InvalidOid if it is gone */
+	bool		restored;		/* from a dump */
 	char	   *failure;		/* why the task cannot go on */
 } Task;
 
@@ -229,12 +231,12 @@ read_task(int64 task_id, Task *task)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(task_id)};
-	Datum		row[6];
-	bool		isnull[6];
+	Datum		row[7];
+	bool		isnull[7];
 
-	if (!pgn_owner_row("SELECT queue_id, destination, max_per_second, moved, started_at, started_by"
+	if (!pgn_owner_row("SELECT queue_id, destination, max_per_second, moved, started_at, started_by, origin"
 					   " FROM pigeon.redrive_task WHERE id = $1 AND status = 'RUNNING'"
-					   " FOR UPDATE SKIP LOCKED", 1, types, values, 6, row, isnull))
+					   " FOR UPDATE SKIP LOCKED", 1, types, values, lengthof(row), row, isnull))
 		return false;
 	*task = (Task)
 	{
@@ -244,12 +246,13 @@ read_task(int64 task_id, Task *task)
 			.max_per_second = isnull[2] ? 0 : DatumGetInt32(row[2]),
 			.moved = DatumGetInt64(row[3]),
 			.started_at = DatumGetTimestampTz(row[4]),
-			.role = get_role_oid(NameStr(*DatumGetName(row[5])), true)
+			.role = get_role_oid(NameStr(*DatumGetName(row[5])), true),
+			.restored = DatumGetInt64(row[6]) != pgn_task_origin()
 	};
 	return true;
 }
 
-/* Write how far a task has come. */
+/* Write how far a task has come, if that is news. */
 static void
 write_task(const Task *task, const char *status)
 {
@@ -261,7 +264,7 @@ write_task(const Task *task, const char *status)
 	pgn_owner_begin();
 	pgn_owner_execute("UPDATE pigeon.redrive_task SET moved = $2, status = $3, failure_reason = $4,"
 					  " finished_at = CASE WHEN $3 = 'RUNNING' THEN NULL ELSE clock_timestamp() END"
-					  " WHERE id = $1", 4, types, values, task->failure ? NULL : "   n");
+					  " WHERE id = $1 AND (moved, status, failure_reason) IS DISTINCT FROM ($2, $3, $4)", 4, types, values, task->failure ? NULL : "   n");
 	pgn_owner_end();
 }
 
@@ -293,7 +296,7 @@ pgn_redrive_step(int64 task_id)
 	task.moved += moved;
 	if (moved > 0)
 		pgn_activity_count(source, COUNT_REDRIVEN, moved);
-	write_task(&task, task.failure ? "FAILED" : more ? "RUNNING" : "COMPLETED");
+	write_task(&task, pgn_task_status(task.restored, task.failure != NULL, more));
 	return more && moved == STEP_MESSAGES && task.failure == NULL;
 }
 
@@ -330,9 +333,9 @@ check_destination(Queue *source, const char *destination)
 Datum
 pgn_redrive(PG_FUNCTION_ARGS)
 {
-	Oid			types[] = {INT8OID, TEXTOID, INT4OID, TEXTOID, INT4OID, INT8OID, NAMEOID};
+	Oid			types[] = {INT8OID, TEXTOID, INT4OID, TEXTOID, INT4OID, INT8OID, NAMEOID, INT8OID};
 	Datum		values[lengthof(types)];
-	char		nulls[] = "       ";
+	char		nulls[] = "        ";
 	NameData	role;
 	Queue	   *queue;
 	int64		task_id;
@@ -364,12 +367,13 @@ pgn_redrive(PG_FUNCTION_ARGS)
 	values[4] = PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2);
 	values[5] = Int64GetDatum(count_movable(queue, !PG_ARGISNULL(1), GetCurrentTimestamp()));
 	values[6] = NameGetDatum(&role);
+	values[7] = Int64GetDatum(pgn_task_origin());
 	nulls[3] = PG_ARGISNULL(1) ? 'n' : ' ';
 	nulls[4] = PG_ARGISNULL(2) ? 'n' : ' ';
 	pgn_owner_begin();
 	pgn_owner_execute("INSERT INTO pigeon.redrive_task (id, dead_letter_queue, queue_id, destination,"
-					  " max_per_second, status, to_move, started_by, started_at)"
-					  " VALUES ($1, $2, $3, $4, $5, 'RUNNING', $6, $7, clock_timestamp())"
+					  " max_per_second, status, to_move, started_by, started_at, origin)"
+					  " VALUES ($1, $2, $3, $4, $5, 'RUNNING', $6, $7, clock_timestamp(), $8)"
 					  " ON CONFLICT DO NOTHING",
 					  lengthof(types), types, values, nulls);
 	if (SPI_processed == 0)

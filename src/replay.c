@@ -18,6 +18,9 @@
  * that is committed later, a task begins when the transactions that may have
  * published before it was made have ended.  Those that publish later do so
  * after the end of the replayed time, and see the subscription.
+ *
+ * A task that was restored from a dump has no such transactions to wait for,
+ * but for everything it needs; see task.c.
  */
 #include "postgres.h"
 
@@ -67,6 +70,7 @@ typedef struct Task
 	TimestampTz started_at;
 	uint64		next_xid;		/* transactions before that may be older than
 								 * the task */
+	bool		restored;		/* from a dump */
 	char	   *failure;		/* why the task cannot go on */
 } Task;
 
@@ -85,11 +89,11 @@ read_task(int64 task_id, Task *task)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(task_id)};
-	Datum		row[10];
-	bool		isnull[10];
+	Datum		row[11];
+	bool		isnull[11];
 
 	if (!pgn_owner_row("SELECT subscription_id, topic_id, to_time, coalesce(max_per_second, 0), position_time,"
-					   " position_id, replayed, filtered_out, started_at, next_xid"
+					   " position_id, replayed, filtered_out, started_at, next_xid, origin"
 					   " FROM pigeon.replay_task WHERE id = $1 AND status = 'RUNNING'"
 					   " FOR UPDATE SKIP LOCKED", 1, types, values, lengthof(row), row, isnull))
 		return false;
@@ -105,12 +109,13 @@ read_task(int64 task_id, Task *task)
 			.replayed = DatumGetInt64(row[6]),
 			.filtered_out = DatumGetInt64(row[7]),
 			.started_at = DatumGetTimestampTz(row[8]),
-			.next_xid = U64FromFullTransactionId(DatumGetFullTransactionId(row[9]))
+			.next_xid = U64FromFullTransactionId(DatumGetFullTransactionId(row[9])),
+			.restored = DatumGetInt64(row[10]) != pgn_task_origin()
 	};
 	return true;
 }
 
-/* Write how far a task has come. */
+/* Write how far a task has come, if that is news. */
 static void
 write_task(const Task *task, const char *status)
 {
@@ -125,7 +130,9 @@ write_task(const Task *task, const char *status)
 	pgn_owner_execute("UPDATE pigeon.replay_task SET status = $2, position_time = $3, position_id = $4,"
 					  " replayed = $5, filtered_out = $6, failure_reason = $7,"
 					  " finished_at = CASE WHEN $2 = 'RUNNING' THEN NULL ELSE clock_timestamp() END"
-					  " WHERE id = $1", lengthof(types), types, values, task->failure ? NULL : "      n");
+					  " WHERE id = $1 AND (status, position_time, position_id, replayed, filtered_out, failure_reason)"
+					  " IS DISTINCT FROM ($2, $3, $4, $5, $6, $7)",
+					  lengthof(types), types, values, task->failure ? NULL : "      n");
 	pgn_owner_end();
 }
 
@@ -272,17 +279,47 @@ publishers_open(const Task *task, const Topic *topic)
 	LOCKTAG		tag;
 	int			n;
 
-	if (task->position_id != 0)
+	if (task->restored || task->position_id != 0)
 		return false;
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, topic->relid);
 	(void) GetLockConflicts(&tag, ShareLock, &n);
 	return n > 0 && pgn_oldest_running_xid() < task->next_xid;
 }
 
+/* Has any message a number yet?  In a dump that is being restored the sequence comes after the tables. */
+static bool
+any_message_number(void)
+{
+	return pgn_owner_row("SELECT FROM pigeon.message_id_seq WHERE is_called", 0, NULL, NULL, 0, NULL, NULL);
+}
+
+/* What keeps a task from going on; finds its subscription.  NULL if nothing does. */
+static char *
+find_obstacle(const Task *task, Topic *topic, const Subscription **subscription)
+{
+	if (topic == NULL)
+		return "topic does not exist any more";
+	*subscription = find_subscription(topic, task->subscription_id);
+	if (*subscription == NULL)
+		return "subscription does not exist any more";
+	if (topic->attributes.archive_retention == 0)
+		return "topic has no archive any more";
+	if (task->restored && !any_message_number())
+		return "the sequence of message numbers is not restored yet";
+
+	/*
+	 * A message that the subscriber cannot get would be a dead letter, or
+	 * lost.
+	 */
+	if (task->restored && !pgn_fan_out_reaches(topic, *subscription))
+		return "the owner of the subscription cannot get messages to its queue";
+	return NULL;
+}
+
 /*
  * Advance a task by one step.  True if another step can follow right away;
- * false if the task has ended, or has to wait for its rate, for publishers, or
- * for somebody who changes the topic.
+ * false if the task has ended, or has to wait for its rate, for publishers,
+ * for somebody who changes the topic, or for the rest of a dump.
  */
 bool
 pgn_replay_step(int64 task_id)
@@ -298,21 +335,16 @@ pgn_replay_step(int64 task_id)
 	topic = pgn_topic_find_by_id(task.topic_id);
 	if (topic != NULL && !pgn_topic_lock_now(topic, RowExclusiveLock))
 		return false;
-	if (topic == NULL)
-		task.failure = "topic does not exist any more";
-	else if ((subscription = find_subscription(topic, task.subscription_id)) == NULL)
-		task.failure = "subscription does not exist any more";
-	else if (topic->attributes.archive_retention == 0)
-		task.failure = "topic has no archive any more";
-	else if (publishers_open(&task, topic))
-		return false;
-	else
+	task.failure = find_obstacle(&task, topic, &subscription);
+	if (task.failure == NULL)
 	{
+		if (publishers_open(&task, topic))
+			return false;
 		more = read_batch(&task, topic, subscription, &batch);
 		if (batch.n > 0)
 			deliver(topic, *subscription, &batch);
 	}
-	write_task(&task, task.failure ? "FAILED" : more ? "RUNNING" : "COMPLETED");
+	write_task(&task, pgn_task_status(task.restored, task.failure != NULL, more));
 	return more && (batch.looked_at == STEP_MESSAGES || batch.bytes >= STEP_BYTES);
 }
 
@@ -370,7 +402,8 @@ to_time_argument(FunctionCallInfo fcinfo)
 Datum
 pgn_replay(PG_FUNCTION_ARGS)
 {
-	Oid			types[] = {INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, NAMEOID, XID8OID};
+	Oid			types[] = {INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, NAMEOID, XID8OID,
+	INT8OID};
 	Datum		values[lengthof(types)];
 	NameData	role;
 	int32		subscription_id;
@@ -395,11 +428,12 @@ pgn_replay(PG_FUNCTION_ARGS)
 	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
 	values[6] = NameGetDatum(&role);
 	values[7] = FullTransactionIdGetDatum(ReadNextFullTransactionId());
+	values[8] = Int64GetDatum(pgn_task_origin());
 	pgn_owner_begin();
 	pgn_owner_execute("INSERT INTO pigeon.replay_task (id, subscription_id, topic_id, from_time, to_time,"
-					  " max_per_second, started_by, position_time, position_id, status, started_at, next_xid)"
-					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $4, 0, 'RUNNING', clock_timestamp(), $8)",
-					  lengthof(types), types, values, PG_ARGISNULL(3) ? "     n  " : NULL);
+					  " max_per_second, started_by, position_time, position_id, status, started_at, next_xid, origin)"
+					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $4, 0, 'RUNNING', clock_timestamp(), $8, $9)",
+					  lengthof(types), types, values, PG_ARGISNULL(3) ? "     n   " : NULL);
 	pgn_tasks_forget("replay_task", "subscription_id", subscription_id);
 	pgn_owner_end();
 	CommandCounterIncrement();
@@ -412,14 +446,18 @@ pgn_replay(PG_FUNCTION_ARGS)
 Datum
 pgn_cancel_replay(PG_FUNCTION_ARGS)
 {
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {PG_GETARG_DATUM(0)};
-	Datum		row[3];
-	bool		isnull[3];
+	Oid			types[] = {INT8OID, NAMEOID};
+	NameData	role;
+	Datum		values[] = {PG_GETARG_DATUM(0), NameGetDatum(&role)};
+	Datum		row[4];
+	bool		isnull[4];
 
 	pgn_begin_write("pigeon.cancel_replay()");
-	if (!pgn_owner_row("SELECT subscription_id, status = 'RUNNING', replayed FROM pigeon.replay_task"
-					   " WHERE id = $1 FOR UPDATE", 1, types, values, lengthof(row), row, isnull))
+	namestrcpy(&role, GetUserNameFromId(GetUserId(), false));
+	if (!pgn_owner_row("SELECT subscription_id, status = 'RUNNING', replayed,"
+					   " EXISTS (SELECT FROM pg_roles r WHERE r.rolname = started_by AND pg_has_role($2, r.oid, 'USAGE'))"
+					   " FROM pigeon.replay_task WHERE id = $1 FOR UPDATE",
+					   lengthof(types), types, values, lengthof(row), row, isnull))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("replay task " INT64_FORMAT " does not exist", PG_GETARG_INT64(0))));
@@ -427,7 +465,8 @@ pgn_cancel_replay(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("replay task " INT64_FORMAT " is not running", PG_GETARG_INT64(0))));
-	(void) pgn_check_subscription_owner(DatumGetInt32(row[0]));
+	if (!DatumGetBool(row[3]))
+		(void) pgn_check_subscription_owner(DatumGetInt32(row[0]));
 	pgn_owner_begin();
 	pgn_owner_execute("UPDATE pigeon.replay_task SET status = 'CANCELLED', finished_at = clock_timestamp()"
 					  " WHERE id = $1", 1, types, values, NULL);

@@ -2,10 +2,19 @@
  * task.c
  *		What redrive and replay tasks have in common: they advance in steps, at
  *		a rate.
+ *
+ * A task that something stands in the way of (a queue that was dropped, a
+ * right that was revoked) has failed.  But not one that was restored from a
+ * dump: the tasks may be there before their queues and topics, and rights come
+ * last of all.  It waits, says for what, and goes on when everything is there.
+ * So each task knows in which database it was started.
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
 #include "utils/timestamp.h"
 
 #include "owner.h"
@@ -33,6 +42,22 @@ pgn_tasks_forget(const char *table, const char *column, int32 id)
 	pgn_owner_execute(psprintf("DELETE FROM pigeon.%s WHERE %s = $1 AND status <> 'RUNNING' AND id <="
 							   " (SELECT id FROM pigeon.%s WHERE %s = $1 ORDER BY id DESC OFFSET %d LIMIT 1)",
 							   table, column, table, column, PGN_TASKS_KEPT), 1, types, values, NULL);
+}
+
+/* A number for this database, which no other one has, be it on another server. */
+int64
+pgn_task_origin(void)
+{
+	return (int64) hash_combine64(GetSystemIdentifier(), MyDatabaseId);
+}
+
+/* The status of a task after a step. */
+const char *
+pgn_task_status(bool restored, bool failed, bool more)
+{
+	if (failed)
+		return restored ? "RUNNING" : "FAILED";
+	return more ? "RUNNING" : "COMPLETED";
 }
 
 /*

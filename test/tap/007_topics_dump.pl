@@ -71,12 +71,10 @@ sub check_works
 	return;
 }
 
-# The replay that was under way goes on.  What has been restored does not
-# announce itself: the worker finds it within five minutes.
+# The replay that was under way goes on.
 sub check_replay
 {
 	my ($database, $what) = @_;
-	local $PostgreSQL::Test::Utils::timeout_default = 420;
 
 	ok($node->poll_query_until($database, q{
 		SELECT count(DISTINCT replayed_message_id) >= 4 FROM pigeon.peek('readers', 100)}), "$what: the replay goes on");
