@@ -274,14 +274,14 @@ pgn_activity_written(Queue *queue, TimestampTz place, TimestampTz visible_at)
 	activity->place = Min(activity->place, place);
 }
 
-/* A message that was there to be received was taken, and is there again after an abort. */
+/* So many messages were taken, deleted or hidden, and are there again, as they were, after an abort. */
 void
-pgn_activity_claimed(Queue *queue)
+pgn_activity_claimed(Queue *queue, int n)
 {
-	Activity   *activity = get_activity(queue);
+	Activity   *activity = n > 0 ? get_activity(queue) : NULL;
 
 	if (activity)
-		activity->claimed++;
+		activity->claimed += n;
 }
 
 /* Maintenance will have something to do at the queue at that time. */

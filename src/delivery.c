@@ -311,7 +311,9 @@ pgn_delivery_replace(DeliveryTable *deliveries, ItemPointer tid, const Delivery 
 	deliveries->queue->changed_in = pgn_local_transaction();
 	result = pgn_table_replace(&deliveries->table, tid, *version,
 							   pgn_is_in_place(row) ? CHANGED_IN_PLACE : CHANGED, wait);
-	if (result != TM_Ok)
+	if (result == TM_Ok)
+		pgn_activity_claimed(deliveries->queue, 1);
+	else
 		heap_freetuple(*version);
 	return result;
 }
@@ -334,6 +336,7 @@ pgn_deliveries_replace_in_page(DeliveryTable *deliveries, const ItemPointerData 
 		heap_freetuple(versions[i]);
 	if (done > 0)
 		deliveries->queue->changed_in = pgn_local_transaction();
+	pgn_activity_claimed(deliveries->queue, done);
 	return done;
 }
 
@@ -383,8 +386,13 @@ pgn_delivery_update(DeliveryTable *deliveries, ItemPointer tid, const Delivery *
 TM_Result
 pgn_delivery_delete(DeliveryTable *deliveries, ItemPointer tid, bool wait)
 {
+	TM_Result	result;
+
 	deliveries->queue->changed_in = pgn_local_transaction();
-	return pgn_table_delete(&deliveries->table, tid, wait);
+	result = pgn_table_delete(&deliveries->table, tid, wait);
+	if (result == TM_Ok)
+		pgn_activity_claimed(deliveries->queue, 1);
+	return result;
 }
 
 /*
@@ -398,6 +406,7 @@ pgn_deliveries_delete_in_page(DeliveryTable *deliveries, const ItemPointerData *
 
 	if (done > 0)
 		deliveries->queue->changed_in = pgn_local_transaction();
+	pgn_activity_claimed(deliveries->queue, done);
 	return done;
 }
 

@@ -55,6 +55,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "activity.h"
 #include "compat.h"
 #include "delivery_scan.h"
 #include "fifo.h"
@@ -385,6 +386,8 @@ pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,
 		pgn_group_scan_begin(&groups, to);
 		pgn_fifo_reschedule(&groups, &schedule, row->group_key, now);
 		pgn_scan_end(&groups);
+		/* Until this transaction ends nothing of the group can be received. */
+		pgn_activity_claimed(to->queue, 1);
 	}
 	pgn_schedule_close(&schedule, NoLock);
 	pgn_group_unlatch(to->queue, row->group_key);

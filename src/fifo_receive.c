@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 
+#include "activity.h"
 #include "compat.h"
 #include "dead_letter.h"
 #include "delivery_scan.h"
@@ -79,8 +80,12 @@ clear(Walk *walk, DeliveryVersion *version)
 	Queue	   *queue = receive->deliveries->queue;
 
 	if (pgn_delivery_expired(queue, &version->row, receive->now))
-		return pgn_delivery_delete(receive->deliveries, &version->tid, false) == TM_Ok ?
-			CLEARED_DONE : CLEARED_HELD;
+	{
+		if (pgn_delivery_delete(receive->deliveries, &version->tid, false) != TM_Ok)
+			return CLEARED_HELD;
+		pgn_activity_count(queue, COUNT_EXPIRED, 1);
+		return CLEARED_DONE;
+	}
 	if (version->row.visible_at > receive->now || !pgn_received_too_often(queue, &version->row))
 		return CLEARED_NOT;
 	switch (pgn_dead_letter(walk->letters, version, receive->now))
@@ -364,6 +369,29 @@ pgn_fifo_receive(FifoReceive *receive)
 {
 	receive->rows = palloc(receive->max_messages * sizeof(Delivery));
 	visit_due_groups(receive, false);
+}
+
+/* Look below the frontier; true if there was something to see, and it is lower now. */
+bool
+pgn_fifo_look_below(Queue *queue)
+{
+	Frontier	frontier;
+	Schedule	schedule;
+	ScheduleScan scan;
+	ScheduleVersion version;
+	bool		found;
+
+	pgn_frontier_read(queue, PGN_LANE_NORMAL, 0, &frontier);
+	if (frontier.at == PG_INT64_MIN)
+		return false;
+	pgn_schedule_open(&schedule, queue, AccessShareLock);
+	pgn_schedule_scan_begin(&scan, &schedule, PG_INT64_MIN, frontier.at - 1);
+	found = pgn_schedule_scan_next(&scan, &version);
+	if (found)
+		pgn_frontier_lower(queue, PGN_LANE_NORMAL, version.row.visible_at);
+	pgn_schedule_scan_end(&scan);
+	pgn_schedule_close(&schedule, AccessShareLock);
+	return found;
 }
 
 /* Move the heads of groups that came back from their last allowed receive. */

@@ -24,6 +24,7 @@ typedef struct FifoReceive
 								 * all */
 } FifoReceive;
 
+extern bool pgn_fifo_look_below(Queue *queue);
 extern void pgn_fifo_receive(FifoReceive *receive);
 extern void pgn_fifo_sweep(DeliveryTable *deliveries, TimestampTz now);
 extern TimestampTz pgn_fifo_first_due(Queue *queue, TimestampTz from, TimestampTz until);

@@ -91,20 +91,24 @@ pgn_launcher_init(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-/* Keep workers away from a database until pgn_release_database, and end the one that is there. */
-void
+/*
+ * Keep workers away from a database until pgn_release_database, and end the one
+ * that is there.  False, and nothing to be released, if there is no room for it.
+ */
+bool
 pgn_hold_database(Oid oid)
 {
-	SharedDatabase *database = pgn_shared_database(oid, false);
+	SharedDatabase *database = pgn_shared_database(oid, true);
 	int			pid;
 
 	if (database == NULL)
-		return;
+		return false;
 	pg_atomic_fetch_add_u32(&database->holds, 1);
 	/* A worker that attaches after this sees the hold; see worker.c. */
 	pid = (int) pg_atomic_read_u32(&database->worker_pid);
 	if (pid != 0)
 		(void) kill(pid, SIGTERM);
+	return true;
 }
 
 /* Make the launcher look at everything. */

@@ -9,7 +9,7 @@
 
 extern void pgn_launcher_init(void);
 extern PGDLLEXPORT void pgn_launcher_main(Datum unused);
-extern void pgn_hold_database(Oid database);
+extern bool pgn_hold_database(Oid database);
 extern void pgn_release_database(Oid database);
 extern void pgn_databases_changed(void);
 

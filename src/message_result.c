@@ -152,7 +152,6 @@ pgn_result_add_received(MessageResult *result, Queue *queue, const Delivery *row
 	};
 
 	pgn_result_add(result, queue, row, pop ? NULL : &receipt);
-	pgn_activity_claimed(queue);
 	pgn_activity_count(queue, COUNT_RECEIVED, 1);
 	if (pop)
 		pgn_activity_count(queue, COUNT_DELETED, 1);

@@ -20,6 +20,7 @@
 #include "commands/async.h"
 #include "utils/timestamp.h"
 
+#include "activity.h"
 #include "maintenance.h"
 #include "notify.h"
 #include "wakeup.h"
@@ -68,6 +69,8 @@ pgn_job_notify_pending(int64 queue_id)
 	else if ((TimestampTz) pg_atomic_read_u64(&shared->notify_at) <= GetCurrentTimestamp())
 	{
 		pg_atomic_write_u64(&shared->notify_at, (uint64) PG_INT64_MAX);
+		/* So that it is asked for again if this comes to nothing. */
+		pgn_activity_claimed(queue, 1);
 		(void) pgn_lower(&shared->notify_at, pgn_job_notify(queue_id));
 	}
 	return PGN_IDLE;

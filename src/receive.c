@@ -53,11 +53,11 @@ typedef struct Receive
 								 * has not returned */
 } Receive;
 
-/* The max_messages argument, checked. */
+/* The max_messages argument, checked; the default if it is NULL. */
 static int
-max_messages_argument(FunctionCallInfo fcinfo)
+max_messages_argument(FunctionCallInfo fcinfo, int otherwise)
 {
-	int			n = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
+	int			n = PG_ARGISNULL(1) ? otherwise : PG_GETARG_INT32(1);
 
 	if (n < 1 || n > MAX_MESSAGES)
 		ereport(ERROR,
@@ -84,18 +84,20 @@ repeat_attempt(Receive *receive, Queue *queue)
 {
 	DeliveryTable deliveries;
 	Delivery   *rows;
+	TimestampTz expires_at;
 	int			n;
 
 	if (!pgn_attempt_begin(queue, receive->attempt_id))
 		return true;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	rows = pgn_attempt_repeat(&deliveries, receive->attempt_id, GetCurrentTimestamp(),
-							  receive->visibility_timeout, &n);
-	pgn_deliveries_close(&deliveries, NoLock);
+							  receive->visibility_timeout, &n, &expires_at);
+	/* Who found nothing keeps no lock while waiting for more. */
+	pgn_deliveries_close(&deliveries, n > 0 ? NoLock : RowExclusiveLock);
 	for (int i = 0; i < n; i++)
 		pgn_result_add_received(&receive->result, queue, &rows[i], receive->pop);
 	if (n > 0)
-		pgn_attempt_record(queue, receive->attempt_id, rows, n, GetCurrentTimestamp());
+		pgn_attempt_record(queue, receive->attempt_id, rows, n, expires_at);
 	return n > 0;
 }
 
@@ -103,14 +105,14 @@ repeat_attempt(Receive *receive, Queue *queue)
 static bool
 receive_fifo(Receive *receive, Queue *queue, bool advance)
 {
-	bool		may_advance = queue->changed_in != pgn_local_transaction();
+	bool		advances = advance && queue->changed_in != pgn_local_transaction();
 	DeliveryTable deliveries;
 	FifoReceive fifo = {
 		.deliveries = &deliveries,
 		.now = GetCurrentTimestamp(),
 		.visibility_timeout = receive->visibility_timeout,
 		.pop = receive->pop,
-		.advance = may_advance && advance,
+		.advance = advances,
 		.max_messages = receive->max_messages,
 		.max_cleared = MAX_CLEARED
 	};
@@ -119,10 +121,9 @@ receive_fifo(Receive *receive, Queue *queue, bool advance)
 		return false;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	pgn_fifo_receive(&fifo);
-	if (fifo.found == 0 && pgn_frontier_doubt(queue, fifo.now))
+	if (fifo.found == 0 && pgn_frontier_doubt(queue, fifo.now) && pgn_fifo_look_below(queue))
 	{
-		pgn_frontier_lower(queue, PGN_LANE_NORMAL, PG_INT64_MIN);
-		fifo.advance = may_advance;
+		fifo.advance = false;
 		pgn_fifo_receive(&fifo);
 	}
 	receive->changed = fifo.cleared + fifo.rescheduled > 0;
@@ -130,8 +131,8 @@ receive_fifo(Receive *receive, Queue *queue, bool advance)
 	for (int i = 0; i < fifo.found; i++)
 		pgn_result_add_received(&receive->result, queue, &fifo.rows[i], receive->pop);
 	if (receive->attempt_id && fifo.found > 0)
-		pgn_attempt_record(queue, receive->attempt_id, fifo.rows, fifo.found, fifo.now);
-	return fifo.advance;
+		pgn_attempt_record(queue, receive->attempt_id, fifo.rows, fifo.found, fifo.now + PGN_ATTEMPT_LIFETIME);
+	return advances;
 }
 
 /* Receive what is due now from a standard queue; like receive_fifo. */
@@ -210,7 +211,7 @@ pgn_receive(PG_FUNCTION_ARGS)
 	Receive		receive = {0};
 
 	pgn_begin_write("pigeon.receive()");
-	receive.max_messages = max_messages_argument(fcinfo);
+	receive.max_messages = max_messages_argument(fcinfo, 1);
 	pgn_result_begin(&receive.result, fcinfo);
 	for (;;)
 	{
@@ -254,7 +255,7 @@ pgn_pop(PG_FUNCTION_ARGS)
 	Queue	   *queue;
 
 	pgn_begin_write("pigeon.pop()");
-	receive.max_messages = max_messages_argument(fcinfo);
+	receive.max_messages = max_messages_argument(fcinfo, 1);
 	pgn_result_begin(&receive.result, fcinfo);
 	queue = pgn_queue_open(queue_argument(fcinfo), ACL_UPDATE | ACL_DELETE, RowExclusiveLock);
 	receive.pop = true;
@@ -267,7 +268,7 @@ pgn_pop(PG_FUNCTION_ARGS)
 Datum
 pgn_peek(PG_FUNCTION_ARGS)
 {
-	int			max_messages = max_messages_argument(fcinfo);
+	int			max_messages = max_messages_argument(fcinfo, 10);
 	MessageResult result;
 	TimestampTz now = GetCurrentTimestamp();
 	Queue	   *queue;

@@ -6,7 +6,8 @@
  * had the answer, would find its groups blocked by messages that nobody works
  * on.  If it gave the receive an attempt id, it can repeat it within five
  * minutes and gets the same messages with the same receipts, their visibility
- * timeout started anew.
+ * timeout started anew, within the limit of pigeon.max_visibility.  The five
+ * minutes are those after the first receive.
  *
  * What an attempt returned is in the table pigeon.receive_attempt.  It can be
  * repeated as long as all of it is as the attempt left it: nothing was deleted,
@@ -25,6 +26,7 @@
 #include "fifo.h"
 #include "message_group.h"
 #include "owner.h"
+#include "pigeon.h"
 #include "receive_attempt.h"
 
 /* What is remembered of a message. */
@@ -34,6 +36,7 @@ typedef struct Remembered
 	int32		home;
 	int32		lease;
 	TimestampTz visible_at;
+	TimestampTz expires_at;		/* of the attempt */
 } Remembered;
 
 /* Become the only one to serve an attempt; false if somebody else does. */
@@ -54,7 +57,7 @@ read_attempt(const Queue *queue, text *attempt_id, TimestampTz now, int *n)
 	Remembered *remembered;
 
 	pgn_owner_begin();
-	pgn_owner_execute("SELECT message_id, home, lease, visible_at FROM pigeon.receive_attempt"
+	pgn_owner_execute("SELECT message_id, home, lease, visible_at, expires_at FROM pigeon.receive_attempt"
 					  " WHERE queue_id = $1 AND attempt_id = $2 AND expires_at > $3"
 					  " ORDER BY position", 3, types, values, NULL);
 	*n = SPI_processed;
@@ -69,6 +72,7 @@ read_attempt(const Queue *queue, text *attempt_id, TimestampTz now, int *n)
 		remembered[i].home = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
 		remembered[i].lease = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
 		remembered[i].visible_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull));
+		remembered[i].expires_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull));
 	}
 	pgn_owner_end();
 	return remembered;
@@ -84,8 +88,17 @@ find_unchanged(DeliveryScan *scan, const Remembered *remembered, TimestampTz now
 		if (!version->uncommitted && !version->held)
 			return version->row.lease == remembered->lease &&
 				version->row.visible_at == remembered->visible_at &&
-				version->row.visible_at > now;
+				version->row.visible_at > now && !pgn_delivery_expired(scan->deliveries->queue, &version->row, now);
 	return false;
+}
+
+/* Until when a message that is received again is hidden now. */
+static TimestampTz
+hidden_until(const Delivery *row, TimestampTz now, int64 visibility_timeout)
+{
+	TimestampTz limit = row->received_at + pgn_max_visibility * USECS_PER_SEC;
+
+	return Max(now + 1, Min(now + visibility_timeout, limit));
 }
 
 /* Find all deliveries of an attempt; false if one of them has changed. */
@@ -105,11 +118,12 @@ find_all_unchanged(DeliveryTable *deliveries, const Remembered *remembered, int 
 
 /*
  * Repeat an attempt: the deliveries that it returned, leased anew.  None if
- * there was no such attempt, or it cannot be repeated any more.
+ * there was no such attempt, or it cannot be repeated any more; *expires_at is
+ * until when it can.
  */
 Delivery *
 pgn_attempt_repeat(DeliveryTable *deliveries, text *attempt_id, TimestampTz now,
-				   int64 visibility_timeout, int *n)
+				   int64 visibility_timeout, int *n, TimestampTz *expires_at)
 {
 	Remembered *remembered = read_attempt(deliveries->queue, attempt_id, now, n);
 	DeliveryVersion *versions = palloc((*n + 1) * sizeof(DeliveryVersion));
@@ -117,11 +131,12 @@ pgn_attempt_repeat(DeliveryTable *deliveries, text *attempt_id, TimestampTz now,
 	GroupSet	changed = {0};
 	int			repeated = 0;
 
+	*expires_at = *n > 0 ? remembered[0].expires_at : now;
 	if (!find_all_unchanged(deliveries, remembered, *n, now, versions))
 		*n = 0;
 	for (int i = 0; i < *n; i++)
 	{
-		pgn_delivery_show(&versions[i].row, now + Max(visibility_timeout, 1));
+		pgn_delivery_show(&versions[i].row, hidden_until(&versions[i].row, now, visibility_timeout));
 		/* One that somebody deletes this very moment is not returned. */
 		if (pgn_fifo_update(deliveries, &versions[i]) != TM_Ok)
 			continue;
@@ -135,9 +150,9 @@ pgn_attempt_repeat(DeliveryTable *deliveries, text *attempt_id, TimestampTz now,
 	return rows;
 }
 
-/* Remember what an attempt returned, instead of what it returned before. */
+/* Remember until a time what an attempt returned, instead of what it returned before. */
 void
-pgn_attempt_record(const Queue *queue, text *attempt_id, const Delivery *rows, int n, TimestampTz now)
+pgn_attempt_record(const Queue *queue, text *attempt_id, const Delivery *rows, int n, TimestampTz expires_at)
 {
 	Oid			types[] = {INT4OID, TEXTOID, INT4OID, INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID,
 	TIMESTAMPTZOID};
@@ -153,7 +168,7 @@ pgn_attempt_record(const Queue *queue, text *attempt_id, const Delivery *rows, i
 		values[4] = Int32GetDatum(rows[i].home);
 		values[5] = Int32GetDatum(rows[i].lease);
 		values[6] = TimestampTzGetDatum(rows[i].visible_at);
-		values[7] = TimestampTzGetDatum(now + 5 * USECS_PER_MINUTE);
+		values[7] = TimestampTzGetDatum(expires_at);
 		pgn_owner_execute("INSERT INTO pigeon.receive_attempt VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
 						  lengthof(types), types, values, NULL);
 	}

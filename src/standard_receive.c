@@ -300,32 +300,37 @@ nothing_due_until(DeliveryTable *deliveries, int16 lane, TimestampTz now)
 }
 
 /*
- * Look again at a part of a lane that receives skip from now on, and lower the
- * frontier to what should not be skipped; step R3 of frontier.c.  True if there
- * was such.
+ * Look at a part of a lane that receives skip, and lower the frontier to what
+ * should not be skipped.  True if there was such.
  */
 static bool
+look_at_skipped(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz to)
+{
+	DeliveryScan scan;
+	DeliveryVersion version;
+	bool		found = false;
+
+	pgn_due_scan_begin(&scan, deliveries, lane, from, to);
+	while (!found && pgn_scan_next(&scan, &version))
+	{
+		CHECK_FOR_INTERRUPTS();
+		found = !pgn_frontier_covers(deliveries->queue, lane, version.row.due_at, version.row.visible_at);
+		if (found)
+			pgn_frontier_lower(deliveries->queue, lane, version.row.due_at);
+	}
+	pgn_scan_end(&scan);
+	return found;
+}
+
+/* The same of a part that they skip from now on: step R3 of frontier.c. */
+static void
 look_again(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz to)
 {
 	FrontierPlace begin = {deliveries->queue, lane, from};
-	DeliveryScan scan;
-	DeliveryVersion version;
-	volatile bool found = false;
 
 	PG_ENSURE_ERROR_CLEANUP(pgn_frontier_lower_in_cleanup, PointerGetDatum(&begin));
-	{
-		pgn_due_scan_begin(&scan, deliveries, lane, from, to);
-		while (!found && pgn_scan_next(&scan, &version))
-		{
-			CHECK_FOR_INTERRUPTS();
-			found = !pgn_frontier_covers(deliveries->queue, lane, version.row.due_at, version.row.visible_at);
-			if (found)
-				pgn_frontier_lower(deliveries->queue, lane, version.row.due_at);
-		}
-		pgn_scan_end(&scan);
-	}
+	(void) look_at_skipped(deliveries, lane, from, to);
 	PG_END_ENSURE_ERROR_CLEANUP(pgn_frontier_lower_in_cleanup, PointerGetDatum(&begin));
-	return found;
 }
 
 /* Look below the frontiers; true if there was something to see, and they are lower now. */
@@ -340,7 +345,7 @@ look_below(DeliveryTable *deliveries)
 
 		pgn_frontier_read(deliveries->queue, lane, 0, &frontier);
 		if (frontier.at > PG_INT64_MIN)
-			found |= look_again(deliveries, lane, PG_INT64_MIN, frontier.at - 1);
+			found |= look_at_skipped(deliveries, lane, PG_INT64_MIN, frontier.at - 1);
 	}
 	return found;
 }
@@ -385,9 +390,11 @@ receive_lane(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *l
 		if (has_enough(receive))
 			return;
 		receive_range(receive, deliveries, letters, lane, place, place, now, false, &result);
+		/* What this transaction has changed is dead to it only. */
 		if (receive->advance && result.first == DT_NOEND &&
+			(lane != PGN_LANE_NORMAL || place < receive->changed_from) &&
 			pgn_frontier_forget(queue, lane, now, place, &result.asleep))
-			(void) look_again(deliveries, lane, place, place);
+			look_again(deliveries, lane, place, place);
 	}
 
 	/* Nor may the frontier advance over what was not looked at. */
@@ -403,7 +410,7 @@ receive_lane(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *l
 	if (receive->advance && to > frontier.at &&
 		pgn_frontier_advance(queue, lane, now, &frontier, to, result.held,
 							 frontier.stuck ? result.nheld : 0, &result.asleep))
-		(void) look_again(deliveries, lane, frontier.at, to - 1);
+		look_again(deliveries, lane, frontier.at, to - 1);
 }
 
 /* Receive what is due now.  The queue is locked. */

@@ -77,11 +77,12 @@ exclusive_database(Node *command)
 	}
 }
 
-/* Let the worker of a database come back. */
+/* Let the worker of a database that was held come back. */
 static void
 release(int code, Datum database)
 {
-	pgn_release_database(DatumGetObjectId(database));
+	if (OidIsValid(DatumGetObjectId(database)))
+		pgn_release_database(DatumGetObjectId(database));
 }
 
 /* Tell the launcher of it when it is visible. */
@@ -102,15 +103,16 @@ execute_alone(Oid database, ProcessUtility_hook_type next, PlannedStmt *pstmt, c
 			  QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
 	static bool registered = false;
+	volatile Oid held;
 
 	if (!registered)
 		RegisterXactCallback(at_transaction_end, NULL);
 	registered = true;
-	pgn_hold_database(database);
-	PG_ENSURE_ERROR_CLEANUP(release, ObjectIdGetDatum(database));
+	held = pgn_hold_database(database) ? database : InvalidOid;
+	PG_ENSURE_ERROR_CLEANUP(release, ObjectIdGetDatum(held));
 	next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
-	PG_END_ENSURE_ERROR_CLEANUP(release, ObjectIdGetDatum(database));
-	release(0, ObjectIdGetDatum(database));
+	PG_END_ENSURE_ERROR_CLEANUP(release, ObjectIdGetDatum(held));
+	release(0, ObjectIdGetDatum(held));
 	changes_databases = true;
 }
 

@@ -46,6 +46,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
@@ -315,6 +316,22 @@ first_due(DeliveryTable *deliveries, TimestampTz now, TimestampTz from, Timestam
 	return first;
 }
 
+/* A time at which something may fall due at a queue. */
+typedef struct DueTime
+{
+	SharedQueue *shared;
+	TimestampTz at;
+} DueTime;
+
+/* For PG_ENSURE_ERROR_CLEANUP: watches look from a DueTime on. */
+static void
+lower_due_in_cleanup(int code, Datum arg)
+{
+	const DueTime *due = (const DueTime *) DatumGetPointer(arg);
+
+	pgn_lower_due(due->shared, due->at);
+}
+
 /* When something falls due next, PG_INT64_MAX if nothing does. */
 TimestampTz
 pgn_next_due(DeliveryTable *deliveries, TimestampTz now)
@@ -331,7 +348,12 @@ pgn_next_due(DeliveryTable *deliveries, TimestampTz now)
 	if (shared && due > from && deliveries->queue->changed_in != pgn_local_transaction() &&
 		pg_atomic_compare_exchange_u64(&shared->due_at, &known, (uint64) due))
 	{
-		TimestampTz missed = first_due(deliveries, now, from, due - 1);
+		DueTime		begin = {shared, from};
+		TimestampTz missed;
+
+		PG_ENSURE_ERROR_CLEANUP(lower_due_in_cleanup, PointerGetDatum(&begin));
+		missed = first_due(deliveries, now, from, due - 1);
+		PG_END_ENSURE_ERROR_CLEANUP(lower_due_in_cleanup, PointerGetDatum(&begin));
 
 		if (missed < due)
 		{

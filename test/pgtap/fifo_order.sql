@@ -1,6 +1,6 @@
 -- FIFO queues: order and blocking of message groups, leases, receive attempts.
 BEGIN;
-SELECT plan(79);
+SELECT plan(82);
 
 CREATE TEMP TABLE got (body text, receipt pigeon.receipt);
 
@@ -179,5 +179,18 @@ SELECT is((SELECT count(*) FROM pigeon.receive('f', 3, receive_attempt_id => 'tr
 SELECT throws_ok($$SELECT pigeon.receive('standard', receive_attempt_id => 'x')$$, '22023', NULL, 'standard queues have no attempts');
 SELECT throws_ok($$SELECT pigeon.receive('f', receive_attempt_id => 'a b')$$, '22023', 'invalid receive_attempt_id', 'an attempt id has no blanks');
 
+-- Repeating an attempt hides its messages within the limit, does not make the five minutes longer, and ends with the retention.
+SELECT clear();
+SELECT put('a1');
+CREATE TEMP TABLE first AS SELECT visible_at FROM pigeon.receive('f', 3, '10 min', receive_attempt_id => 'try-4');
+ALTER TABLE first ADD expires_at timestamptz;
+UPDATE first SET expires_at = (SELECT expires_at FROM pigeon.receive_attempt WHERE attempt_id = 'try-4');
+SET LOCAL pigeon.max_visibility = '30 min';
+SELECT ok((SELECT r.visible_at <= f.visible_at + interval '20 min' FROM pigeon.receive('f', 3, '30 min', receive_attempt_id => 'try-4') r, first f), 'no longer than pigeon.max_visibility');
+RESET pigeon.max_visibility;
+SELECT is((SELECT expires_at FROM pigeon.receive_attempt WHERE attempt_id = 'try-4'), (SELECT expires_at FROM first), 'the end of the attempt stays');
+SELECT queue_table AS table FROM pigeon.queues WHERE queue = 'f' \gset
+UPDATE :table SET enqueued_at = enqueued_at - interval '20 days';
+SELECT is((SELECT count(*) FROM pigeon.receive('f', 3, receive_attempt_id => 'try-4')), 0::bigint, 'what has expired is not returned again');
 SELECT * FROM finish();
 ROLLBACK;

@@ -48,5 +48,38 @@ foreach my $how ('cancel', 'terminate')
 	is(sql(qq{SELECT string_agg(body, ',' ORDER BY body) FROM pigeon.pop('$queue', 10)}), 'first,second', "$how: all is received");
 }
 
+# Dead entries that nobody can remove: a look below the frontier that finds
+# nothing, or is interrupted, does not make receives walk over them.
+my $reader = $node->background_psql('postgres');
+$reader->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+sql(q{CREATE FUNCTION buffers_of_receive(queue text) RETURNS integer LANGUAGE plpgsql AS $$
+	DECLARE plan json;
+	BEGIN
+		EXECUTE format('EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM pigeon.receive(%L)', queue) INTO plan;
+		RETURN (plan -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::integer + (plan -> 0 -> 'Plan' ->> 'Shared Read Blocks')::integer;
+	END $$;
+	SELECT pigeon.create_queue('walked'), pigeon.create_queue('groups', fifo => true, content_based_deduplication => true);
+	SELECT pigeon.send_batch('walked', array_fill('x'::text, ARRAY[4000])) \\g /dev/null
+	SELECT pigeon.send_batch('groups', array_agg('m' || n), group_ids => array_agg('g' || n)) FROM generate_series(1, 4000) AS n \\g /dev/null
+	DO $do$ BEGIN
+		FOR i IN 1 .. 400 LOOP
+			PERFORM count(*) FROM pigeon.pop('walked', 10);
+			COMMIT;
+			PERFORM count(*) FROM pigeon.pop('groups', 10);
+			COMMIT;
+		END LOOP;
+	END $do$});
+my $session = $node->background_psql('postgres', on_error_stop => 0, on_error_die => 0);
+my $pid = $session->query('SELECT pg_backend_pid()');
+like(stopped_at($session, 'pgn_due_scan_begin if lane == 0 && from < -9000000000000000000', q{SELECT count(*) FROM pigeon.receive('walked')},
+	sub { sql("SELECT pg_cancel_backend($pid)") }), qr/57014/, 'a look below the frontier is interrupted');
+$session->quit;
+is(sql(q{SELECT count(*) FROM pigeon.receive('groups')}), '0', 'another finds nothing');
+foreach my $queue ('walked', 'groups')
+{
+	cmp_ok(sql("SELECT buffers_of_receive('$queue')"), '<', 200, "$queue: receives start where they did");
+}
+$reader->quit;
+
 all_is_well($node, 'postgres', 'all is well');
 done_testing();

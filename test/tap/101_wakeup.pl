@@ -123,6 +123,29 @@ wait_for_waiters(1);
 $holder->query(q{ROLLBACK});
 is(finish($waiter), 'rolled back', 'the rollback of a receive wakes');
 
+# A receive attempt that waits keeps no lock.
+sql(q{SELECT pigeon.create_queue('fifo', fifo => true, content_based_deduplication => true)});
+$waiter = start(q{SELECT body FROM pigeon.receive('fifo', wait_time => '50 s', receive_attempt_id => 'a')});
+wait_for_waiters(1);
+is(sql(q{SELECT count(*) FROM pg_locks JOIN pigeon.queues ON relation = queue_table WHERE queue = 'fifo'}), '0', 'an attempt that waits keeps no lock');
+sql(q{SELECT pigeon.send('fifo', 'attempted', group_id => 'g')});
+is(finish($waiter), 'attempted', 'and is woken');
+
+# Who waits passes a message that is being deleted, or hidden for longer, when its lease ends; the rollback makes it available.
+foreach my $change (q{pigeon.delete('q', '%s')}, q{pigeon.change_visibility('q', '%s', '1 h')})
+{
+	my $receipt = sql(q{SELECT pigeon.send('q', 'changed') \g /dev/null
+		SELECT receipt FROM pigeon.receive('q', visibility_timeout => '3 s')});
+	$holder->query('BEGIN; SELECT ' . sprintf($change, $receipt));
+	$waiter = receive('q');
+	wait_for_waiters(1);
+	sql('SELECT pg_sleep(4)');
+	my $begun = time;
+	$holder->query('ROLLBACK');
+	is(finish($waiter), 'changed', "the rollback of $change wakes");
+	cmp_ok(time - $begun, '<', 15, 'at once');
+}
+
 sql(q{SELECT pigeon.send('q', 'rolled back to')});
 $holder->query(q{BEGIN; SAVEPOINT s; SELECT body FROM pigeon.receive('q')});
 $waiter = receive('q');

@@ -120,5 +120,18 @@ is(sql(q{SELECT sent IS NULL, visible FROM pigeon.queue_metrics WHERE queue = 'O
 	'without shared memory there are no counters, but the rest');
 $listener->quit;
 
+# With it, but without a worker, maintain() does so too; what it undoes it does again.
+$node->append_conf('postgresql.conf', q{shared_preload_libraries = 'pigeon'
+pigeon.max_workers = 0
+pigeon.notify_interval = 0});
+$node->restart;
+listen_to('pigeon.Orders');
+sql(q{SELECT pigeon.send('Orders', 'x')});
+sql(q{BEGIN; CALL pigeon.maintain(); ROLLBACK});
+is(count_notifications(), 0, 'maintain() that is rolled back does not notify');
+sql(q{CALL pigeon.maintain()});
+wait_for_notifications(1, 'the next one does');
+$listener->quit;
+
 $node->stop;
 done_testing();
