@@ -161,7 +161,8 @@ CREATE TABLE pigeon.redrive_task (
 	started_by        name NOT NULL,
 	started_at        timestamptz NOT NULL,
 	finished_at       timestamptz,
-	origin            bigint NOT NULL
+	origin            bigint NOT NULL DEFAULT 0,
+	paid_until        timestamptz NOT NULL DEFAULT '-infinity'
 );
 CREATE UNIQUE INDEX redrive_task_running ON pigeon.redrive_task (queue_id) WHERE status = 'RUNNING';
 COMMENT ON TABLE pigeon.redrive_task IS 'redrive tasks, running and past; read them through the view pigeon.redrive_tasks';
@@ -220,7 +221,8 @@ CREATE TABLE pigeon.replay_task (
 	started_at      timestamptz NOT NULL,
 	finished_at     timestamptz,
 	next_xid        xid8 NOT NULL,
-	origin          bigint NOT NULL
+	origin          bigint NOT NULL DEFAULT 0,
+	paid_until      timestamptz NOT NULL DEFAULT '-infinity'
 );
 CREATE UNIQUE INDEX replay_task_running ON pigeon.replay_task (subscription_id) WHERE status = 'RUNNING';
 COMMENT ON TABLE pigeon.replay_task IS 'replay tasks, running and past; read them through the view pigeon.replay_tasks';

@@ -204,7 +204,8 @@ acknowledge(Lookup *lookup, const Receipt *receipt, const Action *action, GroupS
 		{
 			TimestampTz visible_at = pgn_timestamp_plus(action->now, action->visibility_timeout);
 
-			check_total_visibility(row, visible_at);
+			if (action->visibility_timeout > 0)
+				check_total_visibility(row, visible_at);
 			result = update(deliveries, &version, visible_at);
 		}
 		if (result == TM_Ok)

@@ -13,6 +13,12 @@
  * log is left alone: senders and receivers would have to wait for the
  * transaction's lock on a segment.  A job that fails is rolled back and
  * reported, and does not stop the others.
+ *
+ * Where a subscription (of logical replication) brings the queues from another
+ * database, only that database maintains them.  What is done there comes along;
+ * done here, it would be in the way of that, and while tables are copied for
+ * the first time, one after the other, messages would look as if nobody needed
+ * them.
  */
 #include "postgres.h"
 
@@ -21,9 +27,11 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "utils/catcache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "activity.h"
@@ -224,6 +232,17 @@ pgn_job_replay(int64 task_id)
 	return pgn_replay_step(task_id) ? PGN_AGAIN : GetCurrentTimestamp() + REDRIVE_INTERVAL;
 }
 
+/* Do the queues of this database come from another, by logical replication? */
+bool
+pgn_is_replicated(void)
+{
+	CatCList   *subscriptions = SearchSysCacheList1(SUBSCRIPTIONRELMAP, ObjectIdGetDatum(pgn_relation("queue")));
+	bool		found = subscriptions->n_members > 0;
+
+	ReleaseSysCacheList(subscriptions);
+	return found;
+}
+
 /* Rotate the log if it is time. */
 TimestampTz
 pgn_job_rotate_log(int64 unused)
@@ -343,6 +362,11 @@ pgn_maintain(PG_FUNCTION_ARGS)
 	Snapshot	snapshot;
 
 	pgn_begin_write("pigeon.maintain()");
+	if (pgn_is_replicated())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the queues of this database are replicated from another"),
+				 errhint("Maintain them there, or drop the subscription first.")));
 	SPI_connect_ext(may_commit ? SPI_OPT_NONATOMIC : 0);
 	end_step(may_commit);
 

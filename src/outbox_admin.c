@@ -203,12 +203,10 @@ pgn_publish_changes(PG_FUNCTION_ARGS)
 		pgn_null_argument("source");
 	if (PG_ARGISNULL(1))
 		pgn_null_argument("topic");
-	if (PG_ARGISNULL(2))
-		pgn_null_argument("events");
 	relid = PG_GETARG_OID(0);
 	source = open_source(relid, ShareRowExclusiveLock);
 	topic = pgn_topic_open(text_to_cstring(PG_GETARG_TEXT_PP(1)), PGN_ACL_PUBLISH, AccessShareLock);
-	parse_events(text_to_cstring(PG_GETARG_TEXT_PP(2)), chosen);
+	parse_events(PG_ARGISNULL(2) ? "insert,update,delete" : text_to_cstring(PG_GETARG_TEXT_PP(2)), chosen);
 	if (find_triggers(source, topic->name) != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),

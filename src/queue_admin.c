@@ -179,7 +179,7 @@ apply(const Given *given, const char *name, QueueAttributes *a)
 	apply_interval(given, ARG_DELAY, "delay", &a->delay);
 	apply_interval(given, ARG_RETENTION, "retention", &a->retention);
 	apply_interval(given, ARG_WAIT_TIME, "wait_time", &a->wait_time);
-	if (a->visibility_timeout > pgn_max_visibility * USECS_PER_SEC)
+	if (GIVEN(given, ARG_VISIBILITY_TIMEOUT) && a->visibility_timeout > pgn_max_visibility * USECS_PER_SEC)
 		pgn_bad_attribute("visibility_timeout is longer than the setting pigeon.max_visibility allows",
 						  "Choose a shorter one, or raise the setting.");
 	if (a->retention < MIN_RETENTION)
@@ -321,7 +321,9 @@ check_same(const Queue *queue, const Given *given)
 
 	if (GIVEN(given, ARG_FIFO))
 		new.fifo = DatumGetBool(VALUE(given, ARG_FIFO));
-	apply(given, queue->name, &new);
+	/* What it could be given then does not matter. */
+	if (old.fifo == new.fifo)
+		apply(given, queue->name, &new);
 	read_documents(queue, &tags, &policy);
 
 #define COMPARE(attribute) if (old.attribute != new.attribute) differs = #attribute

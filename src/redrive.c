@@ -47,7 +47,7 @@ typedef struct Task
 	char	   *destination;	/* NULL: each message's own source */
 	int32		max_per_second; /* 0: as fast as it goes */
 	int64		moved;
-	TimestampTz started_at;
+	TimestampTz paid_until;		/* see pgn_task_budget */
 	Oid			role;			/* InvalidOid if it is gone */
 	bool		restored;		/* from a dump */
 	char	   *failure;		/* why the task cannot go on */
@@ -61,8 +61,9 @@ typedef struct Target
 } Target;
 
 /*
- * How many deliveries of the queue are due and can be moved: those without a
- * source only if there is a destination for all.
+ * How many deliveries of the queue are due and can be moved: those that have
+ * not expired, and those without a source only if there is a destination for
+ * all.
  */
 static int64
 count_movable(Queue *queue, bool has_destination, TimestampTz now)
@@ -83,7 +84,8 @@ count_movable(Queue *queue, bool has_destination, TimestampTz now)
 			continue;
 		any = true;
 		last = version.row;
-		n += version.row.visible_at <= now && (has_destination || version.row.source != 0);
+		n += version.row.visible_at <= now && !pgn_delivery_expired(queue, &version.row, now) &&
+			(has_destination || version.row.source != 0);
 	}
 	pgn_scan_end(&scan);
 	pgn_deliveries_close(&deliveries, NoLock);
@@ -193,6 +195,7 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 
 		CHECK_FOR_INTERRUPTS();
 		if (version.uncommitted || version.held || version.row.visible_at > now ||
+			pgn_delivery_expired(source, &version.row, now) ||
 			(task->destination == NULL && version.row.source == 0))
 			continue;
 		if (moved >= budget)
@@ -234,7 +237,7 @@ read_task(int64 task_id, Task *task)
 	Datum		row[7];
 	bool		isnull[7];
 
-	if (!pgn_owner_row("SELECT queue_id, destination, max_per_second, moved, started_at, started_by, origin"
+	if (!pgn_owner_row("SELECT queue_id, destination, max_per_second, moved, paid_until, started_by, origin"
 					   " FROM pigeon.redrive_task WHERE id = $1 AND status = 'RUNNING'"
 					   " FOR UPDATE SKIP LOCKED", 1, types, values, lengthof(row), row, isnull))
 		return false;
@@ -245,7 +248,7 @@ read_task(int64 task_id, Task *task)
 			.destination = isnull[1] ? NULL : TextDatumGetCString(row[1]),
 			.max_per_second = isnull[2] ? 0 : DatumGetInt32(row[2]),
 			.moved = DatumGetInt64(row[3]),
-			.started_at = DatumGetTimestampTz(row[4]),
+			.paid_until = DatumGetTimestampTz(row[4]),
 			.role = get_role_oid(NameStr(*DatumGetName(row[5])), true),
 			.restored = DatumGetInt64(row[6]) != pgn_task_origin()
 	};
@@ -256,15 +259,18 @@ read_task(int64 task_id, Task *task)
 static void
 write_task(const Task *task, const char *status)
 {
-	Oid			types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID};
+	Oid			types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
 	Datum		values[] = {Int64GetDatum(task->id), Int64GetDatum(task->moved),
 		CStringGetTextDatum(status),
-	task->failure ? CStringGetTextDatum(task->failure) : (Datum) 0};
+		task->failure ? CStringGetTextDatum(task->failure) : (Datum) 0,
+		TimestampTzGetDatum(task->paid_until)
+	};
 
 	pgn_owner_begin();
-	pgn_owner_execute("UPDATE pigeon.redrive_task SET moved = $2, status = $3, failure_reason = $4,"
+	pgn_owner_execute("UPDATE pigeon.redrive_task SET moved = $2, status = $3, failure_reason = $4, paid_until = $5,"
 					  " finished_at = CASE WHEN $3 = 'RUNNING' THEN NULL ELSE clock_timestamp() END"
-					  " WHERE id = $1 AND (moved, status, failure_reason) IS DISTINCT FROM ($2, $3, $4)", 4, types, values, task->failure ? NULL : "   n");
+					  " WHERE id = $1 AND (moved, status, failure_reason) IS DISTINCT FROM ($2, $3, $4)",
+					  lengthof(types), types, values, task->failure ? NULL : "   n ");
 	pgn_owner_end();
 }
 
@@ -291,9 +297,10 @@ pgn_redrive_step(int64 task_id)
 		task.failure = "the role that started the task does not own the dead-letter queue";
 	else
 		moved = move_messages(&task, source,
-							  pgn_task_budget(task.started_at, task.max_per_second, task.moved, STEP_MESSAGES), &more);
+							  pgn_task_budget(&task.paid_until, task.max_per_second, STEP_MESSAGES), &more);
 
 	task.moved += moved;
+	pgn_task_pay(&task.paid_until, task.max_per_second, moved);
 	if (moved > 0)
 		pgn_activity_count(source, COUNT_REDRIVEN, moved);
 	write_task(&task, pgn_task_status(task.restored, task.failure != NULL, more));
@@ -372,8 +379,8 @@ pgn_redrive(PG_FUNCTION_ARGS)
 	nulls[4] = PG_ARGISNULL(2) ? 'n' : ' ';
 	pgn_owner_begin();
 	pgn_owner_execute("INSERT INTO pigeon.redrive_task (id, dead_letter_queue, queue_id, destination,"
-					  " max_per_second, status, to_move, started_by, started_at, origin)"
-					  " VALUES ($1, $2, $3, $4, $5, 'RUNNING', $6, $7, clock_timestamp(), $8)"
+					  " max_per_second, status, to_move, started_by, started_at, origin, paid_until)"
+					  " VALUES ($1, $2, $3, $4, $5, 'RUNNING', $6, $7, clock_timestamp(), $8, '-infinity')"
 					  " ON CONFLICT DO NOTHING",
 					  lengthof(types), types, values, nulls);
 	if (SPI_processed == 0)
@@ -412,7 +419,7 @@ pgn_cancel_redrive(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("redrive task " INT64_FORMAT " does not exist", PG_GETARG_INT64(0)),
 				 errhint("The view pigeon.redrive_tasks lists the tasks.")));
-	if (!DatumGetBool(row[2]))
+	if (!DatumGetBool(row[2]) && !superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of the dead-letter queue to stop redrive task " INT64_FORMAT,

@@ -67,7 +67,7 @@ typedef struct Task
 	int64		position_id;
 	int64		replayed;
 	int64		filtered_out;
-	TimestampTz started_at;
+	TimestampTz paid_until;		/* see pgn_task_budget */
 	uint64		next_xid;		/* transactions before that may be older than
 								 * the task */
 	bool		restored;		/* from a dump */
@@ -93,7 +93,7 @@ read_task(int64 task_id, Task *task)
 	bool		isnull[11];
 
 	if (!pgn_owner_row("SELECT subscription_id, topic_id, to_time, coalesce(max_per_second, 0), position_time,"
-					   " position_id, replayed, filtered_out, started_at, next_xid, origin"
+					   " position_id, replayed, filtered_out, paid_until, next_xid, origin"
 					   " FROM pigeon.replay_task WHERE id = $1 AND status = 'RUNNING'"
 					   " FOR UPDATE SKIP LOCKED", 1, types, values, lengthof(row), row, isnull))
 		return false;
@@ -108,7 +108,7 @@ read_task(int64 task_id, Task *task)
 			.position_id = DatumGetInt64(row[5]),
 			.replayed = DatumGetInt64(row[6]),
 			.filtered_out = DatumGetInt64(row[7]),
-			.started_at = DatumGetTimestampTz(row[8]),
+			.paid_until = DatumGetTimestampTz(row[8]),
 			.next_xid = U64FromFullTransactionId(DatumGetFullTransactionId(row[9])),
 			.restored = DatumGetInt64(row[10]) != pgn_task_origin()
 	};
@@ -119,20 +119,21 @@ read_task(int64 task_id, Task *task)
 static void
 write_task(const Task *task, const char *status)
 {
-	Oid			types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, TEXTOID};
+	Oid			types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, TEXTOID, TIMESTAMPTZOID};
 	Datum		values[] = {
 		Int64GetDatum(task->id), CStringGetTextDatum(status), TimestampTzGetDatum(task->position_time),
 		Int64GetDatum(task->position_id), Int64GetDatum(task->replayed), Int64GetDatum(task->filtered_out),
-		task->failure ? CStringGetTextDatum(task->failure) : (Datum) 0
+		task->failure ? CStringGetTextDatum(task->failure) : (Datum) 0,
+		TimestampTzGetDatum(task->paid_until)
 	};
 
 	pgn_owner_begin();
 	pgn_owner_execute("UPDATE pigeon.replay_task SET status = $2, position_time = $3, position_id = $4,"
-					  " replayed = $5, filtered_out = $6, failure_reason = $7,"
+					  " replayed = $5, filtered_out = $6, failure_reason = $7, paid_until = $8,"
 					  " finished_at = CASE WHEN $2 = 'RUNNING' THEN NULL ELSE clock_timestamp() END"
 					  " WHERE id = $1 AND (status, position_time, position_id, replayed, filtered_out, failure_reason)"
 					  " IS DISTINCT FROM ($2, $3, $4, $5, $6, $7)",
-					  lengthof(types), types, values, task->failure ? NULL : "      n");
+					  lengthof(types), types, values, task->failure ? NULL : "      n ");
 	pgn_owner_end();
 }
 
@@ -197,7 +198,7 @@ has_group(const Topic *topic, const Message *message)
 static bool
 read_batch(Task *task, const Topic *topic, const Subscription *subscription, Batch *batch)
 {
-	int			budget = pgn_task_budget(task->started_at, task->max_per_second, task->replayed, STEP_MESSAGES);
+	int			budget = pgn_task_budget(&task->paid_until, task->max_per_second, STEP_MESSAGES);
 	MemoryContext match_context = AllocSetContextCreate(CurrentMemoryContext, "pigeon filter input",
 														ALLOCSET_DEFAULT_SIZES);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -243,6 +244,7 @@ read_batch(Task *task, const Topic *topic, const Subscription *subscription, Bat
 	UnregisterSnapshot(snapshot);
 	MemoryContextDelete(match_context);
 	task->replayed += batch->n;
+	pgn_task_pay(&task->paid_until, task->max_per_second, batch->n);
 	return slot != NULL || budget == 0;
 }
 
@@ -431,8 +433,8 @@ pgn_replay(PG_FUNCTION_ARGS)
 	values[8] = Int64GetDatum(pgn_task_origin());
 	pgn_owner_begin();
 	pgn_owner_execute("INSERT INTO pigeon.replay_task (id, subscription_id, topic_id, from_time, to_time,"
-					  " max_per_second, started_by, position_time, position_id, status, started_at, next_xid, origin)"
-					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $4, 0, 'RUNNING', clock_timestamp(), $8, $9)",
+					  " max_per_second, started_by, position_time, position_id, status, started_at, next_xid, origin, paid_until)"
+					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $4, 0, 'RUNNING', clock_timestamp(), $8, $9, '-infinity')",
 					  lengthof(types), types, values, PG_ARGISNULL(3) ? "     n   " : NULL);
 	pgn_tasks_forget("replay_task", "subscription_id", subscription_id);
 	pgn_owner_end();
@@ -465,7 +467,7 @@ pgn_cancel_replay(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("replay task " INT64_FORMAT " is not running", PG_GETARG_INT64(0))));
-	if (!DatumGetBool(row[3]))
+	if (!DatumGetBool(row[3]) && !superuser())
 		(void) pgn_check_subscription_owner(DatumGetInt32(row[0]));
 	pgn_owner_begin();
 	pgn_owner_execute("UPDATE pigeon.replay_task SET status = 'CANCELLED', finished_at = clock_timestamp()"

@@ -111,21 +111,21 @@ read_subscription(int32 id)
 	return row;
 }
 
-/* Write a subscription of the current user: a new row, or its new state. */
+/* Write a subscription: a new row, or its new state. */
 static void
-write_row(bool is_new, int32 id, const Topic *topic, const char *queue, const Options *options)
+write_row(bool is_new, int32 id, const Topic *topic, const char *queue, const char *owner, const Options *options)
 {
 	Oid			types[] = {INT4OID, INT4OID, TEXTOID, NAMEOID, JSONBOID, TEXTOID, BOOLOID, TEXTOID};
-	NameData	owner;
+	NameData	owner_name;
 	Datum		values[] = {
-		Int32GetDatum(id), Int32GetDatum(topic->id), CStringGetTextDatum(queue), NameGetDatum(&owner),
+		Int32GetDatum(id), Int32GetDatum(topic->id), CStringGetTextDatum(queue), NameGetDatum(&owner_name),
 		PointerGetDatum(options->filter_policy), CStringGetTextDatum(options->filter_scope),
 		BoolGetDatum(options->raw_delivery),
 		options->dead_letter_queue ? CStringGetTextDatum(options->dead_letter_queue) : (Datum) 0
 	};
 	char		nulls[] = "        ";
 
-	namestrcpy(&owner, GetUserNameFromId(GetUserId(), false));
+	namestrcpy(&owner_name, owner);
 	if (options->filter_policy == NULL)
 		nulls[Anum_subscription_filter_policy - 1] = 'n';
 	if (options->dead_letter_queue == NULL)
@@ -206,8 +206,12 @@ apply_options(FunctionCallInfo fcinfo, int first, Options *options)
 	if (!PG_ARGISNULL(first))
 	{
 		options->filter_policy = PG_GETARG_JSONB_P(first);
+		/* The scope is gone with the policy. */
 		if (lets_everything_pass(options->filter_policy))
+		{
 			options->filter_policy = NULL;
+			options->filter_scope = "attributes";
+		}
 	}
 	if (!PG_ARGISNULL(first + 1))
 		options->filter_scope = text_to_cstring(PG_GETARG_TEXT_PP(first + 1));
@@ -263,6 +267,7 @@ pgn_subscribe(PG_FUNCTION_ARGS)
 	Datum		values[2];
 	Topic	   *topic;
 	char	   *queue;
+	char	   *user = GetUserNameFromId(GetUserId(), false);
 	Row			existing;
 
 	pgn_begin_write("pigeon.subscribe()");
@@ -281,12 +286,12 @@ pgn_subscribe(PG_FUNCTION_ARGS)
 	if (read_row("topic_id = $1 AND queue = $2", 2, types, values, &existing))
 	{
 		check_same(topic, &existing, &options);
-		if (strcmp(existing.owner, GetUserNameFromId(GetUserId(), false)) != 0)
-			write_row(false, existing.id, topic, queue, &options);
+		if (strcmp(existing.owner, user) != 0)
+			write_row(false, existing.id, topic, queue, user, &options);
 		PG_RETURN_INT64(existing.id);
 	}
 	existing.id = pgn_new_id();
-	write_row(true, existing.id, topic, queue, &options);
+	write_row(true, existing.id, topic, queue, user, &options);
 	PG_RETURN_INT64(existing.id);
 }
 
@@ -352,7 +357,7 @@ pgn_alter_subscription(PG_FUNCTION_ARGS)
 		elog(ERROR, "topic %d of subscription %d does not exist", row.topic_id, id);
 	apply_options(fcinfo, 1, &row.options);
 	check_options(topic, row.queue, &row.options);
-	write_row(false, id, topic, row.queue, &row.options);
+	write_row(false, id, topic, row.queue, row.owner, &row.options);
 	PG_RETURN_VOID();
 }
 
@@ -398,6 +403,9 @@ pgn_unsubscribe(PG_FUNCTION_ARGS)
 	values[0] = Int32GetDatum(row.id);
 	pgn_owner_begin();
 	pgn_owner_execute("DELETE FROM pigeon.subscription WHERE id = $1", 1, types, values, NULL);
+	pgn_owner_execute("UPDATE pigeon.replay_task SET status = 'FAILED', finished_at = clock_timestamp(),"
+					  " failure_reason = 'subscription does not exist any more'"
+					  " WHERE subscription_id = $1 AND status = 'RUNNING'", 1, types, values, NULL);
 	pgn_owner_end();
 	if (topic)
 		CacheInvalidateRelcacheByRelid(topic->relid);

@@ -13,6 +13,7 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/timestamp.h"
@@ -26,6 +27,14 @@ pgn_tasks_running(const char *table, int *n)
 {
 	return pgn_owner_numbers(psprintf("SELECT id FROM pigeon.%s WHERE status = 'RUNNING' ORDER BY id", table),
 							 0, NULL, NULL, n);
+}
+
+/* Does any running task in a table of tasks wait for nothing but its turn? */
+bool
+pgn_tasks_active(const char *table)
+{
+	return pgn_owner_row(psprintf("SELECT FROM pigeon.%s WHERE status = 'RUNNING' AND failure_reason IS NULL", table),
+						 0, NULL, NULL, 0, NULL, NULL);
 }
 
 /*
@@ -44,11 +53,16 @@ pgn_tasks_forget(const char *table, const char *column, int32 id)
 							   table, column, table, column, PGN_TASKS_KEPT), 1, types, values, NULL);
 }
 
-/* A number for this database, which no other one has, be it on another server. */
+/*
+ * A number for the extension in this database, which no other one has, be it
+ * on another server or the one before in the same database.
+ */
 int64
 pgn_task_origin(void)
 {
-	return (int64) hash_combine64(GetSystemIdentifier(), MyDatabaseId);
+	uint64		database = hash_combine64(GetSystemIdentifier(), MyDatabaseId);
+
+	return (int64) hash_combine64(database, get_extension_oid("pigeon", false));
 }
 
 /* The status of a task after a step. */
@@ -61,18 +75,28 @@ pgn_task_status(bool restored, bool failed, bool more)
 }
 
 /*
- * How many messages a step may handle now, of a task that has done so many.
- * max_per_second is 0 if it may go as fast as it can.
+ * How many messages a step may handle now.  max_per_second is 0 if the task may
+ * go as fast as it can.  *paid_until is the time up to which its rate is used
+ * up.  It is brought forward to a second ago: what a task has missed, because
+ * nobody was there to advance it, it does not make up for in a burst.
  */
 int
-pgn_task_budget(TimestampTz started_at, int max_per_second, int64 done, int most)
+pgn_task_budget(TimestampTz *paid_until, int max_per_second, int most)
 {
-	double		seconds = (double) (GetCurrentTimestamp() - started_at) / USECS_PER_SEC;
-	double		budget;
+	TimestampTz now = GetCurrentTimestamp();
+	int64		budget;
 
 	if (max_per_second == 0)
 		return most;
-	/* The first second's worth at once. */
-	budget = (seconds + 1) * max_per_second - done;
+	*paid_until = Max(*paid_until, now - USECS_PER_SEC);
+	budget = (now - *paid_until) * max_per_second / USECS_PER_SEC;
 	return budget < 0 ? 0 : Min(budget, most);
+}
+
+/* A step has handled so many. */
+void
+pgn_task_pay(TimestampTz *paid_until, int max_per_second, int n)
+{
+	if (max_per_second > 0)
+		*paid_until += n * USECS_PER_SEC / max_per_second;
 }

@@ -133,7 +133,9 @@ check_same(const Topic *topic, const Given *given)
 
 	if (GIVEN(given, ARG_FIFO))
 		new.fifo = DatumGetBool(VALUE(given, ARG_FIFO));
-	apply(given, &new);
+	/* What it could be given then does not matter. */
+	if (old.fifo == new.fifo)
+		apply(given, &new);
 	if (GIVEN(given, ARG_TAGS) && !has_tags(topic, VALUE(given, ARG_TAGS)))
 		differs = "tags";
 #define COMPARE(attribute) if (old.attribute != new.attribute) differs = #attribute
@@ -157,6 +159,22 @@ execute(const char *sql)
 	if (SPI_execute(sql, false, 0) < 0)
 		elog(ERROR, "statement failed: %s", sql);
 	SPI_finish();
+}
+
+/* Run statements as the owner of a topic's view, who may be another than the caller. */
+static void
+execute_as_owner(const Topic *topic, const char *sql)
+{
+	Relation	view = relation_open(topic->relid, AccessShareLock);
+	Oid			owner = view->rd_rel->relowner;
+	Oid			caller;
+	int			context;
+
+	relation_close(view, NoLock);
+	GetUserIdAndSecContext(&caller, &context);
+	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE);
+	execute(sql);
+	SetUserIdAndSecContext(caller, context);
 }
 
 /* Make the view of a new topic, and the tables that belong to it. */
@@ -262,11 +280,11 @@ pgn_alter_topic(PG_FUNCTION_ARGS)
 
 	/* Replacing the view waits for everybody who is publishing. */
 	if (a.archive_retention > 0 && !was_archived)
-		execute(pgn_archive_create_sql(topic->id));
+		execute_as_owner(topic, pgn_archive_create_sql(topic->id));
 	if (was_archived != (a.archive_retention > 0))
-		execute(pgn_topic_view_sql(topic->id, a.archive_retention > 0));
+		execute_as_owner(topic, pgn_topic_view_sql(topic->id, a.archive_retention > 0));
 	if (a.archive_retention == 0 && was_archived)
-		execute(pgn_archive_drop_sql(topic->id));
+		execute_as_owner(topic, pgn_archive_drop_sql(topic->id));
 	write_registry(false, topic->id, topic->name, &a, &given);
 	CacheInvalidateRelcacheByRelid(topic->relid);
 	pgn_activity_job(JOB_REGISTRY);

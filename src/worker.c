@@ -78,6 +78,9 @@
 
 #define TASK_INTERVAL (USECS_PER_SEC / 4)
 
+/* The same if all tasks wait for what is not restored yet. */
+#define WAITING_INTERVAL (30 * USECS_PER_SEC)
+
 /* A failed job is tried again after a second, and after twice the time each time, up to 4 minutes. */
 #define MAX_BACKOFF_SHIFT 8
 
@@ -163,7 +166,7 @@ commit(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-/* Begin a transaction; false, and none, if there is no extension to work with. */
+/* Begin a transaction; false, and none, if there is no extension to work with, or all comes from elsewhere. */
 static bool
 begin(const char *what)
 {
@@ -171,7 +174,7 @@ begin(const char *what)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, what);
-	if (extension_is_there())
+	if (extension_is_there() && !pgn_is_replicated())
 		return true;
 	commit();
 	return false;
@@ -235,7 +238,8 @@ care_for_old_log(TimestampTz *next)
 static bool
 care_for_tasks(PgnJob job, const char *what, TimestampTz *next)
 {
-	bool		done = true;
+	bool		done = true,
+				active;
 	int64	   *tasks;
 	int			n;
 	TimestampTz unused;
@@ -244,10 +248,14 @@ care_for_tasks(PgnJob job, const char *what, TimestampTz *next)
 		return false;
 	MemoryContextSwitchTo(round_context);
 	tasks = pgn_tasks_running(psprintf("%s_task", what), &n);
+	active = pgn_tasks_active(psprintf("%s_task", what));
 	commit();
 	for (int i = 0; i < n; i++)
 		done &= run_job(job, tasks[i], psprintf("%s task " INT64_FORMAT, what, tasks[i]), &unused);
-	*next = n > 0 ? GetCurrentTimestamp() + TASK_INTERVAL : PGN_IDLE;
+	if (n == 0)
+		*next = PGN_IDLE;
+	else
+		*next = GetCurrentTimestamp() + (active ? TASK_INTERVAL : WAITING_INTERVAL);
 	return done;
 }
 

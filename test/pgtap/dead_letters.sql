@@ -1,6 +1,6 @@
 -- Order of what comes back, dead letters and redrive.
 BEGIN;
-SELECT plan(61);
+SELECT plan(65);
 CREATE FUNCTION received(queue text, n integer DEFAULT 1, timeout interval DEFAULT '0') RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(body, ' ' ORDER BY ordinality) FROM pigeon.receive(queue, n, timeout) WITH ORDINALITY $$;
 
@@ -182,5 +182,22 @@ SELECT is((SELECT count(*) FROM pigeon.redrive_tasks WHERE dead_letter_queue = '
 SELECT is((SELECT array_agg(task_id ORDER BY task_id) FROM pigeon.redrive_tasks WHERE dead_letter_queue = 'dead'),
 	(SELECT array_agg(task_id ORDER BY task_id) FROM (SELECT task_id FROM started ORDER BY task_id DESC LIMIT 100) AS last), 'the last ones');
 SELECT is((SELECT count(*) FROM pigeon.redrive_tasks WHERE dead_letter_queue <> 'dead'), :others::bigint, 'those of other queues stay');
+-- What has expired is not moved.
+SELECT pigeon.create_queue('brief dead', retention => '60 s');
+SELECT pigeon.create_queue('brief', dead_letter_queue => 'brief dead', max_receive_count => 1);
+SELECT pigeon.send('brief dead', 'old');
+SELECT queue_table AS table FROM pigeon.queues WHERE queue = 'brief dead' \gset
+UPDATE :table SET enqueued_at = enqueued_at - interval '61 s';
+SELECT pigeon.redrive('brief dead', 'brief') AS task \gset
+SELECT is((SELECT status || ' ' || to_move || ' ' || moved FROM pigeon.redrive_tasks WHERE task_id = :task), 'COMPLETED 0 0', 'a redrive passes over what has expired');
+-- A rate is not made up for after a pause.
+SELECT count(*) FROM pigeon.send_batch('counted dead', array_fill('x'::text, ARRAY[50]));
+SELECT pigeon.redrive('counted dead', 'counted', max_per_second => 5) AS task \gset
+SELECT is((SELECT status || ' ' || moved FROM pigeon.redrive_tasks WHERE task_id = :task), 'RUNNING 5', 'a second''s worth at once');
+UPDATE pigeon.redrive_task SET started_at = started_at - interval '1 hour', paid_until = paid_until - interval '1 hour' WHERE id = :task;
+CALL pigeon.maintain();
+SELECT is((SELECT status || ' ' || moved FROM pigeon.redrive_tasks WHERE task_id = :task), 'RUNNING 10', 'and no more after an hour in which nobody came');
+SELECT pigeon.drop_queue('counted dead');
+SELECT is((SELECT status || ': ' || failure_reason FROM pigeon.redrive_tasks WHERE task_id = :task), 'FAILED: dead-letter queue does not exist any more', 'a task ends with its queue');
 SELECT * FROM finish();
 ROLLBACK;

@@ -1,6 +1,6 @@
 -- Queues: attributes and their bounds, names, if_not_exists, alter, tags, the redrive allow policy.
 BEGIN;
-SELECT plan(69);
+SELECT plan(74);
 
 -- What the view says of a queue, as one row of text.
 CREATE FUNCTION attributes(name text) RETURNS text LANGUAGE sql AS $$
@@ -85,5 +85,18 @@ SELECT throws_ok($$SELECT pigeon.drop_queue('source')$$, '42704', NULL, 'and wit
 SELECT lives_ok($$SELECT pigeon.create_queue('source')$$, 'the name is free again');
 SELECT is((SELECT count(*) FROM pigeon.peek('source')), 0::bigint, 'for an empty queue');
 SELECT is((SELECT bool_and(pigeon.drop_queue(queue)) FROM pigeon.queues), true, 'all queues can be dropped in one statement');
+-- What a queue has is not checked against a setting of today.
+SET LOCAL pigeon.max_visibility = '2 d';
+SELECT pigeon.create_queue('hidden long', visibility_timeout => '1 day');
+RESET pigeon.max_visibility;
+SELECT lives_ok($$SELECT pigeon.alter_queue('hidden long', wait_time => '5 s')$$, 'another attribute is changed');
+SELECT lives_ok($$SELECT pigeon.create_queue('hidden long', wait_time => '5 s', if_not_exists => true)$$, 'it exists');
+SELECT throws_ok($$SELECT pigeon.alter_queue('hidden long', visibility_timeout => '1 day')$$, '22023', NULL, 'what is asked for is checked');
+SELECT pigeon.create_queue('of another kind', fifo => true, content_based_deduplication => true);
+SELECT throws_ok($$SELECT pigeon.create_queue('of another kind', fifo => false, if_not_exists => true)$$, '42710', 'queue "of another kind" already exists with another fifo', 'a queue of another kind');
+-- NULL is an argument that was not given.
+SELECT count(*) FROM pigeon.send_batch('hidden long', ARRAY['one', 'two', 'three', 'four']);
+SELECT results_eq($$SELECT (SELECT count(*) FROM pigeon.peek('hidden long', NULL)), (SELECT count(*) FROM pigeon.receive('hidden long', NULL)), (SELECT count(*) FROM pigeon.pop('hidden long', NULL))$$,
+	$$VALUES (4::bigint, 1::bigint, 1::bigint)$$, 'max_messages has its default');
 SELECT * FROM finish();
 ROLLBACK;

@@ -1,6 +1,6 @@
 -- Receipts, delete and change_visibility.
 BEGIN;
-SELECT plan(42);
+SELECT plan(43);
 SELECT pigeon.create_queue('q');
 SELECT pigeon.create_queue('other');
 
@@ -78,5 +78,11 @@ SELECT ok((SELECT first_received_at < visible_at AND sent_at < first_received_at
 SELECT results_eq($$SELECT pigeon.delete('q', (SELECT receipt FROM got)), pigeon.delete('q', (SELECT receipt FROM got))$$, 'VALUES (false, false)', 'gone');
 SELECT ok(NOT pigeon.delete('q', format('%s-1-1-1', (SELECT split_part(receipt::text, '-', 1) FROM got))::pigeon.receipt), 'a made-up receipt');
 
+-- Visible at once is never too long.
+SELECT pigeon.send('other', 'long in flight');
+SELECT receipt FROM pigeon.receive('other') \gset
+SELECT queue_table AS table FROM pigeon.queues WHERE queue = 'other' \gset
+UPDATE :table SET received_at = received_at - interval '13 hours';
+SELECT ok(pigeon.change_visibility('other', :'receipt', '0'), 'a message is given back long after its receive');
 SELECT * FROM finish();
 ROLLBACK;

@@ -1,5 +1,5 @@
 -- The archive of a topic: what it keeps, for how long, and replay.  No transaction around the whole, since maintenance commits.
-SELECT plan(45);
+SELECT plan(47);
 SELECT pigeon.create_queue('q'), pigeon.create_queue('late');
 SELECT lives_ok($$SELECT pigeon.create_topic('t', archive_retention => '6 days')$$, 'a topic with an archive');
 SELECT topic_view AS view, replace(topic_view::text, 'pigeon.t_', '') AS id FROM pigeon.topics WHERE topic = 't' \gset
@@ -141,4 +141,20 @@ SELECT lives_ok($$SELECT pigeon.alter_topic('t', archive_retention => '1 day')$$
 SELECT pigeon.publish('t', 'y');
 SELECT is((SELECT string_agg(body, ',') FROM :view), 'y', 'from now on');
 SELECT is(pigeon.drop_topic('t'), true, 'drop it without one') FROM pigeon.alter_topic('t', archive_retention => '0');
+-- An archive that somebody else has turned on belongs to the topic's owner, too.
+CREATE ROLE pgn_keeper;
+GRANT CREATE ON SCHEMA pigeon TO pgn_keeper;
+SET ROLE pgn_keeper;
+SELECT pigeon.create_topic('kept');
+RESET ROLE;
+SELECT pigeon.alter_topic('kept', archive_retention => '1 day');
+SELECT pigeon.publish('kept', 'x');
+SELECT topic_view AS view FROM pigeon.topics WHERE topic = 'kept' \gset
+SET ROLE pgn_keeper;
+SELECT is((SELECT string_agg(body, ',') FROM :view), 'x', 'who can read it');
+SELECT lives_ok($$SELECT pigeon.alter_topic('kept', archive_retention => '0')$$, 'and give it up');
+SELECT pigeon.drop_topic('kept');
+RESET ROLE;
+REVOKE CREATE ON SCHEMA pigeon FROM pgn_keeper;
+DROP ROLE pgn_keeper;
 SELECT * FROM finish();

@@ -1,6 +1,6 @@
 -- Rights on topics and subscriptions, and what becomes of messages that a queue does not take.
 BEGIN;
-SELECT plan(49);
+SELECT plan(50);
 CREATE ROLE pgn_desk;			-- owns the topic
 CREATE ROLE pgn_reader;			-- owns queues and subscribes
 CREATE ROLE pgn_writer;			-- publishes
@@ -31,6 +31,11 @@ CREATE TEMP TABLE s AS SELECT pigeon.subscribe('news', 'q', dead_letter_queue =>
 GRANT SELECT ON s TO PUBLIC;
 RESET ROLE;
 SELECT topic_view AS view FROM pigeon.topics WHERE topic = 'news' \gset
+
+-- A subscription is its owner's, whoever changes it.
+SELECT pigeon.alter_subscription(q, raw_delivery => false) FROM s;
+SELECT is((SELECT owner::text FROM pigeon.subscriptions, s WHERE subscription_id = q), 'pgn_reader', 'a superuser who changes a subscription does not take it over');
+SELECT pigeon.alter_subscription(q, raw_delivery => true) FROM s;
 
 SELECT is(allowed(command), expected, command) FROM (VALUES
 	($$SELECT pigeon.publish('news', 'x')$$, 'desk, writer'),

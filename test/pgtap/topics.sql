@@ -1,6 +1,6 @@
 -- Topics and subscriptions: the registry, publishing in every way, delivery forms.
 BEGIN;
-SELECT plan(86);
+SELECT plan(88);
 
 -- Registry
 SELECT lives_ok($$SELECT pigeon.create_topic('news', tags => '{"team": "desk"}')$$, 'create_topic');
@@ -169,5 +169,13 @@ DROP VIEW v2;
 SELECT format('DROP VIEW %s', :'view') \gexec
 SELECT is_empty($$SELECT FROM pigeon.topic, pigeon.subscription WHERE topic.name = 'news'$$, 'so they are when the view is dropped by hand');
 
+-- The scope of a policy is gone with it.
+SELECT pigeon.create_topic('scoped'), pigeon.create_queue('scoped');
+SELECT pigeon.subscribe('scoped', 'scoped', '{"a": ["b"]}', 'body') AS scoped \gset
+SELECT pigeon.alter_subscription(:scoped, filter_policy => '{}');
+SELECT is(pigeon.subscribe('scoped', 'scoped'), :scoped::bigint, 'a subscription whose policy was removed is as one that never had any');
+SELECT pigeon.create_topic('of another kind', fifo => true, content_based_deduplication => true);
+SELECT throws_ok($$SELECT pigeon.create_topic('of another kind', fifo => false, content_based_deduplication => true, if_not_exists => true)$$, '42710',
+	'topic "of another kind" already exists with another fifo', 'a topic of another kind');
 SELECT * FROM finish();
 ROLLBACK;

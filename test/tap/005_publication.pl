@@ -26,6 +26,7 @@ $subscriber->safe_psql('postgres',
 	qq{CREATE SUBSCRIPTION everything CONNECTION '$connstr' PUBLICATION everything});
 $subscriber->wait_for_subscription_sync($publisher, 'everything');
 is(state($subscriber, 'postgres'), state($publisher, 'postgres'), 'the initial copy is complete');
+sqlstate_is($subscriber, 'postgres', 'CALL pigeon.maintain()', '55000', 'only the publisher maintains');
 
 # Every operation on messages, then the same state on both sides.
 my $sql = sub { $publisher->safe_psql('postgres', $_[0]) };
@@ -47,5 +48,8 @@ $sql->(q{SELECT pigeon.alter_queue('orders', delay => '5 s')});
 $sql->(q{CALL pigeon.maintain()});
 $publisher->wait_for_catchup('everything');
 is(state($subscriber, 'postgres'), state($publisher, 'postgres'), 'purging and altering are replicated');
+
+$subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION everything; CALL pigeon.maintain()');
+pass('without the subscription the subscriber maintains');
 
 done_testing();

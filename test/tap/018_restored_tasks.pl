@@ -47,8 +47,6 @@ sub bodies
 
 is(tasks('postgres'), "RUNNING|1|\nRUNNING|1|", 'two tasks have begun');
 $node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, 'postgres' ], 'dump');
-$node->safe_psql('postgres', 'CREATE DATABASE restored');
-
 # What is restored when: the tasks first of all data, rights last, as it may happen.
 sub part_of
 {
@@ -66,42 +64,60 @@ my %parts;
 my ($list) = run_command([ 'pg_restore', '-l', $dump ]);
 push @{ $parts{ part_of($_) } }, $_ foreach grep { !/^;/ } split /\n/, $list;
 
+foreach my $part (keys %parts)
+{
+	append_to_file("$directory/$part", join("\n", @{ $parts{$part} }, ''));
+}
+
 sub restore
 {
-	my ($part) = @_;
+	my ($database, $part) = @_;
 
-	append_to_file("$directory/$part", join("\n", @{ $parts{$part} }, ''));
-	$node->command_ok([ 'pg_restore', '--exit-on-error', '-L', "$directory/$part", '-d', $node->connstr('restored'), $dump ],
+	$node->command_ok([ 'pg_restore', '--exit-on-error', '-L', "$directory/$part", '-d', $node->connstr($database), $dump ],
 		"$part are restored");
 	# It warns of what cannot be maintained yet.
-	is($node->psql('restored', q{CALL pigeon.maintain()}, stderr => \my $warnings), 0, 'maintenance does not mind');
+	is($node->psql($database, q{CALL pigeon.maintain()}, stderr => \my $warnings), 0, 'maintenance does not mind');
 	return;
 }
 
-restore('tables');
-restore('tasks');
-is(tasks('restored'), "RUNNING|1|dead-letter queue does not exist any more\nRUNNING|1|topic does not exist any more",
-	'the tasks wait for what is not there');
-restore('data');
-like(tasks('restored'), qr/^RUNNING\|1\|.*\nRUNNING\|1\|.*$/, 'and for the rest');
-restore('indexes');
-is(tasks('restored'), qq{RUNNING|1|no right to send to queue "paid"
-RUNNING|1|the sequence of message numbers is not restored yet}, 'for numbers of messages');
-restore('numbers');
-is(tasks('restored'), qq{RUNNING|1|no right to send to queue "paid"
-RUNNING|1|the owner of the subscription cannot get messages to its queue}, 'and for rights');
-is(bodies('restored'), 'letter 1,order 1', 'nothing has moved meanwhile');
-restore('rights');
-for (my $patience = $PostgreSQL::Test::Utils::timeout_default; $patience > 0 && tasks('restored') =~ /RUNNING/; $patience--)
+sub check_restore
 {
-	$node->safe_psql('restored', q{CALL pigeon.maintain(); SELECT pg_sleep(1)});
+	my ($database) = @_;
+
+	restore($database, 'tables');
+	restore($database, 'tasks');
+	is(tasks($database), "RUNNING|1|dead-letter queue does not exist any more\nRUNNING|1|topic does not exist any more",
+		'the tasks wait for what is not there');
+	restore($database, 'data');
+	like(tasks($database), qr/^RUNNING\|1\|.*\nRUNNING\|1\|.*$/, 'and for the rest');
+	restore($database, 'indexes');
+	is(tasks($database), qq{RUNNING|1|no right to send to queue "paid"
+RUNNING|1|the sequence of message numbers is not restored yet}, 'for numbers of messages');
+	restore($database, 'numbers');
+	is(tasks($database), qq{RUNNING|1|no right to send to queue "paid"
+RUNNING|1|the owner of the subscription cannot get messages to its queue}, 'and for rights');
+	is(bodies($database), 'letter 1,order 1', 'nothing has moved meanwhile');
+	restore($database, 'rights');
+	for (my $patience = $PostgreSQL::Test::Utils::timeout_default; $patience > 0 && tasks($database) =~ /RUNNING/; $patience--)
+	{
+		$node->safe_psql($database, q{CALL pigeon.maintain(); SELECT pg_sleep(1)});
+	}
+	is(tasks($database), "COMPLETED|3|\nCOMPLETED|3|", 'then they go on');
+	is(bodies($database), 'letter 1,letter 2,letter 3,order 1,order 2,order 3', 'to the end');
+	is($node->safe_psql($database, q{SELECT count(*) FROM pigeon.check(); SELECT count(*) FROM pigeon.peek('dead')}),
+		"0\n0", 'all is well');
+	return;
 }
-is(tasks('restored'), "COMPLETED|3|\nCOMPLETED|3|", 'then they go on');
-is(bodies('restored'), 'letter 1,letter 2,letter 3,order 1,order 2,order 3', 'to the end');
-is($node->safe_psql('restored', q{SELECT count(*) FROM pigeon.check(); SELECT count(*) FROM pigeon.peek('dead')}), "0\n0", 'all is well');
+
+$node->safe_psql('postgres', 'CREATE DATABASE restored');
+check_restore('restored');
 
 # A task that was not restored does not wait.
 $node->safe_psql('postgres', q{SELECT pigeon.revoke_access('paid', 'pgn_owner', '{send}'), pigeon.unsubscribe(subscription_id) FROM pigeon.subscriptions; CALL pigeon.maintain()});
 is(tasks('postgres'), qq{FAILED|1|no right to send to queue "paid"\nFAILED|1|subscription does not exist any more}, 'it fails');
+
+# Into the same database: the tasks are those of another extension.
+$node->safe_psql('postgres', 'DROP EXTENSION pigeon CASCADE');
+check_restore('postgres');
 
 done_testing();
