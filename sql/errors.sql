@@ -162,16 +162,13 @@ SELECT outcome($$SELECT pigeon.send_batch('q', '{}'::text[])$$);
 \echo == receiving
 SELECT outcome($$SELECT pigeon.receive('q', 0)$$);
 SELECT outcome($$SELECT pigeon.receive('q', -1)$$);
-SELECT outcome($$SELECT pigeon.receive('q', NULL)$$);
 SELECT outcome($$SELECT pigeon.receive('q', 100001)$$);
 SELECT outcome($$SELECT pigeon.receive('q', 1, '-1 s')$$);
 SELECT outcome($$SELECT pigeon.receive('q', 1, '12 hours 1 us')$$);
 SELECT outcome($$SELECT pigeon.receive('q', 1, wait_time => '-1 s')$$);
 SELECT outcome($$SELECT pigeon.receive('q', 1, wait_time => '1000000 years')$$);
 SELECT outcome($$SELECT pigeon.pop('q', 0)$$);
-SELECT outcome($$SELECT pigeon.pop('q', NULL)$$);
 SELECT outcome($$SELECT pigeon.peek('q', 0)$$);
-SELECT outcome($$SELECT pigeon.peek('q', NULL)$$);
 
 \echo == receipts
 SELECT outcome(format('SELECT %L::pigeon.receipt', receipt))

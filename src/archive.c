@@ -104,6 +104,18 @@ pgn_archive_create_sql(int32 topic_id)
 	return sql.data;
 }
 
+/* The statements that give the segments of an archive to another owner. */
+char *
+pgn_archive_owner_sql(int32 topic_id, const char *owner)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	for (int segment = 0; segment < PGN_ARCHIVE_SEGMENTS; segment++)
+		appendStringInfo(&sql, "ALTER TABLE pigeon.t_%d_%d OWNER TO %s;", topic_id, segment, quote_identifier(owner));
+	return sql.data;
+}
+
 /* The statement that drops the segments of an archive. */
 char *
 pgn_archive_drop_sql(int32 topic_id)

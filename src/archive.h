@@ -32,6 +32,7 @@ enum
 
 extern char *pgn_topic_view_sql(int32 topic_id, bool archived);
 extern char *pgn_archive_create_sql(int32 topic_id);
+extern char *pgn_archive_owner_sql(int32 topic_id, const char *owner);
 extern char *pgn_archive_drop_sql(int32 topic_id);
 extern void pgn_archive_check_view(Relation view);
 extern TimestampTz pgn_archive_maintain(Topic *topic, TimestampTz now);

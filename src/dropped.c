@@ -6,8 +6,10 @@
  * a topic's view by hand, an event trigger does.  A topic takes its
  * subscriptions along; a queue does not, so that it can be dropped and created
  * anew while its subscriptions wait for it; but a FIFO queue takes along its
- * tables of groups and deduplication keys.  Their tasks end.  So does a queue whose table was
- * renamed or moved away, when another queue takes its name.
+ * tables of groups and deduplication keys.  So does a queue whose table was
+ * renamed or moved away, when another queue takes its name.  Redrives and
+ * replays of what was dropped end, unless a step is under way: that one ends
+ * its task itself, the next time.
  */
 #include "postgres.h"
 
@@ -69,7 +71,8 @@ forget_queues(Datum ids)
 	forget("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1)),"
 		   " notes AS (DELETE FROM pigeon.processed WHERE queue_id = ANY ($1)),"
 		   " tasks AS (UPDATE pigeon.redrive_task SET status = 'FAILED', finished_at = clock_timestamp(),"
-		   " failure_reason = 'dead-letter queue does not exist any more' WHERE queue_id = ANY ($1) AND status = 'RUNNING'),"
+		   " failure_reason = 'dead-letter queue does not exist any more' WHERE id IN (SELECT id"
+		   " FROM pigeon.redrive_task WHERE queue_id = ANY ($1) AND status = 'RUNNING' FOR UPDATE SKIP LOCKED)),"
 		   " queues AS (DELETE FROM pigeon.queue WHERE id = ANY ($1) RETURNING id, fifo)"
 		   " SELECT array_agg(id) FROM queues WHERE fifo", ids);
 }
@@ -80,7 +83,8 @@ forget_topics(Datum ids)
 {
 	forget("WITH subscriptions AS (DELETE FROM pigeon.subscription WHERE topic_id = ANY ($1)),"
 		   " tasks AS (UPDATE pigeon.replay_task SET status = 'FAILED', finished_at = clock_timestamp(),"
-		   " failure_reason = 'topic does not exist any more' WHERE topic_id = ANY ($1) AND status = 'RUNNING'),"
+		   " failure_reason = 'topic does not exist any more' WHERE id IN (SELECT id"
+		   " FROM pigeon.replay_task WHERE topic_id = ANY ($1) AND status = 'RUNNING' FOR UPDATE SKIP LOCKED)),"
 		   " topics AS (DELETE FROM pigeon.topic WHERE id = ANY ($1) RETURNING id, fifo)"
 		   " SELECT array_agg(id) FROM topics WHERE fifo", ids);
 }

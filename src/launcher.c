@@ -212,6 +212,9 @@ scan_databases(void)
 		else if (database)
 		{
 			database->visit = list_member_oid(visit, oid);
+			/* It may be known only because somebody holds it. */
+			if (database->visit && !database->checked)
+				(void) pgn_lower(&database->run_at, PG_INT64_MIN);
 			database->checked = true;
 		}
 	}

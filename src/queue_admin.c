@@ -171,6 +171,15 @@ apply_fifo(const Given *given, QueueAttributes *a)
 						  "Create the queue with fifo => true.");
 }
 
+/* Fail if a queue's visibility timeout is longer than it may be today. */
+static void
+check_visibility_timeout(const QueueAttributes *a)
+{
+	if (a->visibility_timeout > pgn_max_visibility * USECS_PER_SEC)
+		pgn_bad_attribute("visibility_timeout is longer than the setting pigeon.max_visibility allows",
+						  "Choose a shorter one, or raise the setting.");
+}
+
 /* Change attributes to what the caller gave, and check the result. */
 static void
 apply(const Given *given, const char *name, QueueAttributes *a)
@@ -179,9 +188,8 @@ apply(const Given *given, const char *name, QueueAttributes *a)
 	apply_interval(given, ARG_DELAY, "delay", &a->delay);
 	apply_interval(given, ARG_RETENTION, "retention", &a->retention);
 	apply_interval(given, ARG_WAIT_TIME, "wait_time", &a->wait_time);
-	if (GIVEN(given, ARG_VISIBILITY_TIMEOUT) && a->visibility_timeout > pgn_max_visibility * USECS_PER_SEC)
-		pgn_bad_attribute("visibility_timeout is longer than the setting pigeon.max_visibility allows",
-						  "Choose a shorter one, or raise the setting.");
+	if (GIVEN(given, ARG_VISIBILITY_TIMEOUT))
+		check_visibility_timeout(a);
 	if (a->retention < MIN_RETENTION)
 		pgn_bad_attribute("retention must be at least 60 seconds", NULL);
 	if (GIVEN(given, ARG_MAX_MESSAGE_SIZE))
@@ -418,6 +426,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	if (GIVEN(&given, ARG_FIFO))
 		a.fifo = DatumGetBool(VALUE(&given, ARG_FIFO));
 	apply(&given, name, &a);
+	check_visibility_timeout(&a);
 	check_sources(name);
 	if (a.dead_letter_queue[0] != '\0')
 		check_dead_letter_queue(name, &a);

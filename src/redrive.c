@@ -380,7 +380,7 @@ pgn_redrive(PG_FUNCTION_ARGS)
 	pgn_owner_begin();
 	pgn_owner_execute("INSERT INTO pigeon.redrive_task (id, dead_letter_queue, queue_id, destination,"
 					  " max_per_second, status, to_move, started_by, started_at, origin, paid_until)"
-					  " VALUES ($1, $2, $3, $4, $5, 'RUNNING', $6, $7, clock_timestamp(), $8, '-infinity')"
+					  " VALUES ($1, $2, $3, $4, $5, 'RUNNING', $6, $7, clock_timestamp(), $8, clock_timestamp() - interval '1 s')"
 					  " ON CONFLICT DO NOTHING",
 					  lengthof(types), types, values, nulls);
 	if (SPI_processed == 0)

@@ -434,7 +434,7 @@ pgn_replay(PG_FUNCTION_ARGS)
 	pgn_owner_begin();
 	pgn_owner_execute("INSERT INTO pigeon.replay_task (id, subscription_id, topic_id, from_time, to_time,"
 					  " max_per_second, started_by, position_time, position_id, status, started_at, next_xid, origin, paid_until)"
-					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $4, 0, 'RUNNING', clock_timestamp(), $8, $9, '-infinity')",
+					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $4, 0, 'RUNNING', clock_timestamp(), $8, $9, clock_timestamp() - interval '1 s')",
 					  lengthof(types), types, values, PG_ARGISNULL(3) ? "     n   " : NULL);
 	pgn_tasks_forget("replay_task", "subscription_id", subscription_id);
 	pgn_owner_end();

@@ -337,6 +337,19 @@ pgn_check_subscription_owner(int32 subscription_id)
 	return row.topic_id;
 }
 
+/* Fail unless the owner of a subscription may send to its dead-letter queue; else messages would be lost. */
+static void
+check_dead_letter_right(const Options *options, Oid owner)
+{
+	Queue	   *queue = options->dead_letter_queue ? pgn_queue_find(options->dead_letter_queue) : NULL;
+
+	if (queue && !pgn_has_right(queue->relid, ACL_INSERT, owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the owner of the subscription may not send to queue \"%s\"", queue->name),
+				 errhint("Grant \"%s\" the right with pigeon.grant_access().", GetUserNameFromId(owner, false))));
+}
+
 /* alter_subscription(subscription_id, filter_policy, filter_scope, raw_delivery, dead_letter_queue) */
 Datum
 pgn_alter_subscription(PG_FUNCTION_ARGS)
@@ -344,6 +357,7 @@ pgn_alter_subscription(PG_FUNCTION_ARGS)
 	int32		id = pgn_subscription_argument(fcinfo);
 	Row			row;
 	Topic	   *topic;
+	Oid			owner;
 
 	pgn_begin_write("pigeon.alter_subscription()");
 	/* Only who may change one can make others wait. */
@@ -352,12 +366,17 @@ pgn_alter_subscription(PG_FUNCTION_ARGS)
 	row = read_subscription(id);
 	if (!owns_subscription(&row))
 		not_owner(&row);
+	/* It stays its owner's, if he is still there. */
+	owner = get_role_oid(row.owner, true);
+	if (!OidIsValid(owner))
+		owner = GetUserId();
 	topic = pgn_topic_find_by_id(row.topic_id);
 	if (topic == NULL)
 		elog(ERROR, "topic %d of subscription %d does not exist", row.topic_id, id);
 	apply_options(fcinfo, 1, &row.options);
 	check_options(topic, row.queue, &row.options);
-	write_row(false, id, topic, row.queue, row.owner, &row.options);
+	check_dead_letter_right(&row.options, owner);
+	write_row(false, id, topic, row.queue, GetUserNameFromId(owner, false), &row.options);
 	PG_RETURN_VOID();
 }
 
@@ -403,9 +422,11 @@ pgn_unsubscribe(PG_FUNCTION_ARGS)
 	values[0] = Int32GetDatum(row.id);
 	pgn_owner_begin();
 	pgn_owner_execute("DELETE FROM pigeon.subscription WHERE id = $1", 1, types, values, NULL);
+	/* A step that is under way ends its task itself, the next time. */
 	pgn_owner_execute("UPDATE pigeon.replay_task SET status = 'FAILED', finished_at = clock_timestamp(),"
 					  " failure_reason = 'subscription does not exist any more'"
-					  " WHERE subscription_id = $1 AND status = 'RUNNING'", 1, types, values, NULL);
+					  " WHERE id IN (SELECT id FROM pigeon.replay_task WHERE subscription_id = $1"
+					  " AND status = 'RUNNING' FOR UPDATE SKIP LOCKED)", 1, types, values, NULL);
 	pgn_owner_end();
 	if (topic)
 		CacheInvalidateRelcacheByRelid(topic->relid);

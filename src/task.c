@@ -7,7 +7,7 @@
  * right that was revoked) has failed.  But not one that was restored from a
  * dump: the tasks may be there before their queues and topics, and rights come
  * last of all.  It waits, says for what, and goes on when everything is there.
- * So each task knows in which database it was started.
+ * So each task knows in which database it was started, and by which extension there.
  */
 #include "postgres.h"
 
@@ -77,8 +77,9 @@ pgn_task_status(bool restored, bool failed, bool more)
 /*
  * How many messages a step may handle now.  max_per_second is 0 if the task may
  * go as fast as it can.  *paid_until is the time up to which its rate is used
- * up.  It is brought forward to a second ago: what a task has missed, because
- * nobody was there to advance it, it does not make up for in a burst.
+ * up.  It is brought forward to a minute ago, the time from one maintain() to the
+ * next where there is no worker: what a task has missed before, because nobody
+ * was there to advance it, it does not make up for in a burst.
  */
 int
 pgn_task_budget(TimestampTz *paid_until, int max_per_second, int most)
@@ -88,9 +89,10 @@ pgn_task_budget(TimestampTz *paid_until, int max_per_second, int most)
 
 	if (max_per_second == 0)
 		return most;
-	*paid_until = Max(*paid_until, now - USECS_PER_SEC);
+	/* The clock may have been set back. */
+	*paid_until = Min(Max(*paid_until, now - USECS_PER_MINUTE), now);
 	budget = (now - *paid_until) * max_per_second / USECS_PER_SEC;
-	return budget < 0 ? 0 : Min(budget, most);
+	return Min(budget, most);
 }
 
 /* A step has handled so many. */

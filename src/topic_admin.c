@@ -161,20 +161,16 @@ execute(const char *sql)
 	SPI_finish();
 }
 
-/* Run statements as the owner of a topic's view, who may be another than the caller. */
+/* Give the segments of an archive to the owner of the topic's view, if the caller is another. */
 static void
-execute_as_owner(const Topic *topic, const char *sql)
+give_archive_to_owner(const Topic *topic)
 {
 	Relation	view = relation_open(topic->relid, AccessShareLock);
 	Oid			owner = view->rd_rel->relowner;
-	Oid			caller;
-	int			context;
 
 	relation_close(view, NoLock);
-	GetUserIdAndSecContext(&caller, &context);
-	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE);
-	execute(sql);
-	SetUserIdAndSecContext(caller, context);
+	if (owner != GetUserId())
+		execute(pgn_archive_owner_sql(topic->id, GetUserNameFromId(owner, false)));
 }
 
 /* Make the view of a new topic, and the tables that belong to it. */
@@ -280,11 +276,14 @@ pgn_alter_topic(PG_FUNCTION_ARGS)
 
 	/* Replacing the view waits for everybody who is publishing. */
 	if (a.archive_retention > 0 && !was_archived)
-		execute_as_owner(topic, pgn_archive_create_sql(topic->id));
+	{
+		execute(pgn_archive_create_sql(topic->id));
+		give_archive_to_owner(topic);
+	}
 	if (was_archived != (a.archive_retention > 0))
-		execute_as_owner(topic, pgn_topic_view_sql(topic->id, a.archive_retention > 0));
+		execute(pgn_topic_view_sql(topic->id, a.archive_retention > 0));
 	if (a.archive_retention == 0 && was_archived)
-		execute_as_owner(topic, pgn_archive_drop_sql(topic->id));
+		execute(pgn_archive_drop_sql(topic->id));
 	write_registry(false, topic->id, topic->name, &a, &given);
 	CacheInvalidateRelcacheByRelid(topic->relid);
 	pgn_activity_job(JOB_REGISTRY);

@@ -238,8 +238,8 @@ care_for_old_log(TimestampTz *next)
 static bool
 care_for_tasks(PgnJob job, const char *what, TimestampTz *next)
 {
-	bool		done = true,
-				active;
+	bool		done = true;
+	bool		active = true;
 	int64	   *tasks;
 	int			n;
 	TimestampTz unused;
@@ -248,10 +248,14 @@ care_for_tasks(PgnJob job, const char *what, TimestampTz *next)
 		return false;
 	MemoryContextSwitchTo(round_context);
 	tasks = pgn_tasks_running(psprintf("%s_task", what), &n);
-	active = pgn_tasks_active(psprintf("%s_task", what));
 	commit();
 	for (int i = 0; i < n; i++)
 		done &= run_job(job, tasks[i], psprintf("%s task " INT64_FORMAT, what, tasks[i]), &unused);
+	if (n > 0 && begin(psprintf("look at %s tasks", what)))
+	{
+		active = pgn_tasks_active(psprintf("%s_task", what));
+		commit();
+	}
 	if (n == 0)
 		*next = PGN_IDLE;
 	else

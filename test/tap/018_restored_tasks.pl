@@ -113,8 +113,8 @@ $node->safe_psql('postgres', 'CREATE DATABASE restored');
 check_restore('restored');
 
 # A task that was not restored does not wait.
-$node->safe_psql('postgres', q{SELECT pigeon.revoke_access('paid', 'pgn_owner', '{send}'), pigeon.unsubscribe(subscription_id) FROM pigeon.subscriptions; CALL pigeon.maintain()});
-is(tasks('postgres'), qq{FAILED|1|no right to send to queue "paid"\nFAILED|1|subscription does not exist any more}, 'it fails');
+$node->safe_psql('postgres', q{SELECT pigeon.revoke_access('paid', 'pgn_owner', '{send}'), pigeon.alter_topic('orders', archive_retention => '0'); CALL pigeon.maintain()});
+is(tasks('postgres'), qq{FAILED|1|no right to send to queue "paid"\nFAILED|1|topic has no archive any more}, 'it fails');
 
 # Into the same database: the tasks are those of another extension.
 $node->safe_psql('postgres', 'DROP EXTENSION pigeon CASCADE');

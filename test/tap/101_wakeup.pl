@@ -131,20 +131,6 @@ is(sql(q{SELECT count(*) FROM pg_locks JOIN pigeon.queues ON relation = queue_ta
 sql(q{SELECT pigeon.send('fifo', 'attempted', group_id => 'g')});
 is(finish($waiter), 'attempted', 'and is woken');
 
-# Who waits passes a message that is being deleted, or hidden for longer, when its lease ends; the rollback makes it available.
-foreach my $change (q{pigeon.delete('q', '%s')}, q{pigeon.change_visibility('q', '%s', '1 h')})
-{
-	my $receipt = sql(q{SELECT pigeon.send('q', 'changed') \g /dev/null
-		SELECT receipt FROM pigeon.receive('q', visibility_timeout => '3 s')});
-	$holder->query('BEGIN; SELECT ' . sprintf($change, $receipt));
-	$waiter = receive('q');
-	wait_for_waiters(1);
-	sql('SELECT pg_sleep(4)');
-	my $begun = time;
-	$holder->query('ROLLBACK');
-	is(finish($waiter), 'changed', "the rollback of $change wakes");
-	cmp_ok(time - $begun, '<', 15, 'at once');
-}
 
 sql(q{SELECT pigeon.send('q', 'rolled back to')});
 $holder->query(q{BEGIN; SAVEPOINT s; SELECT body FROM pigeon.receive('q')});
@@ -196,6 +182,24 @@ like($waiter->{stderr}, qr/queue "q" does not exist/, 'dropping the queue ends a
 
 cmp_ok(time - $begun, '<', 50, 'nothing of this waited for a poll')
   unless $ENV{PG_TEST_TIMEOUT_DEFAULT};
+
+# Who waits passes a message that is being deleted, or hidden for longer, when its lease ends; the rollback makes it available.
+sql(q{SELECT pigeon.create_queue('c')});
+$holder = $node->background_psql('postgres');
+foreach my $change (q{pigeon.delete('c', '%s')}, q{pigeon.change_visibility('c', '%s', '1 h')})
+{
+	my $receipt = sql(q{SELECT pigeon.purge_queue('c'), pigeon.send('c', 'changed') \g /dev/null
+		SELECT receipt FROM pigeon.receive('c', visibility_timeout => '3 s')});
+	$holder->query('BEGIN; SELECT ' . sprintf($change, $receipt));
+	$waiter = receive('c');
+	wait_for_waiters(1);
+	sql('SELECT pg_sleep(4)');
+	$begun = time;
+	$holder->query('ROLLBACK');
+	is(finish($waiter), 'changed', "the rollback of $change wakes");
+	cmp_ok(time - $begun, '<', 15, 'at once');
+}
+$holder->quit;
 
 # wait_for_message, and what it does not hold.
 sql(q{SELECT pigeon.create_queue('w'); CREATE TABLE t AS SELECT generate_series(1, 1000) AS n});
