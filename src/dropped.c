@@ -2,7 +2,7 @@
  * dropped.c
  *		Taking what was dropped out of the registry.
  *
- * drop_queue and drop_topic do it themselves; for who drops a queue's table or
+ * drop_queue, drop_topic and unsubscribe do it themselves; for who drops a queue's table or
  * a topic's view by hand, an event trigger does.  A topic takes its
  * subscriptions along; a queue does not, so that it can be dropped and created
  * anew while its subscriptions wait for it; but a FIFO queue takes along its
@@ -22,6 +22,7 @@
 #include "dropped.h"
 #include "owner.h"
 #include "queue.h"
+#include "task.h"
 
 PG_FUNCTION_INFO_V1(pgn_forget_dropped_tables);
 
@@ -70,11 +71,9 @@ forget_queues(Datum ids)
 {
 	forget("WITH attempts AS (DELETE FROM pigeon.receive_attempt WHERE queue_id = ANY ($1)),"
 		   " notes AS (DELETE FROM pigeon.processed WHERE queue_id = ANY ($1)),"
-		   " tasks AS (UPDATE pigeon.redrive_task SET status = 'FAILED', finished_at = clock_timestamp(),"
-		   " failure_reason = 'dead-letter queue does not exist any more' WHERE id IN (SELECT id"
-		   " FROM pigeon.redrive_task WHERE queue_id = ANY ($1) AND status = 'RUNNING' FOR UPDATE SKIP LOCKED)),"
 		   " queues AS (DELETE FROM pigeon.queue WHERE id = ANY ($1) RETURNING id, fifo)"
 		   " SELECT array_agg(id) FROM queues WHERE fifo", ids);
+	pgn_tasks_end("redrive_task", "queue_id", ids, "dead-letter queue does not exist any more");
 }
 
 /* Forget topics and their subscriptions; "ids" is an array of the topics' numbers. */
@@ -82,11 +81,9 @@ static void
 forget_topics(Datum ids)
 {
 	forget("WITH subscriptions AS (DELETE FROM pigeon.subscription WHERE topic_id = ANY ($1)),"
-		   " tasks AS (UPDATE pigeon.replay_task SET status = 'FAILED', finished_at = clock_timestamp(),"
-		   " failure_reason = 'topic does not exist any more' WHERE id IN (SELECT id"
-		   " FROM pigeon.replay_task WHERE topic_id = ANY ($1) AND status = 'RUNNING' FOR UPDATE SKIP LOCKED)),"
 		   " topics AS (DELETE FROM pigeon.topic WHERE id = ANY ($1) RETURNING id, fifo)"
 		   " SELECT array_agg(id) FROM topics WHERE fifo", ids);
+	pgn_tasks_end("replay_task", "topic_id", ids, "topic does not exist any more");
 }
 
 /* An array of one number. */
@@ -110,6 +107,19 @@ void
 pgn_forget_topic(int32 id)
 {
 	forget_topics(array_of_one(id));
+}
+
+/* Forget one subscription. */
+void
+pgn_forget_subscription(int32 id)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(id)};
+
+	pgn_owner_begin();
+	pgn_owner_execute("DELETE FROM pigeon.subscription WHERE id = $1", 1, types, values, NULL);
+	pgn_owner_end();
+	pgn_tasks_end("replay_task", "subscription_id", array_of_one(id), "subscription does not exist any more");
 }
 
 /* Event trigger on sql_drop. */

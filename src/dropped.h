@@ -7,5 +7,6 @@
 
 extern void pgn_forget_queue(int32 id);
 extern void pgn_forget_topic(int32 id);
+extern void pgn_forget_subscription(int32 id);
 
 #endif							/* PIGEON_DROPPED_H */

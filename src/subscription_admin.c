@@ -27,6 +27,7 @@
 
 #include "admin.h"
 #include "arguments.h"
+#include "dropped.h"
 #include "owner.h"
 #include "registry.h"
 #include "subscription.h"
@@ -406,8 +407,6 @@ read_own_subscription(int32 id, Row *row, Topic **topic)
 Datum
 pgn_unsubscribe(PG_FUNCTION_ARGS)
 {
-	Oid			types[] = {INT4OID};
-	Datum		values[1];
 	Row			row;
 	Topic	   *topic;
 
@@ -419,15 +418,7 @@ pgn_unsubscribe(PG_FUNCTION_ARGS)
 	LockRelationOid(pgn_relation("subscription"), ShareRowExclusiveLock);
 	if (!read_own_subscription(PG_GETARG_INT64(0), &row, &topic))
 		PG_RETURN_BOOL(false);
-	values[0] = Int32GetDatum(row.id);
-	pgn_owner_begin();
-	pgn_owner_execute("DELETE FROM pigeon.subscription WHERE id = $1", 1, types, values, NULL);
-	/* A step that is under way ends its task itself, the next time. */
-	pgn_owner_execute("UPDATE pigeon.replay_task SET status = 'FAILED', finished_at = clock_timestamp(),"
-					  " failure_reason = 'subscription does not exist any more'"
-					  " WHERE id IN (SELECT id FROM pigeon.replay_task WHERE subscription_id = $1"
-					  " AND status = 'RUNNING' FOR UPDATE SKIP LOCKED)", 1, types, values, NULL);
-	pgn_owner_end();
+	pgn_forget_subscription(row.id);
 	if (topic)
 		CacheInvalidateRelcacheByRelid(topic->relid);
 	PG_RETURN_BOOL(true);

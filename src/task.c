@@ -16,6 +16,7 @@
 #include "commands/extension.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "owner.h"
@@ -51,6 +52,24 @@ pgn_tasks_forget(const char *table, const char *column, int32 id)
 	pgn_owner_execute(psprintf("DELETE FROM pigeon.%s WHERE %s = $1 AND status <> 'RUNNING' AND id <="
 							   " (SELECT id FROM pigeon.%s WHERE %s = $1 ORDER BY id DESC OFFSET %d LIMIT 1)",
 							   table, column, table, column, PGN_TASKS_KEPT), 1, types, values, NULL);
+}
+
+/*
+ * End the running tasks in a table of tasks whose column is one of the array
+ * "ids".  One of which a step is under way ends itself with the next: that step
+ * may be waiting for us.
+ */
+void
+pgn_tasks_end(const char *table, const char *column, Datum ids, const char *reason)
+{
+	Oid			types[] = {INT4ARRAYOID, TEXTOID};
+	Datum		values[] = {ids, CStringGetTextDatum(reason)};
+
+	pgn_owner_begin();
+	pgn_owner_execute(psprintf("UPDATE pigeon.%s SET status = 'FAILED', failure_reason = $2, finished_at = clock_timestamp()"
+							   " WHERE id IN (SELECT id FROM pigeon.%s WHERE %s = ANY ($1) AND status = 'RUNNING'"
+							   " FOR UPDATE SKIP LOCKED)", table, table, column), 2, types, values, NULL);
+	pgn_owner_end();
 }
 
 /*

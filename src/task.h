@@ -11,6 +11,7 @@
 #define PGN_TASKS_KEPT 100
 
 extern void pgn_tasks_forget(const char *table, const char *column, int32 id);
+extern void pgn_tasks_end(const char *table, const char *column, Datum ids, const char *reason);
 extern bool pgn_tasks_active(const char *table);
 extern int64 *pgn_tasks_running(const char *table, int *n);
 extern int64 pgn_task_origin(void);

@@ -1,6 +1,6 @@
 -- Rights on topics and subscriptions, and what becomes of messages that a queue does not take.
 BEGIN;
-SELECT plan(50);
+SELECT plan(51);
 CREATE ROLE pgn_desk;			-- owns the topic
 CREATE ROLE pgn_reader;			-- owns queues and subscribes
 CREATE ROLE pgn_writer;			-- publishes
@@ -36,6 +36,10 @@ SELECT topic_view AS view FROM pigeon.topics WHERE topic = 'news' \gset
 SELECT pigeon.alter_subscription(q, raw_delivery => false) FROM s;
 SELECT is((SELECT owner::text FROM pigeon.subscriptions, s WHERE subscription_id = q), 'pgn_reader', 'a superuser who changes a subscription does not take it over');
 SELECT pigeon.alter_subscription(q, raw_delivery => true) FROM s;
+SELECT pigeon.create_queue('of a superuser');
+SELECT throws_ok($$SELECT pigeon.alter_subscription(q, dead_letter_queue => 'of a superuser') FROM s$$, '42501',
+	'the owner of the subscription may not send to queue "of a superuser"', 'nor gives it a dead-letter queue that its owner cannot use');
+SELECT pigeon.drop_queue('of a superuser');
 
 SELECT is(allowed(command), expected, command) FROM (VALUES
 	($$SELECT pigeon.publish('news', 'x')$$, 'desk, writer'),

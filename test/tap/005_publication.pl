@@ -8,7 +8,8 @@ use PigeonTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $publisher = new_server('publisher', 'wal_level = logical');
+# The publisher has no worker, so that what a worker does is the subscriber's doing.
+my $publisher = new_server('publisher', 'wal_level = logical', 'pigeon.max_workers = 0');
 my $subscriber = new_server('subscriber', 'wal_level = logical');
 my $schema = PostgreSQL::Test::Utils::tempdir . '/schema.sql';
 
@@ -49,7 +50,19 @@ $sql->(q{CALL pigeon.maintain()});
 $publisher->wait_for_catchup('everything');
 is(state($subscriber, 'postgres'), state($publisher, 'postgres'), 'purging and altering are replicated');
 
+# A dead letter that nobody has moved: not even the subscriber's worker, which is told that there may be work.
+$sql->(q{SELECT pigeon.send('orders', 'poison', delay => '0')});
+$sql->(q{SELECT count(*) FROM pigeon.receive('orders', visibility_timeout => '0')}) foreach 1 .. 2;
+is($sql->(q{SELECT count(*) FROM pigeon.peek('orders')}), '1', 'there is a dead letter to be moved');
+$publisher->wait_for_catchup('everything');
+$subscriber->safe_psql('postgres', q{BEGIN; SELECT 1; PREPARE TRANSACTION 'nothing'});
+$subscriber->safe_psql('postgres', q{COMMIT PREPARED 'nothing'});
+$subscriber->safe_psql('postgres', 'SELECT pg_sleep(4)');
+is(state($subscriber, 'postgres'), state($publisher, 'postgres'), 'the worker of the subscriber does not maintain');
+
+# Until the subscription is gone.
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION everything; CALL pigeon.maintain()');
-pass('without the subscription the subscriber maintains');
+is($subscriber->safe_psql('postgres', q{SELECT count(*) FROM pigeon.peek('orders'); SELECT count(*) FROM pigeon.peek('dead') WHERE body = 'poison'}),
+	"0\n1", 'without the subscription the subscriber maintains');
 
 done_testing();

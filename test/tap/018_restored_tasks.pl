@@ -47,6 +47,7 @@ sub bodies
 
 is(tasks('postgres'), "RUNNING|1|\nRUNNING|1|", 'two tasks have begun');
 $node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, 'postgres' ], 'dump');
+
 # What is restored when: the tasks first of all data, rights last, as it may happen.
 sub part_of
 {
@@ -88,6 +89,8 @@ sub check_restore
 	restore($database, 'tasks');
 	is(tasks($database), "RUNNING|1|dead-letter queue does not exist any more\nRUNNING|1|topic does not exist any more",
 		'the tasks wait for what is not there');
+	is($node->safe_psql($database, q{BEGIN; SET ROLE pgn_owner; SELECT pigeon.cancel_replay(r.task_id), pigeon.cancel_redrive(t.task_id)
+		FROM pigeon.replay_tasks r, pigeon.redrive_tasks t; ROLLBACK}), '1|1', 'who started them can stop them');
 	restore($database, 'data');
 	like(tasks($database), qr/^RUNNING\|1\|.*\nRUNNING\|1\|.*$/, 'and for the rest');
 	restore($database, 'indexes');

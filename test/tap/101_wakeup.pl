@@ -131,7 +131,6 @@ is(sql(q{SELECT count(*) FROM pg_locks JOIN pigeon.queues ON relation = queue_ta
 sql(q{SELECT pigeon.send('fifo', 'attempted', group_id => 'g')});
 is(finish($waiter), 'attempted', 'and is woken');
 
-
 sql(q{SELECT pigeon.send('q', 'rolled back to')});
 $holder->query(q{BEGIN; SAVEPOINT s; SELECT body FROM pigeon.receive('q')});
 $waiter = receive('q');
