@@ -576,7 +576,7 @@ full_at(int current, TimestampTz now)
 /*
  * When to look at the segments again if nothing happens until then: when the
  * current one is full or old enough, or somewhat later if one could not be
- * freed.
+ * freed, or if nothing can be done to any of them for the time being.
  */
 TimestampTz
 pgn_log_next_look(TimestampTz now)
@@ -585,6 +585,8 @@ pgn_log_next_look(TimestampTz now)
 	TimestampTz next = PG_INT64_MAX;
 	bool		ripe;
 
+	if (!pgn_references_complete())
+		return now + SEALED_INTERVAL;
 	for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
 	{
 		if (segment_is_empty(segment))

@@ -96,7 +96,12 @@ sql(q{SELECT queue_table AS t FROM pigeon.queues WHERE queue = 'broken' \gset
 is($node->psql('postgres', q{CALL pigeon.maintain()}, stderr => \$stderr), 0, 'maintain() goes on as well');
 like($stderr, qr/WARNING:  maintenance of queue number \d+ failed/, 'and warns');
 
-# A database that was restored by half: a row without a table, a table without a row.
+# A database that was restored by half: a row without a table, a table without a row.  A segment of the log waits for a
+# snapshot in a prepared transaction.
+sql(q{BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'old';
+	SELECT pigeon.send_batch('q', array_agg(repeat('x', 1000))) FROM generate_series(1, 1000) \g /dev/null
+	SELECT pigeon.purge_queue('q'); SELECT pigeon.purge_queue('dead'); SELECT pigeon.create_queue('reason to look')});
+becomes_true('a segment of the log is unused', q{count(*) > 0 FROM pigeon.log_unused});
 sql(q{ALTER EVENT TRIGGER pigeon_forget_dropped_tables DISABLE;
 	SELECT queue_table AS t FROM pigeon.queues WHERE queue = 'broken' \gset
 	DROP TABLE :t;
@@ -106,8 +111,9 @@ sql(q{ALTER EVENT TRIGGER pigeon_forget_dropped_tables DISABLE;
 	SELECT pigeon.receive('q', visibility_timeout => '0')});
 becomes_true('half a queue does no harm', q{count(*) = 1 FROM pigeon.peek('dead', 100) WHERE body = 'poison'});
 
-# An idle database has no worker.
+# An idle database has no worker, even if its log cannot be maintained while half a queue is there.
 becomes_true('the worker leaves', "$workers = 0");
+sql(q{ROLLBACK PREPARED 'old'});
 
 # Other databases: a new one, a copy, one that is dropped while its worker is
 # in the middle of a job.
