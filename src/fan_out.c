@@ -33,7 +33,9 @@
  * group of a queue do, and each takes the send locks of the group in all FIFO
  * queues it may deliver to before any message_id is taken.  So the order of
  * message_ids, which is that of commits, is the same for all subscribers, and
- * for who sends to their queues directly.  A FIFO queue recognises duplicates
+ * for who sends to their queues directly.  Queues are locked, and then filled,
+ * in the order of their numbers, so that publishers to different topics do not
+ * deadlock.  A FIFO queue recognises duplicates
  * of its own, sent to it by other ways; but a replay is not a duplicate of
  * what it repeats.  Standard queues that subscribe to a FIFO topic learn
  * nothing of groups.
@@ -62,6 +64,7 @@
 /* A queue that a subscription's messages go to, opened when the first one does. */
 typedef struct Destination
 {
+	struct Route *route;
 	bool		tried;			/* to open it */
 	bool		open;
 	DeliveryTable deliveries;
@@ -85,6 +88,9 @@ struct FanOut
 	TimestampTz now;
 	int			nroutes;
 	Route	   *routes;
+	int			ndestinations;
+	Destination **destinations; /* those of all routes, in the order in which
+								 * they are locked and filled */
 	MemoryContext match_context;	/* reset for each message */
 	FilterInput *input;			/* the message as filters see it, NULL: not
 								 * made yet */
@@ -139,12 +145,32 @@ open_dead_letter_queue(const FanOut *out, Route *route)
 						 route->subscription->owner);
 }
 
-/* Take the send locks of the messages' groups, if the destination is a FIFO queue. */
-static void
-lock_groups(const Destination *destination, const Message *messages, int n)
+/* Order of destinations by queue; those that are not open come last. */
+static int
+compare_destinations(const void *a, const void *b)
 {
-	if (destination->open && destination->deliveries.queue->attributes.fifo)
-		pgn_fifo_lock_groups(destination->deliveries.queue, messages, n);
+	const Destination *x = *(const Destination *const *) a;
+	const Destination *y = *(const Destination *const *) b;
+	int64		x_id = x->open ? x->deliveries.queue->id : PG_INT64_MAX;
+	int64		y_id = y->open ? y->deliveries.queue->id : PG_INT64_MAX;
+
+	return x_id < y_id ? -1 : x_id > y_id;
+}
+
+/* Take the send locks of the messages' groups in all FIFO queues. */
+static void
+lock_groups(FanOut *out, const Message *messages, int n)
+{
+	pgn_fifo_lock_groups(&out->topic->queue, messages, n);
+	for (int r = 0; r < out->nroutes; r++)
+	{
+		open_queue(out, &out->routes[r]);
+		open_dead_letter_queue(out, &out->routes[r]);
+	}
+	qsort(out->destinations, out->ndestinations, sizeof(Destination *), compare_destinations);
+	for (int i = 0; i < out->ndestinations && out->destinations[i]->open; i++)
+		if (out->destinations[i]->deliveries.queue->attributes.fifo)
+			pgn_fifo_lock_groups(out->destinations[i]->deliveries.queue, messages, n);
 }
 
 /*
@@ -160,6 +186,7 @@ pgn_fan_out_begin(Topic *topic, const Subscription *subscriptions, int nsubscrip
 	out->topic = topic;
 	out->nroutes = nsubscriptions;
 	out->routes = palloc0(nsubscriptions * sizeof(Route));
+	out->destinations = palloc(2 * nsubscriptions * sizeof(Destination *));
 	out->match_context = AllocSetContextCreate(CurrentMemoryContext, "pigeon filter input",
 											   ALLOCSET_DEFAULT_SIZES);
 	out->chunk = Min(n, MAX_CHUNK);
@@ -169,20 +196,14 @@ pgn_fan_out_begin(Topic *topic, const Subscription *subscriptions, int nsubscrip
 		Route	   *route = &out->routes[r];
 
 		route->subscription = &subscriptions[r];
+		route->queue.route = route->dead_letter_queue.route = route;
+		out->destinations[out->ndestinations++] = &route->queue;
+		out->destinations[out->ndestinations++] = &route->dead_letter_queue;
 		route->allowed = OidIsValid(subscriptions[r].owner) &&
 			pgn_has_right(topic->relid, PGN_ACL_SUBSCRIBE, subscriptions[r].owner);
 	}
 	if (topic->attributes.fifo)
-	{
-		pgn_fifo_lock_groups(&topic->queue, messages, n);
-		for (int r = 0; r < nsubscriptions; r++)
-		{
-			open_queue(out, &out->routes[r]);
-			open_dead_letter_queue(out, &out->routes[r]);
-			lock_groups(&out->routes[r].queue, messages, n);
-			lock_groups(&out->routes[r].dead_letter_queue, messages, n);
-		}
-	}
+		lock_groups(out, messages, n);
 	return out;
 }
 
@@ -282,14 +303,13 @@ take_waiting(FanOut *out, Destination *destination, Message *waiting)
 	return n;
 }
 
-/*
- * Make the deliveries that are waiting.  "home" and "source" are what a dead
- * letter has; 0 otherwise.
- */
+/* Make the deliveries that are waiting for a destination. */
 static void
-deliver(FanOut *out, Destination *destination, const Subscription *subscription,
-		int32 home, int32 source)
+deliver(FanOut *out, Destination *destination)
 {
+	const Route *route = destination->route;
+	const Subscription *subscription = route->subscription;
+	bool		dead_letters = destination == &route->dead_letter_queue;
 	Queue	   *queue = destination->deliveries.queue;
 	Message    *messages;
 	Delivery   *rows;
@@ -307,9 +327,11 @@ deliver(FanOut *out, Destination *destination, const Subscription *subscription,
 			messages[i].group_id = NULL;
 		rows[i] = pgn_delivery_make(queue, &messages[i], out->now, queue->attributes.delay);
 		rows[i].subscription = subscription->raw_delivery ? subscription->id : -subscription->id;
-		rows[i].source = source;
-		if (home != 0)
-			rows[i].home = home;
+		if (dead_letters)
+		{
+			rows[i].home = subscription->id;
+			rows[i].source = route->queue.open ? route->queue.deliveries.queue->id : 0;
+		}
 		/* One after the other, so that the index keeps them in order. */
 		pgn_delivery_show(&rows[i], rows[i].visible_at - (out->left + n - 1 - i));
 		pgn_activity_count(queue, COUNT_SENT_BYTES, messages[i].size);
@@ -344,14 +366,8 @@ fan_out_chunk(FanOut *out, const Message *messages, int n)
 	if (out->nlogged == 0)
 		return;
 	pgn_log_append(out->logged, out->nlogged, out->now);
-	for (int r = 0; r < out->nroutes; r++)
-	{
-		Route	   *route = &out->routes[r];
-		int32		source = route->queue.open ? route->queue.deliveries.queue->id : 0;
-
-		deliver(out, &route->queue, route->subscription, 0, 0);
-		deliver(out, &route->dead_letter_queue, route->subscription, route->subscription->id, source);
-	}
+	for (int i = 0; i < out->ndestinations; i++)
+		deliver(out, out->destinations[i]);
 }
 
 /* Deliver messages, those the fan-out was begun with or some of them, already numbered. */

@@ -12,7 +12,8 @@
  *	- The send lock of a group of a FIFO queue.  A sender takes it before it
  *	  takes a message_id and holds it to the end of its transaction, so within
  *	  a group message_ids rise in the order of commits.  Only senders of the
- *	  same group wait for it.  A batch takes its locks in one order.
+ *	  same group wait for it.  A batch takes its locks in one order.  Who moves
+ *	  a message into the group looks whether somebody has it; see fifo.c.
  *
  *	  Each lock occupies an entry of the shared lock table, which has room for
  *	  some max_locks_per_transaction for each connection.  So a transaction
@@ -96,22 +97,23 @@ send_locks_taken(void)
 	return &taken;
 }
 
-/* Lock groups, each given once and in order; false if there came to be too many. */
-static bool
-lock_each_group(const Queue *queue, const uint32 *keys, int n)
+/* The different ones of n keys, in order, those left out whose send locks we have; how many they are. */
+static int
+keys_to_lock(const Queue *queue, const int64 *group_keys, int n, uint32 *keys)
 {
-	int		   *taken = send_locks_taken();
+	int			nkeys = 0;
 
+	for (int i = 0; i < n; i++)
+		keys[i] = fold(group_keys[i]);
+	qsort(keys, n, sizeof(uint32), compare_keys);
 	for (int i = 0; i < n; i++)
 	{
 		LOCKTAG		tag = lock_tag(queue, keys[i], LOCK_GROUP_SENDERS);
 
-		if (*taken >= MAX_SEND_LOCKS)
-			return false;
-		if (LockAcquire(&tag, ExclusiveLock, false, false) == LOCKACQUIRE_OK)
-			(*taken)++;
+		if ((i == 0 || keys[i] != keys[i - 1]) && !pgn_lock_held(&tag, ExclusiveLock))
+			keys[nkeys++] = keys[i];
 	}
-	return true;
+	return nkeys;
 }
 
 /*
@@ -122,25 +124,55 @@ void
 pgn_groups_lock_for_send(const Queue *queue, const int64 *group_keys, int n)
 {
 	LOCKTAG		everybody = lock_tag(queue, 0, LOCK_ALL_SENDERS);
+	int		   *taken = send_locks_taken();
 	uint32	   *keys;
-	int			distinct = 0;
+	int			nkeys;
 
 	if (pgn_lock_held(&everybody, ExclusiveLock))
 		return;
 	keys = palloc(n * sizeof(uint32));
-	for (int i = 0; i < n; i++)
-		keys[i] = fold(group_keys[i]);
-	qsort(keys, n, sizeof(uint32), compare_keys);
-	for (int i = 0; i < n; i++)
-		if (i == 0 || keys[i] != keys[i - 1])
-			keys[distinct++] = keys[i];
+	nkeys = keys_to_lock(queue, group_keys, n, keys);
 
-	/* A batch that is too large anyway does not begin with the lesser lock. */
-	if (distinct <= MAX_SEND_LOCKS)
-		(void) LockAcquire(&everybody, ShareLock, false, false);
-	if (distinct > MAX_SEND_LOCKS || !lock_each_group(queue, keys, distinct))
+	/*
+	 * What will be too many does not begin with the lesser lock: two that
+	 * have it would wait for each other.
+	 */
+	if (*taken + nkeys > MAX_SEND_LOCKS)
 		(void) LockAcquire(&everybody, ExclusiveLock, false, false);
+	else
+	{
+		(void) LockAcquire(&everybody, ShareLock, false, false);
+		for (int i = 0; i < nkeys; i++)
+		{
+			LOCKTAG		tag = lock_tag(queue, keys[i], LOCK_GROUP_SENDERS);
+
+			(void) LockAcquire(&tag, ExclusiveLock, false, false);
+		}
+		*taken += nkeys;
+	}
 	pfree(keys);
+}
+
+/*
+ * Is no other transaction open that sends to this group?  Who sends to it from
+ * now on gets later message_ids than there are now.
+ */
+bool
+pgn_group_has_no_other_sender(const Queue *queue, int64 group_key)
+{
+	LOCKTAG		everybody = lock_tag(queue, 0, LOCK_ALL_SENDERS);
+	LOCKTAG		group = lock_tag(queue, fold(group_key), LOCK_GROUP_SENDERS);
+	bool		none = false;
+
+	if (LockAcquire(&everybody, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	if (LockAcquire(&group, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
+	{
+		none = true;
+		(void) LockRelease(&group, ExclusiveLock, false);
+	}
+	(void) LockRelease(&everybody, ShareLock, false);
+	return none;
 }
 
 /* Take the latch of a group; whoever has it gives it back at once. */
