@@ -22,6 +22,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -186,25 +187,33 @@ update(DeliveryTable *deliveries, DeliveryVersion *version, TimestampTz visible_
 
 /* Act on one receipt; false when the message is gone or the lease is lost. */
 static bool
-acknowledge(Lookup *lookup, const Receipt *receipt, const Action *action, GroupSet *changed)
+acknowledge(Lookup *lookup, const Receipt *receipt, const Action *asked, GroupSet *changed)
 {
 	DeliveryTable *deliveries = lookup->deliveries;
 	DeliveryVersion version;
+	Action		action = *asked;
 
 	while (find_delivery(lookup, receipt, &version))
 	{
 		Delivery   *row = &version.row;
 		TM_Result	result;
 
-		if (!is_allowed(deliveries->queue, row, receipt, action))
+		if (!is_allowed(deliveries->queue, row, receipt, &action))
 			return false;
-		if (action->is_delete)
+		if (deliveries->queue->attributes.fifo && version.held)
+		{
+			/* The lease may have ended when we come back. */
+			XactLockTableWait(version.holder, deliveries->table.rel, &version.tid, XLTW_Update);
+			action.now = GetCurrentTimestamp();
+			continue;
+		}
+		if (action.is_delete)
 			result = pgn_delivery_delete(deliveries, &version.tid, true);
 		else
 		{
-			TimestampTz visible_at = pgn_timestamp_plus(action->now, action->visibility_timeout);
+			TimestampTz visible_at = pgn_timestamp_plus(action.now, action.visibility_timeout);
 
-			if (action->visibility_timeout > 0)
+			if (action.visibility_timeout > 0)
 				check_total_visibility(row, visible_at);
 			result = update(deliveries, &version, visible_at);
 		}
@@ -212,7 +221,7 @@ acknowledge(Lookup *lookup, const Receipt *receipt, const Action *action, GroupS
 		{
 			if (deliveries->queue->attributes.fifo)
 				pgn_group_set_add(changed, row);
-			pgn_activity_count(deliveries->queue, COUNT_DELETED, action->is_delete);
+			pgn_activity_count(deliveries->queue, COUNT_DELETED, action.is_delete);
 			return true;
 		}
 		CHECK_FOR_INTERRUPTS();

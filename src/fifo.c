@@ -4,7 +4,9 @@
  *
  * Order.  A sender takes the send locks of its groups before it takes
  * message_ids (see message_group.c), so within a group message_ids rise in the
- * order of commits: the message_id is the sequence number.  A receiver walks
+ * order of commits: the message_id is the sequence number.  (A message that is
+ * dead-lettered or redriven keeps its number; it is moved only while nobody
+ * else is sending to the group, who could have a lower one.)  A receiver walks
  * the deliveries of a group in this order and takes those that are available,
  * up to the first that is not: because it is leased or delayed, or because an
  * open transaction is inserting, leasing or deleting it.  This one rule is all
@@ -179,7 +181,7 @@ pgn_fifo_reschedule_groups(DeliveryTable *deliveries, GroupSet *set, TimestampTz
 }
 
 /*
- * Replace a version by version->row, waiting for who holds it; answers as
+ * Replace a version that nobody is known to hold by version->row; answers as
  * pgn_delivery_update.  The group must be rescheduled afterwards.
  */
 TM_Result
@@ -187,11 +189,6 @@ pgn_fifo_update(DeliveryTable *deliveries, DeliveryVersion *version)
 {
 	TM_Result	result;
 
-	if (version->held)
-	{
-		XactLockTableWait(version->holder, deliveries->table.rel, &version->tid, XLTW_Update);
-		return TM_Updated;
-	}
 	pgn_group_latch(deliveries->queue, version->row.group_key);
 	result = pgn_delivery_update(deliveries, &version->tid, &version->row, false);
 	pgn_group_unlatch(deliveries->queue, version->row.group_key);
@@ -364,6 +361,30 @@ pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, Timestam
 }
 
 /*
+ * Is a message of the group in flight that comes after this one?  Messages are
+ * received in order, so where one that was never received is met the rest was
+ * not either.
+ */
+bool
+pgn_fifo_later_in_flight(DeliveryTable *deliveries, int64 group_key, int64 message_id, TimestampTz now)
+{
+	DeliveryScan groups;
+	DeliveryVersion version;
+	bool		received = true;
+	bool		in_flight = false;
+
+	pgn_group_scan_begin(&groups, deliveries);
+	pgn_group_scan_restart(&groups, group_key, message_id);
+	while (received && !in_flight && pgn_scan_next(&groups, &version))
+	{
+		received = version.row.received_at != PGN_NEVER;
+		in_flight = version.held || (received && version.row.visible_at > now);
+	}
+	pgn_scan_end(&groups);
+	return in_flight;
+}
+
+/*
  * Take a delivery out of one FIFO queue and put it into another as *row says.
  * False, and nothing done, if somebody else holds it or is busy with the group
  * it would go to.  The group it leaves must be rescheduled by the caller.
@@ -379,7 +400,8 @@ pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,
 	if (!pgn_group_latch_now(to->queue, row->group_key))
 		return false;
 	pgn_schedule_open(&schedule, to->queue, RowExclusiveLock);
-	moved = pgn_schedule_lower(&schedule, row->group_key, row->message_id) &&
+	moved = pgn_group_has_no_other_sender(to->queue, row->group_key) &&
+		pgn_schedule_lower(&schedule, row->group_key, row->message_id) &&
 		pgn_delivery_move(from, version, to, row);
 	if (moved)
 	{

@@ -10,8 +10,10 @@
  * Rights are checked again at each step, since the task outlives the call.
  * Only deliveries that nobody holds are moved; a task is complete when none
  * of those is left that it could move.  A step waits for nobody: if a queue's
- * table is locked exclusively, the next step tries again.  What else can be in
- * the way ends the task, unless it was restored from a dump; see task.c.
+ * table is locked exclusively, the next step tries again.  So it does if a
+ * message would come to a message group of a FIFO queue before others that are in
+ * flight, or while somebody is sending to the group.  What else can be in the
+ * way ends the task, unless it was restored from a dump; see task.c.
  */
 #include "postgres.h"
 
@@ -169,9 +171,18 @@ is_duplicate(DeliveryTable *target, const Delivery *row)
 	return true;
 }
 
+/* Move a message of a FIFO queue.  False if somebody is busy with it, or with the group it would go to. */
+static bool
+move_in_order(DeliveryTable *source, DeliveryVersion *version, DeliveryTable *target, const Delivery *row, TimestampTz now)
+{
+	return !pgn_fifo_later_in_flight(target, row->group_key, row->message_id, now) &&
+		pgn_fifo_move(source, version, target, row, now);
+}
+
 /*
  * Move up to "budget" messages; how many were moved.  *more tells whether
- * some were left for want of budget, or because a queue was locked.
+ * some were left for want of budget, or because a queue was locked or a
+ * message group in use.
  */
 static int
 move_messages(Task *task, Queue *source, int budget, bool *more)
@@ -214,11 +225,13 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 		row = fresh_delivery(&version.row, now);
 		if (!source->attributes.fifo)
 			moved += pgn_delivery_move(&deliveries, &version, target, &row);
-		else if (pgn_fifo_move(&deliveries, &version, target, &row, now))
+		else if (move_in_order(&deliveries, &version, target, &row, now))
 		{
 			pgn_group_set_add(&changed, &version.row);
 			moved++;
 		}
+		else
+			*more = true;
 	}
 	pgn_scan_end(&scan);
 	pgn_fifo_reschedule_groups(&deliveries, &changed, now);

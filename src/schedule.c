@@ -48,8 +48,10 @@
  *	  deleted comes back only together with the old version of the entry.
  *
  *	- A sender's messages come after all others.  Who puts a message below
- *	  (dead letters, redrive) first lowers all entries of the group, and does
- *	  not do it if one of them is not free; see pgn_schedule_lower().
+ *	  (dead letters, redrive) does not do it while a sender is open, who may
+ *	  have a number that is lower still and no row yet.  And he first lowers
+ *	  all entries of the group, and does not do it if one that is too high is
+ *	  not free; see pgn_schedule_lower().
  *
  *	- An entry is read again under the latch before a walk relies on it.
  *
@@ -448,7 +450,8 @@ pgn_schedule_first_message(const ScheduleLookup *lookup)
 /*
  * Prepare all entries of a group for a message that comes in between or before
  * others.  False if that cannot be done now, as somebody is changing one of
- * them.  The caller has the group's latch.
+ * them that begins too late.  The caller has the group's latch, and puts the
+ * message there before he gives it back.
  */
 bool
 pgn_schedule_lower(Schedule *schedule, int64 group_key, int64 message_id)
@@ -461,7 +464,7 @@ pgn_schedule_lower(Schedule *schedule, int64 group_key, int64 message_id)
 	begin_group_scan(&scan, schedule, group_key);
 	while (lowered && pgn_schedule_scan_next(&scan, &version))
 	{
-		if (is_free(&version) && version.row.first_message_id <= message_id)
+		if (version.row.first_message_id <= message_id)
 			continue;
 		version.row.first_message_id = message_id;
 		lowered = is_free(&version) && pgn_schedule_move(schedule, &version, &version.row);

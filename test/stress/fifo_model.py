@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Model checker for FIFO queues.
 
-Concurrent clients send, receive, pop, delete, release and extend at random, and
-commit, roll back (to savepoints too), prepare transactions, let leases expire
-and are killed.  Everything that a client knows it writes into ordinary tables
+Concurrent clients send, receive, pop, delete, release, extend and redrive at
+random, and commit, roll back (to savepoints too), prepare transactions, let
+leases expire until messages are dead-lettered, and are killed.  Everything that a client knows it writes into ordinary tables
 in the same transaction, so what is in those tables at the end is the history
 of what was committed.  It is checked against the model:
 
@@ -15,6 +15,8 @@ of what was committed.  It is checked against the model:
   duplicates  all sends of a deduplication id gave the same message_id
   sequence    of two sends to a group, the one that was committed first has the
               smaller message_ids
+  deadlocks   none, but between transactions that call send more than once; in the first
+              half of the time there are no such
   schedule    when all is quiet, pigeon.check() finds nothing wrong: each group
               with messages has an entry in the schedule that is early enough
 
@@ -36,6 +38,7 @@ import psycopg2
 import psycopg2.errors
 
 QUEUE = "fifo model"
+DEAD = "fifo model dead"
 
 SETUP = """
 SET client_min_messages = warning;
@@ -54,6 +57,7 @@ class Client:
 
     def __init__(self, seed):
         self.random = random.Random(seed)
+        self.simple_until = 0   # transactions call send once until then
         self.connection = None
         self.counts = {}
 
@@ -72,6 +76,9 @@ class Client:
                 if self.connection is None:
                     self.connect()
                 self.step()
+            except psycopg2.errors.DeadlockDetected as error:
+                self.violation("deadlock: %s" % error)
+                self.connection.rollback()
             except (psycopg2.OperationalError, psycopg2.InterfaceError):
                 self.count("killed")
                 self.connection = None
@@ -114,7 +121,7 @@ class Sender(Client):
 
     def step(self):
         cursor = self.connection.cursor()
-        for _ in range(self.random.choice((1, 1, 2))):
+        for _ in range(1 if time.time() < self.simple_until else self.random.choice((1, 1, 2))):
             savepoint = self.random.random() < 0.2
             if savepoint:
                 cursor.execute("SAVEPOINT s")
@@ -140,6 +147,8 @@ class Sender(Client):
                            " deduplication_ids => %s)", (QUEUE, groups, groups, ids))
         except psycopg2.errors.DeadlockDetected:
             # Two calls of send in one transaction may meet in the other order.
+            if time.time() < self.simple_until:
+                raise
             cursor.execute("ROLLBACK TO deadlock")
             self.count("deadlocks of senders")
             return
@@ -242,6 +251,25 @@ class Receiver(Client):
                 self.violation("group %s: %s came before %s" % (group, ids, earlier))
 
 
+class Redriver(Client):
+    """Sends dead letters back, into the midst of what goes on in their groups."""
+
+    def step(self):
+        time.sleep(self.random.random() * 0.2)
+        redrive(self.connection)
+        self.count("redriven")
+
+
+def redrive(connection):
+    """Start a redrive task, unless one is running, and go on with it."""
+    connection.autocommit = True
+    cursor = connection.cursor()
+    try:
+        cursor.execute("SELECT pigeon.redrive(%s)", (DEAD,))
+    except psycopg2.errors.ObjectNotInPrerequisiteState:
+        cursor.execute("CALL pigeon.maintain()")
+
+
 def client_main(client, until, results):
     """Run a client; the result is what it counted, or the error that ended it."""
     try:
@@ -279,6 +307,8 @@ def disturb(processes, generator, until):
 
 def run_clients(clients, seconds, generator):
     until = time.time() + seconds
+    for client in clients:
+        client.simple_until = until - seconds / 2
     results = multiprocessing.Queue()
     processes = [multiprocessing.Process(target=client_main, args=(client, until, results))
                  for client in clients]
@@ -298,8 +328,8 @@ def run_clients(clients, seconds, generator):
     return counts, errors
 
 
-def drain(cursor, table, seconds):
-    """Receive and delete all that is left; what then remains is stuck."""
+def drain(connection, cursor, tables, seconds):
+    """Receive and delete all that is left, dead letters too; what then remains is stuck."""
     until = time.time() + seconds
     while time.time() < until:
         cursor.execute("WITH message AS MATERIALIZED (SELECT * FROM pigeon.receive(%s, 1000, '10 s')),"
@@ -308,9 +338,10 @@ def drain(cursor, table, seconds):
                        " INSERT INTO fifo_model.deleted SELECT message_id FROM gone WHERE deleted"
                        " RETURNING message_id", (QUEUE, QUEUE))
         if cursor.rowcount == 0:
-            cursor.execute("SELECT count(*) FROM " + table)
+            cursor.execute("SELECT count(*) FROM (%s) AS messages" % " UNION ALL ".join("TABLE " + table for table in tables))
             if cursor.fetchone()[0] == 0:
                 return
+            redrive(connection)
             time.sleep(0.05)
 
 
@@ -328,16 +359,18 @@ def main():
     cursor = connection.cursor()
     end_prepared(cursor, random.Random(0))
     cursor.execute(SETUP)
-    cursor.execute("SELECT pigeon.drop_queue(%s, if_exists => true)", (QUEUE,))
-    cursor.execute("SELECT pigeon.create_queue(%s, fifo => true)", (QUEUE,))
-    cursor.execute("SELECT id FROM pigeon.queue WHERE name = %s", (QUEUE,))
-    number = cursor.fetchone()[0]
-    table = "pigeon.q_%d" % number
+    tables = []
+    for queue, options in ((DEAD, ""), (QUEUE, ", dead_letter_queue => '%s', max_receive_count => 4" % DEAD)):
+        cursor.execute("SELECT pigeon.drop_queue(%s, if_exists => true)", (queue,))
+        cursor.execute("SELECT pigeon.create_queue(%s, fifo => true" + options + ")", (queue,))
+        cursor.execute("SELECT queue_table FROM pigeon.queues WHERE queue = %s", (queue,))
+        tables.append(cursor.fetchone()[0])
 
     groups = ["g%d" % i for i in range(arguments.groups)]
     seed = arguments.seed * 1000
     clients = [Sender(seed + i, groups) for i in range(arguments.senders)]
-    clients += [Receiver(seed + 500 + i, table) for i in range(arguments.receivers)]
+    clients += [Receiver(seed + 500 + i, tables[1]) for i in range(arguments.receivers)]
+    clients.append(Redriver(seed + 900))
     counts, errors = run_clients(clients, arguments.seconds, random.Random(seed + 999))
     print("seed %d: %s" % (arguments.seed,
                            ", ".join("%s %d" % item for item in sorted(counts.items()))))
@@ -360,14 +393,16 @@ def main():
 
     report("every client ran to its end", errors)
     check("pigeon.check() finds nothing wrong", "SELECT * FROM pigeon.check()")
-    drain(cursor, table, 60)
+    cursor.execute("SELECT pigeon.alter_queue(%s, max_receive_count => 1000)", (QUEUE,))
+    drain(connection, cursor, tables, 60)
     check("every receive returned the heads of groups, no message was deleted twice",
           "SELECT what FROM fifo_model.violation")
     check("every message sent was deleted",
           "SELECT message_id FROM fifo_model.sent EXCEPT SELECT message_id FROM fifo_model.deleted")
     check("only messages sent were deleted",
           "SELECT message_id FROM fifo_model.deleted EXCEPT SELECT message_id FROM fifo_model.sent")
-    check("nothing is left", "SELECT message_id FROM " + table)
+    check("nothing is left", "SELECT message_id FROM %s UNION ALL SELECT message_id FROM %s" % tuple(tables))
+    check("messages were dead-lettered and redriven", "SELECT 'none' FROM pigeon.redrive_tasks HAVING max(moved) = 0")
     check("each deduplication id belongs to one message",
           "SELECT deduplication_id, array_agg(DISTINCT message_id) FROM fifo_model.sent"
           " GROUP BY deduplication_id HAVING count(DISTINCT message_id) > 1")
