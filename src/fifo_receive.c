@@ -238,27 +238,78 @@ visit_group(Walk *walk, Schedule *schedule, const ScheduleVersion *version)
 	}
 }
 
-/*
- * Advance the frontier to the first entry that a scan returned, and look at
- * the range that is skipped from now on once more; see frontier.c.
- */
-static void
-advance_frontier(Schedule *schedule, const Frontier *frontier, TimestampTz first, TimestampTz now)
+/* What a walk over due entries met; places that were not met are at infinity. */
+typedef struct Met
 {
-	FrontierPlace begin = {schedule->queue, PGN_LANE_NORMAL, frontier->at};
+	TimestampTz first;			/* the first entry that is not dead */
+	TimestampTz first_free;		/* the first of those that nobody holds */
+	int			nheld;
+	TimestampTz held[PGN_STRAGGLERS];	/* those before first_free */
+} Met;
+
+/* Note an entry that a walk met. */
+static void
+note_entry(Met *met, const ScheduleVersion *version)
+{
+	TimestampTz at = version->row.visible_at;
+	bool		held = TransactionIdIsValid(version->inserter) || TransactionIdIsValid(version->changer);
+
+	met->first = Min(met->first, at);
+	if (met->first_free != DT_NOEND)
+		return;
+	if (!held)
+		met->first_free = at;
+	else if (met->nheld > 0 && met->held[met->nheld - 1] == at)
+		return;
+	else if (met->nheld < PGN_STRAGGLERS)
+		met->held[met->nheld++] = at;
+	else
+		met->first_free = at;
+}
+
+/* Look at a range that receives skip, and lower the frontier to what they would not see; true if there was something. */
+static bool
+look_at_skipped(Schedule *schedule, TimestampTz from, TimestampTz until)
+{
+	Queue	   *queue = schedule->queue;
 	ScheduleScan scan;
 	ScheduleVersion version;
+	bool		found = false;
 
-	if (!pgn_frontier_advance(schedule->queue, PGN_LANE_NORMAL, now, frontier, first, NULL, 0, NULL))
-		return;
-	PG_ENSURE_ERROR_CLEANUP(pgn_frontier_lower_in_cleanup, PointerGetDatum(&begin));
+	pgn_schedule_scan_begin(&scan, schedule, from, until);
+	while (!found && pgn_schedule_scan_next(&scan, &version))
 	{
-		pgn_schedule_scan_begin(&scan, schedule, frontier->at, first - 1);
-		if (pgn_schedule_scan_next(&scan, &version))
-			pgn_frontier_lower(schedule->queue, PGN_LANE_NORMAL, version.row.visible_at);
-		pgn_schedule_scan_end(&scan);
+		TimestampTz at = version.row.visible_at;
+
+		found = !pgn_frontier_covers(queue, PGN_LANE_NORMAL, at, at);
+		if (found)
+			pgn_frontier_lower(queue, PGN_LANE_NORMAL, at);
 	}
+	pgn_schedule_scan_end(&scan);
+	return found;
+}
+
+/* The same of a range that they skip from now on: step R3 of frontier.c. */
+static void
+look_again(Schedule *schedule, TimestampTz from, TimestampTz until)
+{
+	FrontierPlace begin = {schedule->queue, PGN_LANE_NORMAL, from};
+
+	PG_ENSURE_ERROR_CLEANUP(pgn_frontier_lower_in_cleanup, PointerGetDatum(&begin));
+	(void) look_at_skipped(schedule, from, until);
 	PG_END_ENSURE_ERROR_CLEANUP(pgn_frontier_lower_in_cleanup, PointerGetDatum(&begin));
+}
+
+/* Advance the frontier to the first entry that a walk met, leaving behind those that somebody has held for long. */
+static void
+advance_frontier(Schedule *schedule, const Frontier *frontier, const Met *met, TimestampTz now)
+{
+	TimestampTz to = Min(now, frontier->stuck ? met->first_free : met->first);
+
+	if (to > frontier->at &&
+		pgn_frontier_advance(schedule->queue, PGN_LANE_NORMAL, now, frontier, to,
+							 met->held, frontier->stuck ? met->nheld : 0, NULL))
+		look_again(schedule, frontier->at, to - 1);
 }
 
 /*
@@ -298,26 +349,32 @@ remember_walk(const Queue *queue, TimestampTz first)
 	last_walk.first = first;
 }
 
+/* Is this as much as one receive returns, or clears away beside? */
+static bool
+has_enough(const FifoReceive *receive, bool final_only)
+{
+	return (receive->found >= receive->max_messages && !final_only) ||
+		(receive->found > 0 && receive->cleared >= receive->max_cleared);
+}
+
 /*
- * Visit the groups that are due from some time on until there is enough;
+ * Visit the groups that are due in a range until there is enough;
  * "final_only": only those whose head may be a dead letter.
  */
 static void
-visit_groups(Walk *walk, Schedule *schedule, TimestampTz from, bool final_only, TimestampTz *first)
+visit_groups(Walk *walk, Schedule *schedule, TimestampTz from, TimestampTz until, bool final_only, Met *met)
 {
-	FifoReceive *receive = walk->receive;
-	Queue	   *queue = receive->deliveries->queue;
+	Queue	   *queue = walk->receive->deliveries->queue;
 	ScheduleScan scan;
 	ScheduleVersion version;
 
-	*first = DT_NOEND;
-	pgn_schedule_scan_begin(&scan, schedule, from, receive->now);
-	while ((receive->found < receive->max_messages || final_only) &&
-		   (receive->found == 0 || receive->cleared < receive->max_cleared) &&
-		   pgn_schedule_scan_next(&scan, &version))
+	met->first = met->first_free = DT_NOEND;
+	met->nheld = 0;
+	pgn_schedule_scan_begin(&scan, schedule, from, until);
+	while (!has_enough(walk->receive, final_only) && pgn_schedule_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
-		*first = Min(*first, version.row.visible_at);
+		note_entry(met, &version);
 		if (TransactionIdIsValid(version.inserter) || TransactionIdIsValid(version.changer) ||
 			(final_only && !version.row.final) ||
 			!pgn_group_latch_now(queue, version.row.group_key))
@@ -327,7 +384,30 @@ visit_groups(Walk *walk, Schedule *schedule, TimestampTz from, bool final_only, 
 		pgn_group_unlatch(queue, version.row.group_key);
 	}
 	pgn_schedule_scan_end(&scan);
-	*first = Min(*first, receive->now);
+}
+
+/*
+ * Visit the groups that a frontier has left behind; forget the places where
+ * there is nothing any more.  What is changed there, entries of the groups
+ * elsewhere included, is dead to this transaction only, so that ends the
+ * forgetting and the frontier's advance.
+ */
+static void
+visit_stragglers(Walk *walk, Schedule *schedule, const Frontier *frontier, bool final_only)
+{
+	FifoReceive *receive = walk->receive;
+	Met			met;
+
+	for (int i = 0; i < frontier->nstragglers && !has_enough(receive, final_only); i++)
+	{
+		TimestampTz place = frontier->stragglers[i];
+
+		visit_groups(walk, schedule, place, place, final_only, &met);
+		receive->advance = receive->advance && receive->found + receive->cleared + receive->rescheduled == 0;
+		if (receive->advance && met.first == DT_NOEND &&
+			pgn_frontier_forget(schedule->queue, PGN_LANE_NORMAL, receive->now, place, NULL))
+			look_again(schedule, place, place);
+	}
 }
 
 /* Visit the groups that are due until there is enough, or (final_only) all of them. */
@@ -335,8 +415,8 @@ static void
 visit_due_groups(FifoReceive *receive, bool final_only)
 {
 	Queue	   *queue = receive->deliveries->queue;
-	TimestampTz from,
-				first;
+	TimestampTz from;
+	Met			met;
 	Frontier	frontier;
 	Schedule	schedule;
 	DeadLetters letters;
@@ -346,14 +426,15 @@ visit_due_groups(FifoReceive *receive, bool final_only)
 	pgn_dead_letters_begin(&letters, receive->deliveries);
 	pgn_group_scan_begin(&walk.groups, receive->deliveries);
 	pgn_frontier_read(queue, PGN_LANE_NORMAL, receive->now, &frontier);
+	visit_stragglers(&walk, &schedule, &frontier, final_only);
 	from = final_only ? frontier.at : begin_of_walk(queue, &frontier);
-	visit_groups(&walk, &schedule, from, final_only, &first);
+	visit_groups(&walk, &schedule, from, receive->now, final_only, &met);
 	if (receive->found == 0 && from > frontier.at)
-		visit_groups(&walk, &schedule, frontier.at, final_only, &first);
+		visit_groups(&walk, &schedule, frontier.at, receive->now, final_only, &met);
 	if (!final_only)
-		remember_walk(queue, first);
-	if (receive->advance && from == frontier.at && first > frontier.at)
-		advance_frontier(&schedule, &frontier, first, receive->now);
+		remember_walk(queue, Min(met.first, receive->now));
+	if (receive->advance && from == frontier.at)
+		advance_frontier(&schedule, &frontier, &met, receive->now);
 	pgn_scan_end(&walk.groups);
 	pgn_dead_letters_end(&letters);
 	pgn_schedule_close(&schedule, receive->found + receive->cleared + receive->rescheduled > 0 ?
@@ -361,13 +442,14 @@ visit_due_groups(FifoReceive *receive, bool final_only)
 }
 
 /*
- * Receive what is due now; receive->rows is allocated here.  May be called
- * again after it found nothing.
+ * Receive what is due now; receive->rows is allocated by the first call.  May
+ * be called again after it found nothing.
  */
 void
 pgn_fifo_receive(FifoReceive *receive)
 {
-	receive->rows = palloc(receive->max_messages * sizeof(Delivery));
+	if (receive->rows == NULL)
+		receive->rows = palloc(receive->max_messages * sizeof(Delivery));
 	visit_due_groups(receive, false);
 }
 
@@ -377,19 +459,13 @@ pgn_fifo_look_below(Queue *queue)
 {
 	Frontier	frontier;
 	Schedule	schedule;
-	ScheduleScan scan;
-	ScheduleVersion version;
 	bool		found;
 
 	pgn_frontier_read(queue, PGN_LANE_NORMAL, 0, &frontier);
 	if (frontier.at == PG_INT64_MIN)
 		return false;
 	pgn_schedule_open(&schedule, queue, AccessShareLock);
-	pgn_schedule_scan_begin(&scan, &schedule, PG_INT64_MIN, frontier.at - 1);
-	found = pgn_schedule_scan_next(&scan, &version);
-	if (found)
-		pgn_frontier_lower(queue, PGN_LANE_NORMAL, version.row.visible_at);
-	pgn_schedule_scan_end(&scan);
+	found = look_at_skipped(&schedule, PG_INT64_MIN, frontier.at - 1);
 	pgn_schedule_close(&schedule, AccessShareLock);
 	return found;
 }
@@ -435,28 +511,41 @@ has_message(DeliveryScan *groups, const ScheduleEntry *entry, TimestampTz now)
 		pgn_fifo_available_at(groups->deliveries->queue, &version.row) <= now;
 }
 
-/* Is there anything to receive right now?  Dead letters and expired messages count too. */
-bool
-pgn_fifo_any_due(DeliveryTable *deliveries, TimestampTz now)
+/* Does a range of the schedule have a group with a message that a receive would return? */
+static bool
+any_in_range(Schedule *schedule, DeliveryScan *groups, TimestampTz from, TimestampTz until, TimestampTz now)
 {
-	bool		found = false;
-	Frontier	frontier;
-	Schedule	schedule;
 	ScheduleScan scan;
 	ScheduleVersion version;
-	DeliveryScan groups;
+	bool		found = false;
 
-	pgn_schedule_open(&schedule, deliveries->queue, AccessShareLock);
-	pgn_group_scan_begin(&groups, deliveries);
-	pgn_frontier_read(deliveries->queue, PGN_LANE_NORMAL, now, &frontier);
-	pgn_schedule_scan_begin(&scan, &schedule, frontier.at, now);
+	pgn_schedule_scan_begin(&scan, schedule, from, until);
 	while (!found && pgn_schedule_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
 		found = !TransactionIdIsValid(version.inserter) && !TransactionIdIsValid(version.changer) &&
-			has_message(&groups, &version.row, now);
+			has_message(groups, &version.row, now);
 	}
 	pgn_schedule_scan_end(&scan);
+	return found;
+}
+
+/* Is there anything to receive right now?  Dead letters and expired messages count too. */
+bool
+pgn_fifo_any_due(DeliveryTable *deliveries, TimestampTz now)
+{
+	Frontier	frontier;
+	Schedule	schedule;
+	DeliveryScan groups;
+	bool		found = false;
+
+	pgn_schedule_open(&schedule, deliveries->queue, AccessShareLock);
+	pgn_group_scan_begin(&groups, deliveries);
+	pgn_frontier_read(deliveries->queue, PGN_LANE_NORMAL, now, &frontier);
+	for (int i = 0; i < frontier.nstragglers && !found; i++)
+		found = any_in_range(&schedule, &groups, frontier.stragglers[i], frontier.stragglers[i], now);
+	if (!found)
+		found = any_in_range(&schedule, &groups, frontier.at, now, now);
 	pgn_scan_end(&groups);
 	pgn_schedule_close(&schedule, AccessShareLock);
 	return found;

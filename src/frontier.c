@@ -142,8 +142,8 @@ pgn_frontier_advance(Queue *queue, int lane, TimestampTz now, const Frontier *fr
 }
 
 /*
- * Forget a straggler at whose place nothing was found but who is asleep.  The
- * caller must look there again if the answer is true.
+ * Forget a straggler at whose place nothing was found but who is asleep (NULL:
+ * nobody).  The caller must look there again if the answer is true.
  */
 bool
 pgn_frontier_forget(Queue *queue, int lane, TimestampTz now, TimestampTz straggler, const SleeperList *asleep)
@@ -158,7 +158,7 @@ pgn_frontier_forget(Queue *queue, int lane, TimestampTz now, TimestampTz straggl
 		if (found)
 			shared->stragglers[i] = shared->stragglers[--shared->nstragglers];
 	}
-	if (found)
+	if (found && asleep)
 		pgn_sleepers_add_all(&shared->sleepers, asleep, now);
 	SpinLockRelease(&shared->lock);
 	pg_memory_barrier();

@@ -132,6 +132,8 @@ receive_fifo(Receive *receive, Queue *queue, bool advance)
 		pgn_result_add_received(&receive->result, queue, &fifo.rows[i], receive->pop);
 	if (receive->attempt_id && fifo.found > 0)
 		pgn_attempt_record(queue, receive->attempt_id, fifo.rows, fifo.found, fifo.now + PGN_ATTEMPT_LIFETIME);
+	/* Who waits comes here at each message that somebody else gets. */
+	pfree(fifo.rows);
 	return advances;
 }
 
