@@ -4,8 +4,9 @@
  *
  * In a standard queue the group_id of a message names its tenant.  A tenant
  * that has sent much more than others lately is noisy, and what it sends goes
- * to a lane of its own, which is served when nothing else is due.  So the
- * messages of a quiet tenant wait for other quiet ones at the most, whatever
+ * to a lane of its own, which is served when nothing else is due, and first by
+ * one receive in ten, so that it gets on however much the others send.  So the
+ * messages of a quiet tenant mostly wait for other quiet ones only, whatever
  * the backlog of the noisy one.  Nothing is slowed down or limited: the lane
  * is served with all that receivers have left.
  *

@@ -34,6 +34,9 @@
 /* A receive of no more than this many takes candidates; for more a look at the index is cheap. */
 #define FEW_MESSAGES 16
 
+/* One receive in so many takes what noisy tenants have sent first; see fair.c. */
+#define NOISY_TURN 10
+
 /* Deliveries in pages that are this near to each other are neighbours. */
 #define MAX_GAP 4
 
@@ -413,10 +416,20 @@ receive_lane(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *l
 		look_again(deliveries, lane, frontier.at, to - 1);
 }
 
+/* Receive from the lane of noisy tenants. */
+static void
+receive_noisy(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *letters, TimestampTz now)
+{
+	receive_sleepers(receive, deliveries, letters, PGN_LANE_NOISY, now);
+	receive_lane(receive, deliveries, letters, PGN_LANE_NOISY, now);
+}
+
 /* Receive what is due now.  The queue is locked. */
 void
 pgn_standard_receive(StandardReceive *receive, Queue *queue)
 {
+	static int	turn = 0;
+	bool		noisy_first = ++turn % NOISY_TURN == 0;
 	TimestampTz now = GetCurrentTimestamp();
 	DeliveryTable deliveries;
 	DeadLetters letters;
@@ -435,13 +448,15 @@ pgn_standard_receive(StandardReceive *receive, Queue *queue)
 	{
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_FINAL, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_RETRY, now);
+		if (noisy_first)
+			receive_noisy(receive, &deliveries, &letters, now);
 		receive_sleepers(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
 		/* The end of a lease of our own nobody has heard of yet. */
 		if (receive->max_messages <= FEW_MESSAGES && receive->knows)
 			receive_candidates(receive, &deliveries, &letters, now);
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
-		receive_sleepers(receive, &deliveries, &letters, PGN_LANE_NOISY, now);
-		receive_lane(receive, &deliveries, &letters, PGN_LANE_NOISY, now);
+		if (!noisy_first)
+			receive_noisy(receive, &deliveries, &letters, now);
 		if (receive->result->n > 0 || !pgn_frontier_doubt(queue, now) || !look_below(&deliveries))
 			break;
 		/* What was cleared away in this call may come back. */

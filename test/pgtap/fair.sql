@@ -2,7 +2,7 @@
 -- Who is noisy is known from shared memory; without it all are served alike.
 SELECT current_setting('shared_preload_libraries') LIKE '%pigeon%' AS preloaded \gset
 BEGIN;
-SELECT plan(14);
+SELECT plan(17);
 \if :preloaded
 
 SELECT pigeon.create_queue('fair', visibility_timeout => '1 h');
@@ -35,10 +35,36 @@ SELECT is(take(5), 'quiet 5', 'what came back of a noisy tenant does not overtak
 SELECT pigeon.purge_queue('fair');
 SELECT send('one', 30), send('two', 30), send('three', 30);
 SELECT is(take(1000), 'one 30, three 30, two 30', 'purge leaves nothing of the noisy tenant, and the others are served');
+-- A noisy tenant gets a tenth of the receives, however much the others send.
+CREATE FUNCTION take_singly(n integer) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	bodies text[];
+BEGIN
+	FOR i IN 1 .. n LOOP
+		bodies := bodies || (SELECT body FROM pigeon.receive('fair'));
+	END LOOP;
+	RETURN (SELECT string_agg(body || ' ' || count, ', ' ORDER BY body) FROM
+		(SELECT rtrim(body, '0123456789') AS body, count(*) FROM unnest(bodies) AS body GROUP BY 1) b);
+END $$;
+SELECT pigeon.purge_queue('fair');
+SELECT send('loud', 500);
+SELECT take(29);
+SELECT pigeon.send_batch('fair', array_fill('nobody''s'::text, ARRAY[500]));
+SELECT is(take_singly(40), 'loud 4, nobody''s 36', 'a noisy tenant gets on beside a backlog of others');
+-- Much is not noisy unless it is more than a tenth of all.
+SELECT pigeon.create_queue('share');
+SELECT count(*) FROM (SELECT array_agg('tenant' || n % 20) AS tenants FROM generate_series(1, 500) AS n) AS many,
+	pigeon.send_batch('share', tenants, group_ids => tenants);
+CREATE FUNCTION send_busy(n integer) RETURNS bigint LANGUAGE sql AS $$
+	SELECT count(*) FROM pigeon.send_batch('share', array_fill('x'::text, ARRAY[n]), group_ids => array_fill('busy'::text, ARRAY[n])) $$;
+SELECT send_busy(40);
+SELECT is((SELECT noisy_groups FROM pigeon.queue_metrics WHERE queue = 'share'), 0::bigint, 'forty messages of over five hundred make nobody noisy');
+SELECT send_busy(40);
+SELECT is((SELECT noisy_groups FROM pigeon.queue_metrics WHERE queue = 'share'), 1::bigint, 'eighty do');
 SELECT pigeon.create_queue('fifo', fifo => true);
 SELECT is((SELECT (noisy_groups, visible_in_quiet_groups, oldest_message_age_in_quiet_groups)::text FROM pigeon.queue_metrics WHERE queue = 'fifo'), '(,,)', 'FIFO queues have no such metrics');
 \else
-SELECT skip('fair queues need shared memory', 14);
+SELECT skip('fair queues need shared memory', 17);
 \endif
 SELECT * FROM finish();
 ROLLBACK;
