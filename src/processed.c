@@ -9,9 +9,9 @@
  * of the first has ended) meet at this note: the second waits for the first,
  * and is told whether the message has been processed.
  *
- * A note is needed for as long as the message can come back, which is the
- * retention of the queue.  Each call removes some that are older, so that
- * nothing else has to.
+ * A note is kept for the retention of the queue, in which the message can come
+ * back unless it was dead-lettered.  Each call removes some that are older, so
+ * that nothing else has to.
  */
 #include "postgres.h"
 

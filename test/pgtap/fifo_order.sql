@@ -1,6 +1,6 @@
 -- FIFO queues: order and blocking of message groups, leases, receive attempts.
 BEGIN;
-SELECT plan(82);
+SELECT plan(95);
 
 CREATE TEMP TABLE got (body text, receipt pigeon.receipt);
 
@@ -192,5 +192,36 @@ SELECT is((SELECT expires_at FROM pigeon.receive_attempt WHERE attempt_id = 'try
 SELECT queue_table AS table FROM pigeon.queues WHERE queue = 'f' \gset
 UPDATE :table SET enqueued_at = enqueued_at - interval '20 days';
 SELECT is((SELECT count(*) FROM pigeon.receive('f', 3, receive_attempt_id => 'try-4')), 0::bigint, 'what has expired is not returned again');
+
+-- An attempt can be repeated for five minutes, unless the visibility of one of its messages was changed.
+SELECT clear();
+SELECT put('a1', 'a2');
+SELECT is((SELECT count(*) FROM pigeon.receive('f', 3, '1 h', receive_attempt_id => 'try-5')), 2::bigint, 'another attempt');
+SELECT ok(expires_at BETWEEN clock_timestamp() + interval '4 min' AND clock_timestamp() + interval '5 min', 'is kept for five minutes')
+	FROM pigeon.receive_attempt WHERE attempt_id = 'try-5';
+UPDATE pigeon.receive_attempt SET expires_at = clock_timestamp() WHERE attempt_id = 'try-5';
+SELECT is((SELECT count(*) FROM pigeon.receive('f', 3, receive_attempt_id => 'try-5')), 0::bigint, 'and not longer');
+SELECT clear();
+SELECT put('a1', 'a2');
+CREATE TEMP TABLE sixth AS SELECT * FROM pigeon.receive('f', 3, '1 h', receive_attempt_id => 'try-6');
+SELECT is(pigeon.change_visibility('f', receipt, '2 h'), true, 'a message is extended') FROM sixth WHERE body = 'a2';
+SELECT is((SELECT count(*) FROM pigeon.receive('f', 3, receive_attempt_id => 'try-6')), 0::bigint, 'after that the attempt cannot be repeated');
+SELECT throws_ok(format($$SELECT pigeon.receive('f', receive_attempt_id => %L)$$, repeat('x', 129)), '22023', 'invalid receive_attempt_id', 'an attempt id has 128 characters at the most');
+
+-- Groups are served in the order in which they became available, also by a release.
+SELECT clear();
+DELETE FROM got;
+SELECT put('a1', 'b1', 'c1');
+SELECT is(take(), 'a1 b1 c1', 'three groups');
+SELECT is(extend('b1', '0') AND extend('c1', '0') AND extend('a1', '0'), true, 'are released in another order');
+SELECT is((SELECT string_agg(body, ' ') FROM (SELECT (pigeon.receive('f')).body FROM generate_series(1, 3)) r), 'b1 c1 a1', 'and served in that one');
+
+-- A sender's delay of 0 leaves the queue's as it is; one message without a deduplication id is the end of its batch.
+SELECT pigeon.create_queue('slow', fifo => true, delay => '10 min');
+SELECT pigeon.send('slow', 'x', group_id => 'g', deduplication_id => '1', delay => '0');
+SELECT is((SELECT visible_at >= sent_at + interval '10 min' FROM pigeon.peek('slow')), true, 'a delay of 0 is accepted, and the queue''s applies');
+SELECT throws_ok($$SELECT pigeon.send_batch('slow', ARRAY['y', 'z'], group_ids => ARRAY['g', 'g'], deduplication_ids => ARRAY['2', NULL])$$, '22023', NULL,
+	'a message without a deduplication id');
+SELECT is((SELECT count(*) FROM pigeon.peek('slow')), 1::bigint, 'fails its whole batch');
 SELECT * FROM finish();
 ROLLBACK;

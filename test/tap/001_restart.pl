@@ -9,12 +9,21 @@ use Test::More;
 
 my $node = new_server('main');
 my @receipts = fill($node, 'postgres');
+$node->safe_psql('postgres', q{
+	SELECT pigeon.create_queue('fifo', fifo => true, content_based_deduplication => true, visibility_timeout => '1 h');
+	SELECT pigeon.send('fifo', name || n, group_id => name) FROM generate_series(1, 3) AS n, unnest('{a,b,c}'::text[]) AS name;
+	SELECT pigeon.receive('fifo', 2)});
 my $before = state($node, 'postgres');
 $node->restart;
 is(state($node, 'postgres'), $before, 'clean restart: nothing changed');
 $node->stop('immediate');
 $node->start;
 is(state($node, 'postgres'), $before, 'crash: nothing changed');
+
+is($node->safe_psql('postgres', q{SELECT string_agg(body, ' ') FROM pigeon.receive('fifo', 10)}), 'b1 b2 b3 c1 c2 c3',
+	'groups have their order, and one is in flight');
+$node->safe_psql('postgres', q{SELECT pigeon.drop_queue('fifo')});
+$before = state($node, 'postgres');
 
 # An acknowledged send, lease and delete, with nothing after it.
 $node->safe_psql('postgres', q{SELECT pigeon.create_queue('scratch')});
