@@ -22,7 +22,9 @@
  * one due message does not wake a hundred waiters.  Who leaves a queue, after
  * receiving, giving up or failing, wakes the one who is first then, which
  * looks again and keeps watch.  That also hands on a wake-up that somebody
- * could not use, and a second message that fell due at the same time.
+ * could not use, and a second message that fell due at the same time.  Who was
+ * woken and goes on waiting, since somebody else was faster, becomes the first
+ * again: those who were behind it sleep, and do not know of any watch.
  *
  * due_at of a queue is the earliest time, later than the last look at it, at
  * which something can fall due.  It spares the watch dead index entries, and
@@ -136,13 +138,17 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId subid, SubTransaction
 		pgn_wait_end();
 }
 
-/* Wait for a queue, at the end of its list unless already in it.  Its table is locked. */
+/*
+ * Wait for a queue: at the end of its list, or at its head if woken there,
+ * unless already in it.  Its table is locked.
+ */
 static void
 join(SharedQueue *shared)
 {
 	static bool registered = false;
 	int32		me = pgn_my_proc_number();
 	Waiter	   *w = &pgn_waiters[me];
+	bool		again = waiting_for == shared;
 
 	if (!registered)
 	{
@@ -151,7 +157,7 @@ join(SharedQueue *shared)
 		registered = true;
 	}
 	Assert(me >= 0 && me < pgn_nwaiters);
-	if (waiting_for != shared)
+	if (!again)
 	{
 		pgn_wait_end();
 		pg_atomic_fetch_add_u32(&shared->nwaiters, 1);
@@ -162,13 +168,16 @@ join(SharedQueue *shared)
 	{
 		w->linked = true;
 		w->database = MyDatabaseId;
-		w->next = NO_WAITER;
-		w->previous = shared->last_waiter;
+		w->next = again ? shared->first_waiter : NO_WAITER;
+		w->previous = again ? NO_WAITER : shared->last_waiter;
 		if (w->previous == NO_WAITER)
 			shared->first_waiter = me;
 		else
 			pgn_waiters[w->previous].next = me;
-		shared->last_waiter = me;
+		if (w->next == NO_WAITER)
+			shared->last_waiter = me;
+		else
+			pgn_waiters[w->next].previous = me;
 	}
 	SpinLockRelease(&shared->mutex);
 	pg_memory_barrier();

@@ -200,6 +200,24 @@ foreach my $change (q{pigeon.delete('c', '%s')}, q{pigeon.change_visibility('c',
 }
 $holder->quit;
 
+# Who is woken for a message that somebody else then gets keeps watch again, for all who wait.
+sql(q{SELECT pigeon.create_queue('watch') \g /dev/null
+	SELECT pigeon.send('watch', 'due', delay => '6 s')});
+my $due = time + 6;
+@waiters = (receive('watch'));
+wait_for_waiters(1);
+$first = sql(q{SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND backend_type = 'client backend'});
+push @waiters, receive('watch');
+wait_for_waiters(2);
+kill 'STOP', $first;
+is(sql(q{SELECT pigeon.send('watch', 'taken') \g /dev/null
+	SELECT body FROM pigeon.pop('watch')}), 'taken', 'somebody is faster than the one who is woken');
+kill 'CONT', $first;
+$node->poll_query_until('postgres', q{SELECT receive_count = 1 FROM pigeon.peek('watch')});
+cmp_ok(time - $due, '<', 15, 'what falls due then is received in time');
+sql(q{SELECT pigeon.send('watch', 'last')});
+is(join(',', sort map { finish($_) } @waiters), 'due,last', 'by one of those who wait');
+
 # wait_for_message, and what it does not hold.
 sql(q{SELECT pigeon.create_queue('w'); CREATE TABLE t AS SELECT generate_series(1, 1000) AS n});
 $waiter = start(q{CALL pigeon.wait_for_message('w', '50 s')});
