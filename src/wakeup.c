@@ -389,8 +389,8 @@ any_in_range(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampT
 	while (!found && pgn_scan_next(&scan, &version))
 		found = !version.uncommitted && !version.held && !pgn_is_asleep(&version.row, now) &&
 			!pgn_delivery_expired(queue, &version.row, now) &&
-			!(pgn_received_too_often(queue, &version.row) &&
-			  pgn_queue_find(queue->attributes.dead_letter_queue));
+			(!pgn_received_too_often(queue, &version.row) ||
+			 pgn_dead_letter_stays(deliveries, &version.row));
 	pgn_scan_end(&scan);
 	return found;
 }

@@ -218,6 +218,47 @@ cmp_ok(time - $due, '<', 15, 'what falls due then is received in time');
 sql(q{SELECT pigeon.send('watch', 'last')});
 is(join(',', sort map { finish($_) } @waiters), 'due,last', 'by one of those who wait');
 
+# What was received too often is waited for where a receive returns it: the dead-letter queue is of another kind, or
+# has the message already.
+sql(q{SELECT pigeon.create_queue('letters'), pigeon.create_queue('often', dead_letter_queue => 'letters', max_receive_count => 1) \g /dev/null
+	SELECT pigeon.drop_queue('letters') \g /dev/null
+	SELECT pigeon.create_queue('letters', fifo => true) \g /dev/null
+	SELECT pigeon.send('often', 'often')});
+foreach my $wait (q{SELECT body FROM pigeon.receive('often', visibility_timeout => '0', wait_time => '30 s')}, q{CALL pigeon.wait_for_message('often', '30 s')})
+{
+	sql(q{SELECT pigeon.receive('often', visibility_timeout => '3 s')});
+	$begun = time;
+	like(sql($wait), qr/often|t/, 'a message that cannot be moved is there');
+	cmp_ok(time - $begun, '<', 15, 'when its lease ends');
+}
+sql(q{SELECT pigeon.drop_queue('letters') \g /dev/null
+	SELECT pigeon.create_queue('letters') \g /dev/null
+	SELECT queue_table AS often FROM pigeon.queues WHERE queue = 'often' \gset
+	SELECT queue_table AS letters FROM pigeon.queues WHERE queue = 'letters' \gset
+	BEGIN;
+	LOCK TABLE :letters;
+	INSERT INTO :letters SELECT * FROM :often;
+	SELECT pigeon.receive('often', visibility_timeout => '3 s');
+	COMMIT});
+$begun = time;
+is(sql(q{SELECT body FROM pigeon.receive('often', wait_time => '30 s')}), 'often', 'so is one that was moved by hand');
+cmp_ok(time - $begun, '<', 15, 'when its lease ends');
+
+# One that will be moved, but not now, is not there, and nobody looks for it all the time.
+my $letters = sql(q{SELECT queue_table FROM pigeon.queues WHERE queue = 'letters'});
+sql(qq{DELETE FROM $letters; SELECT pigeon.purge_queue('often')});
+$holder = $node->background_psql('postgres');
+$holder->query("BEGIN; LOCK TABLE $letters");
+sql(q{SELECT pigeon.send('often', 'often'); SELECT pigeon.receive('often', visibility_timeout => '0')});
+is(sql(q{CALL pigeon.wait_for_message('often', '1 s')}), 'f', 'one that is to be moved is not there');
+$waiter = receive('often');
+wait_for_waiters(1);
+is(sql(qq{SELECT count(*) FROM pg_locks WHERE relation = '$letters'::regclass AND mode = 'AccessShareLock'}), '0',
+	'who waits has no lock on the dead-letter queue');
+sql(q{SELECT pigeon.send('often', 'another')});
+is(finish($waiter), 'another', 'a message is');
+$holder->quit;
+
 # wait_for_message, and what it does not hold.
 sql(q{SELECT pigeon.create_queue('w'); CREATE TABLE t AS SELECT generate_series(1, 1000) AS n});
 $waiter = start(q{CALL pigeon.wait_for_message('w', '50 s')});
