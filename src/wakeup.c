@@ -33,7 +33,7 @@
  * It is raised and lowered by the rules of frontier.c.
  *
  * To be safe from rows that are written by other means (a restore, logical
- * replication), the watch looks once a minute anyway.
+ * replication), the watch looks once a minute anyway, below the frontier too.
  *
  * Without shared memory, or room in it, a waiter looks every
  * pigeon.poll_interval; so it does on a standby.
@@ -64,6 +64,7 @@
 #include "message.h"
 #include "pigeon.h"
 #include "sleepers.h"
+#include "standard_receive.h"
 #include "wakeup.h"
 
 PG_FUNCTION_INFO_V1(pgn_wait_for_message);
@@ -395,9 +396,9 @@ any_in_range(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampT
 	return found;
 }
 
-/* Is there anything to receive right now? */
-bool
-pgn_any_due(DeliveryTable *deliveries, TimestampTz now)
+/* Is there anything to receive right now, where receives look? */
+static bool
+any_due(DeliveryTable *deliveries, TimestampTz now)
 {
 	if (deliveries->queue->attributes.fifo)
 		return pgn_fifo_any_due(deliveries, now);
@@ -418,6 +419,18 @@ pgn_any_due(DeliveryTable *deliveries, TimestampTz now)
 			return true;
 	}
 	return false;
+}
+
+/* Is there anything to receive right now?  Like a receive, this looks below the frontier now and then. */
+bool
+pgn_any_due(DeliveryTable *deliveries, TimestampTz now)
+{
+	Queue	   *queue = deliveries->queue;
+
+	return any_due(deliveries, now) ||
+		(pgn_frontier_doubt(queue, now) &&
+		 (queue->attributes.fifo ? pgn_fifo_look_below(queue) : pgn_standard_look_below(deliveries)) &&
+		 any_due(deliveries, now));
 }
 
 /* Join the waiters of a queue and look; until when to sleep, "now" if there is no reason to. */

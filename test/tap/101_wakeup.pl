@@ -259,6 +259,14 @@ sql(q{SELECT pigeon.send('often', 'another')});
 is(finish($waiter), 'another', 'a message is');
 $holder->quit;
 
+# Who waits looks at what was written behind the library's back.
+sql(q{SELECT pigeon.create_queue('hand')});
+my $hand = sql(q{SELECT queue_table FROM pigeon.queues WHERE queue = 'hand'});
+sql(q{SELECT pigeon.send_batch('hand', ARRAY['1', '2', '3', '4'])});
+sql(q{SELECT count(*) FROM pigeon.pop('hand')}) foreach 1 .. 3;
+sql(qq{UPDATE $hand SET due_at = due_at - interval '1 h'});
+is(sql(q{CALL pigeon.wait_for_message('hand', '1 s')}), 't', 'a message that was moved by SQL is there');
+
 # wait_for_message, and what it does not hold.
 sql(q{SELECT pigeon.create_queue('w'); CREATE TABLE t AS SELECT generate_series(1, 1000) AS n});
 $waiter = start(q{CALL pigeon.wait_for_message('w', '50 s')});
