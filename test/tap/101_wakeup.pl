@@ -301,7 +301,8 @@ is(sql(q{SELECT backend_xmin IS NULL FROM pg_stat_activity WHERE query LIKE 'CAL
 sql(q{SELECT pigeon.send('w', 'x')});
 is(finish($waiter), 't', 'and it is woken');
 
-# A waiter whose queue has no room in shared memory polls, and the log says so.
+# A waiter whose queue has no room in shared memory polls, and the log says so; a database without room has no worker.
+sql(q{CREATE DATABASE another});
 $node->append_conf('postgresql.conf', "pigeon.max_queues = 1\npigeon.poll_interval = '100ms'");
 $node->restart;
 sql(q{SELECT pigeon.create_queue('x' || n) FROM generate_series(1, 3) AS n});
@@ -310,5 +311,6 @@ wait_for_waiters(3);
 sql(q{SELECT pigeon.send('x' || n, 'polled') FROM generate_series(1, 3) AS n});
 is(join(',', map { finish($_) } @waiters), 'polled,polled,polled', 'queues without room are polled');
 ok($node->log_contains(qr/no room in shared memory for queue/), 'the log tells');
+ok($node->wait_for_log(qr/no room in shared memory for database \d+/), 'of databases, too');
 
 done_testing();
