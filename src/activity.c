@@ -53,6 +53,7 @@ typedef struct Activity
 	TimestampTz place;			/* the first of their places */
 	int64		claimed;
 	TimestampTz maintain_at;
+	bool		notify;			/* listeners may not know of what is there */
 	int64		counts[PGN_QUEUE_COUNTERS];
 } Activity;
 
@@ -117,6 +118,8 @@ tell_commit(Activity *activity, TimestampTz now)
 		pgn_vacuum_count(activity->shared, changes, now);
 	if (activity->written > 0)
 		tell_waiters(activity, now);
+	if (activity->notify)
+		pgn_notify_request(activity->shared, now);
 	if (activity->maintain_at != PG_INT64_MAX)
 		pgn_queue_job_request(&activity->shared->maintain_at, activity->maintain_at);
 }
@@ -183,6 +186,7 @@ merge(Activity *from, Activity *to)
 	to->place = Min(to->place, from->place);
 	to->claimed += from->claimed;
 	to->maintain_at = Min(to->maintain_at, from->maintain_at);
+	to->notify |= from->notify;
 	for (int i = 0; i < PGN_QUEUE_COUNTERS; i++)
 		to->counts[i] += from->counts[i];
 }
@@ -292,6 +296,16 @@ pgn_activity_maintain(Queue *queue, TimestampTz at)
 
 	if (activity)
 		activity->maintain_at = Min(activity->maintain_at, at);
+}
+
+/* Who listens to the queue may not know of what is there already. */
+void
+pgn_activity_notify(Queue *queue)
+{
+	Activity   *activity = get_activity(queue);
+
+	if (activity)
+		activity->notify = true;
 }
 
 /* Count something. */

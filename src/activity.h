@@ -13,6 +13,7 @@
 extern void pgn_activity_written(Queue *queue, TimestampTz place, TimestampTz visible_at);
 extern void pgn_activity_claimed(Queue *queue, int n);
 extern void pgn_activity_maintain(Queue *queue, TimestampTz at);
+extern void pgn_activity_notify(Queue *queue);
 extern void pgn_activity_count(Queue *queue, QueueCounter counter, int64 n);
 extern void pgn_activity_job(DatabaseJob job);
 

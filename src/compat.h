@@ -8,6 +8,7 @@
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/nbtree.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
 #include "commands/sequence.h"
 #include "pgstat.h"
@@ -110,6 +111,17 @@ pgn_snapshots_keep_rows(void)
 	return old_snapshot_threshold < 0;
 #else
 	return true;
+#endif
+}
+
+/* Does the role own the database? */
+static inline bool
+pgn_owns_database(Oid database, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, role);
+#else
+	return pg_database_ownercheck(database, role);
 #endif
 }
 

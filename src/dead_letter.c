@@ -30,13 +30,15 @@ pgn_dead_letters_begin(DeadLetters *letters, DeliveryTable *source)
 	letters->open = false;
 }
 
-/* Move a delivery that was received too often.  Never waits. */
-DeadLetterResult
-pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampTz now)
+/*
+ * What will become of a delivery that was received too often: "moved" if
+ * nothing is in the way.  Never waits.  Afterwards the dead-letter queue is
+ * either open or not locked.
+ */
+static DeadLetterResult
+find_obstacle(DeadLetters *letters, const Delivery *row, LOCKMODE lockmode)
 {
 	Queue	   *source = letters->source->queue;
-	Delivery	row = version->row;
-	bool		moved;
 
 	if (!letters->looked_up)
 	{
@@ -47,18 +49,46 @@ pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampT
 		return DEAD_LETTER_MISSING;
 	if (!letters->open)
 	{
-		if (!pgn_queue_lock_now(letters->queue, RowExclusiveLock))
+		if (!pgn_queue_lock_now(letters->queue, lockmode))
 			return DEAD_LETTER_BUSY;
-		letters->open = pgn_deliveries_try_open_indexed(&letters->target, letters->queue, RowExclusiveLock);
+		letters->open = pgn_deliveries_try_open_indexed(&letters->target, letters->queue, lockmode);
+		/* Who has opened it has locked it once more. */
+		pgn_queue_unlock(letters->queue, lockmode);
 		if (!letters->open)
 		{
 			letters->queue = NULL;
 			return DEAD_LETTER_MISSING;
 		}
 	}
-	if (pgn_delivery_is_there(&letters->target, row.message_id, row.home))
-		return DEAD_LETTER_DUPLICATE;
+	return pgn_delivery_is_there(&letters->target, row->message_id, row->home) ?
+		DEAD_LETTER_DUPLICATE : DEAD_LETTER_MOVED;
+}
 
+/* Does a delivery that was received too often stay where it is, and go on being received?  Keeps no lock. */
+bool
+pgn_dead_letter_stays(DeliveryTable *source, const Delivery *row)
+{
+	DeadLetters letters;
+	DeadLetterResult result;
+
+	pgn_dead_letters_begin(&letters, source);
+	result = find_obstacle(&letters, row, AccessShareLock);
+	if (letters.open)
+		pgn_deliveries_close(&letters.target, AccessShareLock);
+	return result == DEAD_LETTER_MISSING || result == DEAD_LETTER_DUPLICATE;
+}
+
+/* Move a delivery that was received too often.  Never waits. */
+DeadLetterResult
+pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampTz now)
+{
+	Queue	   *source = letters->source->queue;
+	Delivery	row = version->row;
+	DeadLetterResult result = find_obstacle(letters, &row, RowExclusiveLock);
+	bool		moved;
+
+	if (result != DEAD_LETTER_MOVED)
+		return result;
 	row.source = source->id;
 	row.lane = PGN_LANE_NORMAL;
 	pgn_delivery_show(&row, now);

@@ -26,6 +26,7 @@ typedef struct DeadLetters
 } DeadLetters;
 
 extern void pgn_dead_letters_begin(DeadLetters *letters, DeliveryTable *source);
+extern bool pgn_dead_letter_stays(DeliveryTable *source, const Delivery *row);
 extern DeadLetterResult pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version,
 										TimestampTz now);
 extern void pgn_dead_letters_end(DeadLetters *letters);

@@ -67,8 +67,8 @@
  *
  *	- Rows written by something else than this library (a restore of data, a
  *	  logical replication subscription, an owner's own SQL) do not go through
- *	  W3.  For their sake a receive that finds nothing looks below the frontier
- *	  once a minute.
+ *	  W3.  For their sake a receive that finds nothing, or who waits for
+ *	  messages, looks below the frontier once a minute.
  */
 #include "postgres.h"
 

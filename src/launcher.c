@@ -15,6 +15,8 @@
  *	- When the server starts, and then once a minute, it looks for databases
  *	  that it does not know and sends a worker to each.  A worker that does not
  *	  find the extension has nothing to do, and the database is left alone.
+ *	  All of them are in shared memory, which has room for as many databases as
+ *	  queues; one beyond that has no worker, which is reported once.
  *
  *	- A backend that uses a queue or executes CREATE EXTENSION pigeon puts the
  *	  database into shared memory, with the time at which there is something to
@@ -220,6 +222,7 @@ scan_databases(void)
 	}
 	foreach(lc, visit)
 	{
+		static bool complained = false;
 		SharedDatabase *database;
 
 		if (list_member_oid(known, lfirst_oid(lc)))
@@ -229,6 +232,14 @@ scan_databases(void)
 		{
 			database->visit = database->checked = true;
 			(void) pgn_lower(&database->run_at, PG_INT64_MIN);
+		}
+		else if (!complained)
+		{
+			complained = true;
+			ereport(LOG,
+					(errmsg("no room in shared memory for database %u", lfirst_oid(lc)),
+					 errdetail("It has no worker, nor have others that are found later."),
+					 errhint("Raise pigeon.max_queues and restart the server.")));
 		}
 	}
 }

@@ -9,7 +9,8 @@
  * that all notifying commits of the whole cluster share.  It leaves a time in
  * shared memory (notify_at of the queue): now, or when what it sent falls due.
  * The worker looks at the queue then, and notifies if there is something, at
- * most once per pigeon.notify_interval and queue.
+ * most once per pigeon.notify_interval and queue.  alter_queue does the same,
+ * for what was there before.
  *
  * maintain() does it instead when there is no worker: for queues that have a
  * time in shared memory that has come, or without shared memory for all that
@@ -36,6 +37,12 @@ pgn_job_notify(int64 queue_id)
 	TimestampTz next;
 	DeliveryTable deliveries;
 
+	/* alter_queue asks for it before we hear of the alteration. */
+	if (queue && !queue->attributes.notify)
+	{
+		queue->valid = false;
+		queue = pgn_queue_find_by_id(queue_id);
+	}
 	if (queue == NULL || !queue->attributes.notify)
 		return PGN_IDLE;
 	if (!pgn_queue_lock_now(queue, AccessShareLock))

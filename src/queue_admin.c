@@ -492,6 +492,8 @@ pgn_alter_queue(PG_FUNCTION_ARGS)
 	CacheInvalidateRelcacheByRelid(queue->relid);
 	/* Retention may be shorter now. */
 	pgn_activity_maintain(queue, PG_INT64_MIN);
+	if (a.notify)
+		pgn_activity_notify(queue);
 	PG_RETURN_VOID();
 }
 

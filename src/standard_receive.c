@@ -337,8 +337,8 @@ look_again(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampTz 
 }
 
 /* Look below the frontiers; true if there was something to see, and they are lower now. */
-static bool
-look_below(DeliveryTable *deliveries)
+bool
+pgn_standard_look_below(DeliveryTable *deliveries)
 {
 	bool		found = false;
 
@@ -457,7 +457,7 @@ pgn_standard_receive(StandardReceive *receive, Queue *queue)
 		receive_lane(receive, &deliveries, &letters, PGN_LANE_NORMAL, now);
 		if (!noisy_first)
 			receive_noisy(receive, &deliveries, &letters, now);
-		if (receive->result->n > 0 || !pgn_frontier_doubt(queue, now) || !look_below(&deliveries))
+		if (receive->result->n > 0 || !pgn_frontier_doubt(queue, now) || !pgn_standard_look_below(&deliveries))
 			break;
 		/* What was cleared away in this call may come back. */
 		receive->knows = receive->advance = receive->knows && receive->cleared == 0;

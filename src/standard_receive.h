@@ -29,5 +29,6 @@ typedef struct StandardReceive
 } StandardReceive;
 
 extern void pgn_standard_receive(StandardReceive *receive, Queue *queue);
+extern bool pgn_standard_look_below(DeliveryTable *deliveries);
 
 #endif							/* PIGEON_STANDARD_RECEIVE_H */

@@ -5,6 +5,8 @@
  *	- DROP DATABASE, CREATE DATABASE, and ALTER DATABASE with RENAME or SET
  *	  TABLESPACE want nobody to be connected to a database: our worker leaves it
  *	  before, and stays away until the command has ended one way or the other.
+ *	  Not so if the command will be refused: who has no right to it must not be
+ *	  able to keep a worker from its work by trying again and again.
  *
  *	- COMMIT PREPARED and ROLLBACK PREPARED make messages available of which no
  *	  backend knows any more: all waiters of the database look again, and the
@@ -17,16 +19,21 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "tcop/utility.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "activity.h"
+#include "compat.h"
 #include "jobs.h"
 #include "launcher.h"
 #include "shared.h"
@@ -75,6 +82,47 @@ exclusive_database(Node *command)
 		default:
 			return NULL;
 	}
+}
+
+/* May the current user create databases? */
+static bool
+may_create_databases(void)
+{
+	HeapTuple	role = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	bool		may = superuser();
+
+	if (HeapTupleIsValid(role))
+	{
+		may |= ((Form_pg_authid) GETSTRUCT(role))->rolcreatedb;
+		ReleaseSysCache(role);
+	}
+	return may;
+}
+
+/* Is the database one that everybody may copy who may create databases? */
+static bool
+is_template(Oid database)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	bool		is = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		is = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+		ReleaseSysCache(tuple);
+	}
+	return is;
+}
+
+/* Has the current user the right to do that to the database?  The command asks the same, but only after we have acted. */
+static bool
+is_permitted(Node *command, Oid database)
+{
+	bool		owns = pgn_owns_database(database, GetUserId());
+
+	if (IsA(command, CreatedbStmt))
+		return may_create_databases() && (owns || is_template(database));
+	return owns && (!IsA(command, RenameStmt) || may_create_databases());
 }
 
 /* Let the worker of a database that was held come back. */
@@ -170,7 +218,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	bool		prepared = ends_prepared(command);
 	bool		extension = creates_extension(command);
 
-	if (OidIsValid(database))
+	if (OidIsValid(database) && is_permitted(command, database))
 		execute_alone(database, next, pstmt, query, read_only_tree, context, params,
 					  environment, dest, completion);
 	else

@@ -22,7 +22,9 @@
  * one due message does not wake a hundred waiters.  Who leaves a queue, after
  * receiving, giving up or failing, wakes the one who is first then, which
  * looks again and keeps watch.  That also hands on a wake-up that somebody
- * could not use, and a second message that fell due at the same time.
+ * could not use, and a second message that fell due at the same time.  Who was
+ * woken and goes on waiting, since somebody else was faster, becomes the first
+ * again: those who were behind it sleep, and do not know of any watch.
  *
  * due_at of a queue is the earliest time, later than the last look at it, at
  * which something can fall due.  It spares the watch dead index entries, and
@@ -31,7 +33,7 @@
  * It is raised and lowered by the rules of frontier.c.
  *
  * To be safe from rows that are written by other means (a restore, logical
- * replication), the watch looks once a minute anyway.
+ * replication), the watch looks once a minute anyway, below the frontier too.
  *
  * Without shared memory, or room in it, a waiter looks every
  * pigeon.poll_interval; so it does on a standby.
@@ -62,6 +64,7 @@
 #include "message.h"
 #include "pigeon.h"
 #include "sleepers.h"
+#include "standard_receive.h"
 #include "wakeup.h"
 
 PG_FUNCTION_INFO_V1(pgn_wait_for_message);
@@ -136,13 +139,17 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId subid, SubTransaction
 		pgn_wait_end();
 }
 
-/* Wait for a queue, at the end of its list unless already in it.  Its table is locked. */
+/*
+ * Wait for a queue: at the end of its list, or at its head if woken there,
+ * unless already in it.  Its table is locked.
+ */
 static void
 join(SharedQueue *shared)
 {
 	static bool registered = false;
 	int32		me = pgn_my_proc_number();
 	Waiter	   *w = &pgn_waiters[me];
+	bool		again = waiting_for == shared;
 
 	if (!registered)
 	{
@@ -151,7 +158,7 @@ join(SharedQueue *shared)
 		registered = true;
 	}
 	Assert(me >= 0 && me < pgn_nwaiters);
-	if (waiting_for != shared)
+	if (!again)
 	{
 		pgn_wait_end();
 		pg_atomic_fetch_add_u32(&shared->nwaiters, 1);
@@ -162,13 +169,16 @@ join(SharedQueue *shared)
 	{
 		w->linked = true;
 		w->database = MyDatabaseId;
-		w->next = NO_WAITER;
-		w->previous = shared->last_waiter;
+		w->next = again ? shared->first_waiter : NO_WAITER;
+		w->previous = again ? NO_WAITER : shared->last_waiter;
 		if (w->previous == NO_WAITER)
 			shared->first_waiter = me;
 		else
 			pgn_waiters[w->previous].next = me;
-		shared->last_waiter = me;
+		if (w->next == NO_WAITER)
+			shared->last_waiter = me;
+		else
+			pgn_waiters[w->next].previous = me;
 	}
 	SpinLockRelease(&shared->mutex);
 	pg_memory_barrier();
@@ -380,15 +390,15 @@ any_in_range(DeliveryTable *deliveries, int16 lane, TimestampTz from, TimestampT
 	while (!found && pgn_scan_next(&scan, &version))
 		found = !version.uncommitted && !version.held && !pgn_is_asleep(&version.row, now) &&
 			!pgn_delivery_expired(queue, &version.row, now) &&
-			!(pgn_received_too_often(queue, &version.row) &&
-			  pgn_queue_find(queue->attributes.dead_letter_queue));
+			(!pgn_received_too_often(queue, &version.row) ||
+			 pgn_dead_letter_stays(deliveries, &version.row));
 	pgn_scan_end(&scan);
 	return found;
 }
 
-/* Is there anything to receive right now? */
-bool
-pgn_any_due(DeliveryTable *deliveries, TimestampTz now)
+/* Is there anything to receive right now, where receives look? */
+static bool
+any_due(DeliveryTable *deliveries, TimestampTz now)
 {
 	if (deliveries->queue->attributes.fifo)
 		return pgn_fifo_any_due(deliveries, now);
@@ -409,6 +419,18 @@ pgn_any_due(DeliveryTable *deliveries, TimestampTz now)
 			return true;
 	}
 	return false;
+}
+
+/* Is there anything to receive right now?  Like a receive, this looks below the frontier now and then. */
+bool
+pgn_any_due(DeliveryTable *deliveries, TimestampTz now)
+{
+	Queue	   *queue = deliveries->queue;
+
+	return any_due(deliveries, now) ||
+		(pgn_frontier_doubt(queue, now) &&
+		 (queue->attributes.fifo ? pgn_fifo_look_below(queue) : pgn_standard_look_below(deliveries)) &&
+		 any_due(deliveries, now));
 }
 
 /* Join the waiters of a queue and look; until when to sleep, "now" if there is no reason to. */

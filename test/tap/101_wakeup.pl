@@ -200,6 +200,73 @@ foreach my $change (q{pigeon.delete('c', '%s')}, q{pigeon.change_visibility('c',
 }
 $holder->quit;
 
+# Who is woken for a message that somebody else then gets keeps watch again, for all who wait.
+sql(q{SELECT pigeon.create_queue('watch') \g /dev/null
+	SELECT pigeon.send('watch', 'due', delay => '6 s')});
+my $due = time + 6;
+@waiters = (receive('watch'));
+wait_for_waiters(1);
+$first = sql(q{SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND backend_type = 'client backend'});
+push @waiters, receive('watch');
+wait_for_waiters(2);
+kill 'STOP', $first;
+is(sql(q{SELECT pigeon.send('watch', 'taken') \g /dev/null
+	SELECT body FROM pigeon.pop('watch')}), 'taken', 'somebody is faster than the one who is woken');
+kill 'CONT', $first;
+$node->poll_query_until('postgres', q{SELECT receive_count = 1 FROM pigeon.peek('watch')});
+cmp_ok(time - $due, '<', 15, 'what falls due then is received in time');
+sql(q{SELECT pigeon.send('watch', 'last')});
+is(join(',', sort map { finish($_) } @waiters), 'due,last', 'by one of those who wait');
+
+# What was received too often is waited for where a receive returns it: the dead-letter queue is of another kind, or
+# has the message already.
+sql(q{SELECT pigeon.create_queue('letters'), pigeon.create_queue('often', dead_letter_queue => 'letters', max_receive_count => 1) \g /dev/null
+	SELECT pigeon.drop_queue('letters') \g /dev/null
+	SELECT pigeon.create_queue('letters', fifo => true) \g /dev/null
+	SELECT pigeon.send('often', 'often')});
+foreach my $wait (q{SELECT body FROM pigeon.receive('often', visibility_timeout => '0', wait_time => '30 s')}, q{CALL pigeon.wait_for_message('often', '30 s')})
+{
+	sql(q{SELECT pigeon.receive('often', visibility_timeout => '3 s')});
+	$begun = time;
+	like(sql($wait), qr/often|t/, 'a message that cannot be moved is there');
+	cmp_ok(time - $begun, '<', 15, 'when its lease ends');
+}
+sql(q{SELECT pigeon.drop_queue('letters') \g /dev/null
+	SELECT pigeon.create_queue('letters') \g /dev/null
+	SELECT queue_table AS often FROM pigeon.queues WHERE queue = 'often' \gset
+	SELECT queue_table AS letters FROM pigeon.queues WHERE queue = 'letters' \gset
+	BEGIN;
+	LOCK TABLE :letters;
+	INSERT INTO :letters SELECT * FROM :often;
+	SELECT pigeon.receive('often', visibility_timeout => '3 s');
+	COMMIT});
+$begun = time;
+is(sql(q{SELECT body FROM pigeon.receive('often', wait_time => '30 s')}), 'often', 'so is one that was moved by hand');
+cmp_ok(time - $begun, '<', 15, 'when its lease ends');
+
+# One that will be moved, but not now, is not there, and nobody looks for it all the time.
+my $letters = sql(q{SELECT queue_table FROM pigeon.queues WHERE queue = 'letters'});
+sql(qq{DELETE FROM $letters; SELECT pigeon.purge_queue('often')});
+$holder = $node->background_psql('postgres');
+$holder->query("BEGIN; LOCK TABLE $letters");
+sql(q{SELECT pigeon.send('often', 'often'); SELECT pigeon.receive('often', visibility_timeout => '0')});
+is(sql(q{CALL pigeon.wait_for_message('often', '1 s')}), 'f', 'one that is to be moved is not there');
+$waiter = receive('often');
+wait_for_waiters(1);
+is(sql(qq{SELECT count(*) FROM pg_locks WHERE relation = '$letters'::regclass AND mode = 'AccessShareLock'}), '0',
+	'who waits has no lock on the dead-letter queue');
+sql(q{SELECT pigeon.send('often', 'another')});
+is(finish($waiter), 'another', 'a message is');
+$holder->quit;
+
+# Who waits looks at what was written behind the library's back.
+sql(q{SELECT pigeon.create_queue('hand')});
+my $hand = sql(q{SELECT queue_table FROM pigeon.queues WHERE queue = 'hand'});
+sql(q{SELECT pigeon.send_batch('hand', ARRAY['1', '2', '3', '4'])});
+sql(q{SELECT count(*) FROM pigeon.pop('hand')}) foreach 1 .. 3;
+sql(qq{UPDATE $hand SET due_at = due_at - interval '1 h'});
+is(sql(q{CALL pigeon.wait_for_message('hand', '1 s')}), 't', 'a message that was moved by SQL is there');
+
 # wait_for_message, and what it does not hold.
 sql(q{SELECT pigeon.create_queue('w'); CREATE TABLE t AS SELECT generate_series(1, 1000) AS n});
 $waiter = start(q{CALL pigeon.wait_for_message('w', '50 s')});
@@ -234,7 +301,8 @@ is(sql(q{SELECT backend_xmin IS NULL FROM pg_stat_activity WHERE query LIKE 'CAL
 sql(q{SELECT pigeon.send('w', 'x')});
 is(finish($waiter), 't', 'and it is woken');
 
-# A waiter whose queue has no room in shared memory polls, and the log says so.
+# A waiter whose queue has no room in shared memory polls, and the log says so; a database without room has no worker.
+sql(q{CREATE DATABASE another});
 $node->append_conf('postgresql.conf', "pigeon.max_queues = 1\npigeon.poll_interval = '100ms'");
 $node->restart;
 sql(q{SELECT pigeon.create_queue('x' || n) FROM generate_series(1, 3) AS n});
@@ -243,5 +311,6 @@ wait_for_waiters(3);
 sql(q{SELECT pigeon.send('x' || n, 'polled') FROM generate_series(1, 3) AS n});
 is(join(',', map { finish($_) } @waiters), 'polled,polled,polled', 'queues without room are polled');
 ok($node->log_contains(qr/no room in shared memory for queue/), 'the log tells');
+ok($node->wait_for_log(qr/no room in shared memory for database \d+/), 'of databases, too');
 
 done_testing();

@@ -140,6 +140,27 @@ becomes_true('busy again', q{count(*) = 1 FROM pg_stat_activity
 sql(q{DROP DATABASE renamed});
 pass('a database can be dropped while its worker is busy');
 
+# Who may not do any of that does not end the worker, be it in vain; who owns the database may.
+sql(q{CREATE DATABASE shop; CREATE ROLE nobody; CREATE ROLE creator CREATEDB; CREATE ROLE owner CREATEDB});
+sql(q{CREATE EXTENSION pigeon;
+	SELECT pigeon.create_queue('a'), pigeon.create_queue('b', dead_letter_queue => 'a');
+	SELECT pigeon.send_batch('a', array_agg('m' || n)) FROM generate_series(1, 1000) AS n;
+	SELECT pigeon.redrive('a', 'b', max_per_second => 1)}, 'shop');
+my $shop = q{FROM pg_stat_activity WHERE backend_type = 'pigeon worker' AND datname = 'shop'};
+becomes_true('a worker', "count(*) = 1 $shop");
+my $begun_at = sql("SELECT pid, backend_start $shop");
+foreach my $command ('DROP DATABASE shop', 'ALTER DATABASE shop RENAME TO x', 'ALTER DATABASE shop SET TABLESPACE pg_default',
+	'CREATE DATABASE x TEMPLATE shop')
+{
+	sqlstate_is($node, 'postgres', "SET ROLE $_; $command", '42501', "$_: $command") foreach 'nobody', 'creator';
+}
+sleep 1;
+is(sql("SELECT pid, backend_start $shop"), $begun_at, 'the worker is still there');
+sql(q{ALTER DATABASE shop OWNER TO owner; SET ROLE owner; CREATE DATABASE shop2 TEMPLATE shop});
+becomes_true('and again', "count(*) = 1 $shop");
+sql(q{SET ROLE owner; ALTER DATABASE shop RENAME TO shop3; DROP DATABASE shop3});
+pass('the owner copies, renames and drops a database with a worker');
+
 # DROP EXTENSION under a busy worker.
 sql($busy =~ s/create_queue\('/create_queue('2/gr =~ s/'q'/'2q'/gr =~ s/=> 'd'/=> '2d'/r, 'copy');
 becomes_true('busy', q{count(*) = 1 FROM pg_stat_activity

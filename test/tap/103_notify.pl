@@ -77,6 +77,15 @@ my $before = count_notifications();
 sql(q{SELECT pigeon.send('Orders', 'x'); SELECT pigeon.receive('Orders', visibility_timeout => '3 s')});
 wait_for_notifications($before + 1, 'so is a lease that ends');
 
+# What was there before is notified from the alteration on; the worker has looked at the queue before.
+sql(q{SELECT pigeon.create_queue('Later') \g /dev/null
+	SELECT pigeon.send('Later', 'x', delay => '5 s')});
+sleep 2.5;
+sql(q{SELECT pigeon.alter_queue('Later', notify => true)});
+$listener->query(q{LISTEN "pigeon.Later"});
+wait_for_notifications(count_notifications() + 1, 'a message that was there before the alteration is notified');
+like($received, qr/notification "pigeon.Later"/, 'in its channel');
+
 # A prepared transaction.
 sql(q{SELECT pigeon.purge_queue('Orders')});
 sleep 2;
