@@ -185,35 +185,34 @@ update(DeliveryTable *deliveries, DeliveryVersion *version, TimestampTz visible_
 	return pgn_delivery_update(deliveries, &version->tid, &version->row, true);
 }
 
-/* Act on one receipt; false when the message is gone or the lease is lost. */
+/* Act on one receipt; false when the message is gone or the lease is lost.  Brings the time up to date if it waits. */
 static bool
-acknowledge(Lookup *lookup, const Receipt *receipt, const Action *asked, GroupSet *changed)
+acknowledge(Lookup *lookup, const Receipt *receipt, Action *action, GroupSet *changed)
 {
 	DeliveryTable *deliveries = lookup->deliveries;
 	DeliveryVersion version;
-	Action		action = *asked;
 
 	while (find_delivery(lookup, receipt, &version))
 	{
 		Delivery   *row = &version.row;
 		TM_Result	result;
 
-		if (!is_allowed(deliveries->queue, row, receipt, &action))
+		if (!is_allowed(deliveries->queue, row, receipt, action))
 			return false;
 		if (deliveries->queue->attributes.fifo && version.held)
 		{
 			/* The lease may have ended when we come back. */
 			XactLockTableWait(version.holder, deliveries->table.rel, &version.tid, XLTW_Update);
-			action.now = GetCurrentTimestamp();
+			action->now = GetCurrentTimestamp();
 			continue;
 		}
-		if (action.is_delete)
+		if (action->is_delete)
 			result = pgn_delivery_delete(deliveries, &version.tid, true);
 		else
 		{
-			TimestampTz visible_at = pgn_timestamp_plus(action.now, action.visibility_timeout);
+			TimestampTz visible_at = pgn_timestamp_plus(action->now, action->visibility_timeout);
 
-			if (action.visibility_timeout > 0)
+			if (action->visibility_timeout > 0)
 				check_total_visibility(row, visible_at);
 			result = update(deliveries, &version, visible_at);
 		}
@@ -221,7 +220,7 @@ acknowledge(Lookup *lookup, const Receipt *receipt, const Action *asked, GroupSe
 		{
 			if (deliveries->queue->attributes.fifo)
 				pgn_group_set_add(changed, row);
-			pgn_activity_count(deliveries->queue, COUNT_DELETED, action.is_delete);
+			pgn_activity_count(deliveries->queue, COUNT_DELETED, action->is_delete);
 			return true;
 		}
 		CHECK_FOR_INTERRUPTS();
@@ -440,7 +439,7 @@ delete_in_group(GroupWalk *group, DeliveryTable *deliveries, const Receipt *rece
 
 /* Act on n receipts, each answer in its place in "answers". */
 static void
-acknowledge_all(Queue *queue, Entry *entries, int n, const Action *action, Datum *answers)
+acknowledge_all(Queue *queue, Entry *entries, int n, Action *action, Datum *answers)
 {
 	DeliveryTable deliveries;
 	Lookup		lookup;
@@ -503,7 +502,7 @@ open_queue(FunctionCallInfo fcinfo, const char *function, AclMode right)
 
 /* Act on the one receipt of the call. */
 static Datum
-acknowledge_one(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
+acknowledge_one(FunctionCallInfo fcinfo, Queue *queue, Action *action)
 {
 	Entry		entry = {0};
 	Datum		answer;
@@ -520,7 +519,7 @@ acknowledge_one(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
  * array_agg() makes of a receive that returned nothing.
  */
 static Datum
-acknowledge_batch(FunctionCallInfo fcinfo, Queue *queue, const Action *action)
+acknowledge_batch(FunctionCallInfo fcinfo, Queue *queue, Action *action)
 {
 	Datum	   *values;
 	bool	   *nulls;

@@ -97,7 +97,7 @@ pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampT
 	if (source->attributes.fifo)
 	{
 		row.enqueued_at = now;
-		moved = pgn_fifo_move(letters->source, version, &letters->target, &row, now);
+		moved = pgn_fifo_move(letters->source, version, &letters->target, &row, now, false);
 	}
 	else
 		moved = pgn_delivery_move(letters->source, version, &letters->target, &row);

@@ -31,6 +31,7 @@
 
 #define NOISY_LOAD 30
 #define NOISY_SHARE 10
+#define NOISY_TURN 10
 #define HALF_LIFE ((double) USECS_PER_MINUTE)
 #define SILENCE (5 * USECS_PER_MINUTE)
 
@@ -102,6 +103,17 @@ pgn_fair_lane(Queue *queue, int64 group_key, TimestampTz now)
 	noisy = is_noisy(tenant->load, shared->all_tenants.load);
 	SpinLockRelease(&shared->tenants_lock);
 	return noisy ? PGN_LANE_NOISY : PGN_LANE_NORMAL;
+}
+
+/* Is it the turn of noisy tenants, if there are any?  So it is for one receive in NOISY_TURN. */
+bool
+pgn_fair_noisy_first(Queue *queue)
+{
+	SharedQueue *shared = pgn_shared_queue(queue);
+
+	/* Where no message has a tenant nobody is noisy. */
+	return shared != NULL && shared->all_tenants.at != 0 &&
+		pg_atomic_fetch_add_u32(&shared->turn, 1) % NOISY_TURN == NOISY_TURN - 1;
 }
 
 /* How many tenants are noisy; negative if nobody knows. */

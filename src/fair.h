@@ -20,6 +20,7 @@ typedef struct Tenant
 	TimestampTz at;
 } Tenant;
 
+extern bool pgn_fair_noisy_first(Queue *queue);
 extern int	pgn_fair_noisy_tenants(Queue *queue, TimestampTz now);
 extern int16 pgn_fair_lane(Queue *queue, int64 group_key, TimestampTz now);
 

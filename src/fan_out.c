@@ -55,7 +55,7 @@
 #include "log.h"
 #include "schedule.h"
 
-/* Messages that are matched, logged and delivered at once, at the most. */
+/* Messages of a standard topic that are matched, logged and delivered at once, at the most. */
 #define MAX_CHUNK 1000
 
 /* The locks of so many a backend has room for itself; more take room in the server's lock table. */
@@ -154,7 +154,9 @@ compare_destinations(const void *a, const void *b)
 	int64		x_id = x->open ? x->deliveries.queue->id : PG_INT64_MAX;
 	int64		y_id = y->open ? y->deliveries.queue->id : PG_INT64_MAX;
 
-	return x_id < y_id ? -1 : x_id > y_id;
+	if (x_id != y_id)
+		return x_id < y_id ? -1 : 1;
+	return x < y ? -1 : x > y;
 }
 
 /* Take the send locks of the messages' groups in all FIFO queues. */
@@ -189,7 +191,8 @@ pgn_fan_out_begin(Topic *topic, const Subscription *subscriptions, int nsubscrip
 	out->destinations = palloc(2 * nsubscriptions * sizeof(Destination *));
 	out->match_context = AllocSetContextCreate(CurrentMemoryContext, "pigeon filter input",
 											   ALLOCSET_DEFAULT_SIZES);
-	out->chunk = Min(n, MAX_CHUNK);
+	/* Deduplication keys are taken in one order, or two batches could deadlock. */
+	out->chunk = topic->attributes.fifo ? n : Min(n, MAX_CHUNK);
 	out->logged = palloc(out->chunk * sizeof(Message));
 	for (int r = 0; r < nsubscriptions; r++)
 	{
@@ -303,9 +306,16 @@ take_waiting(FanOut *out, Destination *destination, Message *waiting)
 	return n;
 }
 
-/* Make the deliveries that are waiting for a destination. */
+/* Deliveries that are about to go to one queue. */
+typedef struct Batch
+{
+	Delivery   *rows;
+	int			n;
+} Batch;
+
+/* Make the deliveries that are waiting for a destination, and add them to a batch. */
 static void
-deliver(FanOut *out, Destination *destination)
+add_deliveries(FanOut *out, Destination *destination, Batch *batch)
 {
 	const Route *route = destination->route;
 	const Subscription *subscription = route->subscription;
@@ -319,7 +329,9 @@ deliver(FanOut *out, Destination *destination)
 		return;
 	messages = palloc(destination->n * sizeof(Message));
 	n = take_waiting(out, destination, messages);
-	rows = palloc(n * sizeof(Delivery));
+	batch->rows = batch->rows ? repalloc(batch->rows, (batch->n + n) * sizeof(Delivery)) :
+		palloc(n * sizeof(Delivery));
+	rows = &batch->rows[batch->n];
 	for (int i = 0; i < n; i++)
 	{
 		/* A group of a FIFO topic is no tenant of a standard queue. */
@@ -337,12 +349,42 @@ deliver(FanOut *out, Destination *destination)
 		pgn_activity_count(queue, COUNT_SENT_BYTES, messages[i].size);
 	}
 	pgn_activity_count(queue, COUNT_SENT, n);
-	if (queue->attributes.fifo)
-		pgn_fifo_insert(&destination->deliveries, rows, n, out->now);
-	else
-		pgn_deliveries_insert(&destination->deliveries, rows, n, NULL);
-	pfree(rows);
+	batch->n += n;
 	pfree(messages);
+}
+
+/*
+ * Make the deliveries that are waiting for n destinations that are the same
+ * queue.  They go in together: to a group of a FIFO queue nothing may come
+ * before what is there.
+ */
+static void
+deliver(FanOut *out, Destination **destinations, int n)
+{
+	DeliveryTable *deliveries = &destinations[0]->deliveries;
+	Batch		batch = {0};
+
+	for (int i = 0; i < n; i++)
+		add_deliveries(out, destinations[i], &batch);
+	if (batch.n > 0 && deliveries->queue->attributes.fifo)
+		pgn_fifo_insert(deliveries, batch.rows, batch.n, out->now);
+	else if (batch.n > 0)
+		pgn_deliveries_insert(deliveries, batch.rows, batch.n, NULL);
+	if (batch.rows)
+		pfree(batch.rows);
+}
+
+/* How many of the destinations, from one on, are the same queue? */
+static int
+count_same_queue(const FanOut *out, int from)
+{
+	const Destination *first = out->destinations[from];
+	int			n = 1;
+
+	while (from + n < out->ndestinations && first->open && out->destinations[from + n]->open &&
+		   out->destinations[from + n]->deliveries.queue == first->deliveries.queue)
+		n++;
+	return n;
 }
 
 /* Match, log and deliver some messages. */
@@ -366,8 +408,11 @@ fan_out_chunk(FanOut *out, const Message *messages, int n)
 	if (out->nlogged == 0)
 		return;
 	pgn_log_append(out->logged, out->nlogged, out->now);
-	for (int i = 0; i < out->ndestinations; i++)
-		deliver(out, out->destinations[i]);
+	for (int i = 0, n; i < out->ndestinations; i += n)
+	{
+		n = count_same_queue(out, i);
+		deliver(out, &out->destinations[i], n);
+	}
 }
 
 /* Deliver messages, those the fan-out was begun with or some of them, already numbered. */

@@ -363,10 +363,10 @@ pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, Timestam
 /*
  * Is a message of the group in flight that comes after this one?  Messages are
  * received in order, so where one that was never received is met the rest was
- * not either.
+ * not either.  The caller has the group's latch.
  */
-bool
-pgn_fifo_later_in_flight(DeliveryTable *deliveries, int64 group_key, int64 message_id, TimestampTz now)
+static bool
+later_in_flight(DeliveryTable *deliveries, int64 group_key, int64 message_id, TimestampTz now)
 {
 	DeliveryScan groups;
 	DeliveryVersion version;
@@ -387,11 +387,12 @@ pgn_fifo_later_in_flight(DeliveryTable *deliveries, int64 group_key, int64 messa
 /*
  * Take a delivery out of one FIFO queue and put it into another as *row says.
  * False, and nothing done, if somebody else holds it or is busy with the group
- * it would go to.  The group it leaves must be rescheduled by the caller.
+ * it would go to; "patient": also if a message that it would come before is in
+ * flight there.  The group it leaves must be rescheduled by the caller.
  */
 bool
 pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,
-			  DeliveryTable *to, const Delivery *row, TimestampTz now)
+			  DeliveryTable *to, const Delivery *row, TimestampTz now, bool patient)
 {
 	Schedule	schedule;
 	DeliveryScan groups;
@@ -400,7 +401,8 @@ pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,
 	if (!pgn_group_latch_now(to->queue, row->group_key))
 		return false;
 	pgn_schedule_open(&schedule, to->queue, RowExclusiveLock);
-	moved = pgn_group_has_no_other_sender(to->queue, row->group_key) &&
+	moved = !(patient && later_in_flight(to, row->group_key, row->message_id, now)) &&
+		pgn_group_has_no_other_sender(to->queue, row->group_key) &&
 		pgn_schedule_lower(&schedule, row->group_key, row->message_id) &&
 		pgn_delivery_move(from, version, to, row);
 	if (moved)

@@ -25,8 +25,8 @@ extern TM_Result pgn_fifo_update(DeliveryTable *deliveries, DeliveryVersion *ver
 extern void pgn_fifo_change_delay(Queue *queue, int64 delay);
 extern void pgn_fifo_lock_groups(const Queue *queue, const Message *messages, int n);
 extern void pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, TimestampTz now);
-extern bool pgn_fifo_later_in_flight(DeliveryTable *deliveries, int64 group_key, int64 message_id, TimestampTz now);
 extern bool pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,
-						  DeliveryTable *to, const Delivery *row, TimestampTz now);
+						  DeliveryTable *to, const Delivery *row, TimestampTz now,
+						  bool patient);
 
 #endif							/* PIGEON_FIFO_H */

@@ -410,13 +410,30 @@ visit_stragglers(Walk *walk, Schedule *schedule, const Frontier *frontier, bool 
 	}
 }
 
+/* Visit the groups that are due from the frontier on, and advance it if it can be. */
+static void
+visit_from_frontier(Walk *walk, Schedule *schedule, const Frontier *frontier, bool final_only)
+{
+	FifoReceive *receive = walk->receive;
+	Queue	   *queue = schedule->queue;
+	TimestampTz from = final_only ? frontier->at : begin_of_walk(queue, frontier);
+	int			found_before = receive->found;
+	Met			met;
+
+	visit_groups(walk, schedule, from, receive->now, final_only, &met);
+	if (receive->found == found_before && from > frontier->at)
+		visit_groups(walk, schedule, frontier->at, receive->now, final_only, &met);
+	if (!final_only)
+		remember_walk(queue, Min(met.first, receive->now));
+	if (receive->advance && from == frontier->at)
+		advance_frontier(schedule, frontier, &met, receive->now);
+}
+
 /* Visit the groups that are due until there is enough, or (final_only) all of them. */
 static void
 visit_due_groups(FifoReceive *receive, bool final_only)
 {
 	Queue	   *queue = receive->deliveries->queue;
-	TimestampTz from;
-	Met			met;
 	Frontier	frontier;
 	Schedule	schedule;
 	DeadLetters letters;
@@ -427,14 +444,8 @@ visit_due_groups(FifoReceive *receive, bool final_only)
 	pgn_group_scan_begin(&walk.groups, receive->deliveries);
 	pgn_frontier_read(queue, PGN_LANE_NORMAL, receive->now, &frontier);
 	visit_stragglers(&walk, &schedule, &frontier, final_only);
-	from = final_only ? frontier.at : begin_of_walk(queue, &frontier);
-	visit_groups(&walk, &schedule, from, receive->now, final_only, &met);
-	if (receive->found == 0 && from > frontier.at)
-		visit_groups(&walk, &schedule, frontier.at, receive->now, final_only, &met);
-	if (!final_only)
-		remember_walk(queue, Min(met.first, receive->now));
-	if (receive->advance && from == frontier.at)
-		advance_frontier(&schedule, &frontier, &met, receive->now);
+	if (!has_enough(receive, final_only))
+		visit_from_frontier(&walk, &schedule, &frontier, final_only);
 	pgn_scan_end(&walk.groups);
 	pgn_dead_letters_end(&letters);
 	pgn_schedule_close(&schedule, receive->found + receive->cleared + receive->rescheduled > 0 ?

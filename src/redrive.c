@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
 #include "activity.h"
@@ -53,6 +54,7 @@ typedef struct Task
 	Oid			role;			/* InvalidOid if it is gone */
 	bool		restored;		/* from a dump */
 	char	   *failure;		/* why the task cannot go on */
+	char	   *obstacle;		/* what it waits for */
 } Task;
 
 /* A queue that messages go to, open. */
@@ -171,12 +173,30 @@ is_duplicate(DeliveryTable *target, const Delivery *row)
 	return true;
 }
 
-/* Move a message of a FIFO queue.  False if somebody is busy with it, or with the group it would go to. */
-static bool
-move_in_order(DeliveryTable *source, DeliveryVersion *version, DeliveryTable *target, const Delivery *row, TimestampTz now)
+/* Message groups that a step found in use. */
+static HTAB *
+no_groups(void)
 {
-	return !pgn_fifo_later_in_flight(target, row->group_key, row->message_id, now) &&
-		pgn_fifo_move(source, version, target, row, now);
+	HASHCTL		info = {.keysize = sizeof(int64),.entrysize = sizeof(int64),.hcxt = CurrentMemoryContext};
+
+	return hash_create("message groups in use", 64, &info, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/*
+ * Move a message of a FIFO queue.  False if somebody is busy with it, or with
+ * the group it would go to, or was when an earlier message of the group was to
+ * be moved: the later ones must not overtake that.
+ */
+static bool
+move_in_order(DeliveryTable *source, DeliveryVersion *version, DeliveryTable *target, const Delivery *row,
+			  TimestampTz now, HTAB *in_use)
+{
+	if (hash_search(in_use, &row->group_key, HASH_FIND, NULL))
+		return false;
+	if (pgn_fifo_move(source, version, target, row, now, true))
+		return true;
+	(void) hash_search(in_use, &row->group_key, HASH_ENTER, NULL);
+	return false;
 }
 
 /*
@@ -187,6 +207,7 @@ move_in_order(DeliveryTable *source, DeliveryVersion *version, DeliveryTable *ta
 static int
 move_messages(Task *task, Queue *source, int budget, bool *more)
 {
+	HTAB	   *in_use = no_groups();
 	TimestampTz now = GetCurrentTimestamp();
 	DeliveryTable deliveries;
 	List	   *targets = NIL;
@@ -225,15 +246,19 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 		row = fresh_delivery(&version.row, now);
 		if (!source->attributes.fifo)
 			moved += pgn_delivery_move(&deliveries, &version, target, &row);
-		else if (move_in_order(&deliveries, &version, target, &row, now))
+		else if (move_in_order(&deliveries, &version, target, &row, now, in_use))
 		{
 			pgn_group_set_add(&changed, &version.row);
 			moved++;
 		}
 		else
+		{
 			*more = true;
+			task->obstacle = "a message group is in use in the destination queue";
+		}
 	}
 	pgn_scan_end(&scan);
+	hash_destroy(in_use);
 	pgn_fifo_reschedule_groups(&deliveries, &changed, now);
 	foreach(lc, targets)
 		pgn_deliveries_close(&((Target *) lfirst(lc))->deliveries, NoLock);
@@ -272,10 +297,11 @@ read_task(int64 task_id, Task *task)
 static void
 write_task(const Task *task, const char *status)
 {
+	const char *reason = task->failure ? task->failure : task->obstacle;
 	Oid			types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
 	Datum		values[] = {Int64GetDatum(task->id), Int64GetDatum(task->moved),
 		CStringGetTextDatum(status),
-		task->failure ? CStringGetTextDatum(task->failure) : (Datum) 0,
+		reason ? CStringGetTextDatum(reason) : (Datum) 0,
 		TimestampTzGetDatum(task->paid_until)
 	};
 
@@ -283,7 +309,7 @@ write_task(const Task *task, const char *status)
 	pgn_owner_execute("UPDATE pigeon.redrive_task SET moved = $2, status = $3, failure_reason = $4, paid_until = $5,"
 					  " finished_at = CASE WHEN $3 = 'RUNNING' THEN NULL ELSE clock_timestamp() END"
 					  " WHERE id = $1 AND (moved, status, failure_reason) IS DISTINCT FROM ($2, $3, $4)",
-					  lengthof(types), types, values, task->failure ? NULL : "   n ");
+					  lengthof(types), types, values, reason ? NULL : "   n ");
 	pgn_owner_end();
 }
 
@@ -312,6 +338,9 @@ pgn_redrive_step(int64 task_id)
 		moved = move_messages(&task, source,
 							  pgn_task_budget(&task.paid_until, task.max_per_second, STEP_MESSAGES), &more);
 
+	/* As long as it gets on it is not waiting. */
+	if (moved > 0)
+		task.obstacle = NULL;
 	task.moved += moved;
 	pgn_task_pay(&task.paid_until, task.max_per_second, moved);
 	if (moved > 0)

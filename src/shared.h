@@ -74,6 +74,7 @@ typedef struct SharedQueue
 	slock_t		tenants_lock;
 	Tenant		tenants[PGN_TENANTS];
 	Tenant		all_tenants;
+	pg_atomic_uint32 turn;		/* receives since there are tenants */
 
 	/* wakeup.c */
 	slock_t		mutex;			/* protects the list of waiters */

@@ -24,6 +24,7 @@
 #include "compat.h"
 #include "dead_letter.h"
 #include "delivery_scan.h"
+#include "fair.h"
 #include "frontier.h"
 #include "sleepers.h"
 #include "standard_receive.h"
@@ -33,9 +34,6 @@
 
 /* A receive of no more than this many takes candidates; for more a look at the index is cheap. */
 #define FEW_MESSAGES 16
-
-/* One receive in so many takes what noisy tenants have sent first; see fair.c. */
-#define NOISY_TURN 10
 
 /* Deliveries in pages that are this near to each other are neighbours. */
 #define MAX_GAP 4
@@ -428,8 +426,7 @@ receive_noisy(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *
 void
 pgn_standard_receive(StandardReceive *receive, Queue *queue)
 {
-	static int	turn = 0;
-	bool		noisy_first = ++turn % NOISY_TURN == 0;
+	bool		noisy_first = pgn_fair_noisy_first(queue);
 	TimestampTz now = GetCurrentTimestamp();
 	DeliveryTable deliveries;
 	DeadLetters letters;

@@ -42,6 +42,7 @@ DECLARE
 BEGIN
 	FOR i IN 1 .. n LOOP
 		bodies := bodies || (SELECT body FROM pigeon.receive('fair'));
+		PERFORM count(*) FROM pigeon.receive('elsewhere');
 	END LOOP;
 	RETURN (SELECT string_agg(body || ' ' || count, ', ' ORDER BY body) FROM
 		(SELECT rtrim(body, '0123456789') AS body, count(*) FROM unnest(bodies) AS body GROUP BY 1) b);
@@ -50,6 +51,8 @@ SELECT pigeon.purge_queue('fair');
 SELECT send('loud', 500);
 SELECT take(29);
 SELECT pigeon.send_batch('fair', array_fill('nobody''s'::text, ARRAY[500]));
+SELECT pigeon.create_queue('elsewhere');
+SELECT pigeon.send('elsewhere', 'x', group_id => 'x');
 SELECT is(take_singly(40), 'loud 4, nobody''s 36', 'a noisy tenant gets on beside a backlog of others');
 -- Much is not noisy unless it is more than a tenth of all.
 SELECT pigeon.create_queue('share');

@@ -1,6 +1,6 @@
 -- FIFO topics: groups, deduplication, order, and standard queues as subscribers.
 BEGIN;
-SELECT plan(28);
+SELECT plan(32);
 SELECT pigeon.create_topic('t', fifo => true), pigeon.create_queue('f', fifo => true), pigeon.create_queue('g', fifo => true),
 	pigeon.create_queue('std'), pigeon.create_queue('dead', fifo => true);
 SELECT lives_ok($$SELECT pigeon.subscribe('t', 'f'), pigeon.subscribe('t', 'g', raw_delivery => false, dead_letter_queue => 'dead'), pigeon.subscribe('t', 'std')$$,
@@ -60,6 +60,19 @@ SELECT pigeon.subscribe('t', 'h', dead_letter_queue => 'h2');
 SELECT format('DROP TABLE %s', replace(queue_table::text, 'q_', 'g_')) FROM pigeon.queues WHERE queue = 'h' \gexec
 SELECT lives_ok($$SELECT pigeon.publish('t', 'y', group_id => 'e', deduplication_id => '10')$$, 'a broken queue is no error for the publisher');
 SELECT is((SELECT body FROM pigeon.pop('h2')), 'y', 'it is a dead letter');
+
+-- Two subscriptions whose dead letters go to one queue, the later message by the one that comes first
+SELECT pigeon.create_topic('two', fifo => true), pigeon.create_queue('one', fifo => true), pigeon.create_queue('other', fifo => true),
+	pigeon.create_queue('shared', fifo => true);
+SELECT pigeon.subscribe('two', 'one', filter_policy => '{"n": ["2"]}', dead_letter_queue => 'shared'),
+	pigeon.subscribe('two', 'other', filter_policy => '{"n": ["1"]}', dead_letter_queue => 'shared');
+SELECT pigeon.drop_queue('one'), pigeon.drop_queue('other');
+SELECT pigeon.publish_batch('two', ARRAY['m1', 'm2'], attributes => ARRAY['{"n": "1"}', '{"n": "2"}']::jsonb[], group_ids => ARRAY['g', 'g'], deduplication_ids => ARRAY['1', '2']);
+SELECT is((SELECT body FROM pigeon.pop('shared')), 'm1', 'the first of them');
+SELECT is((SELECT body FROM pigeon.pop('shared')), 'm2', 'and the second');
+SELECT pigeon.send('shared', 'm3', group_id => 'g', deduplication_id => '3');
+SELECT is((SELECT body FROM pigeon.pop('shared')), 'm3', 'the group goes on');
+SELECT is_empty($$SELECT FROM pigeon.peek('shared')$$, 'nothing is stuck');
 
 -- Outbox, replay and filters
 CREATE TABLE orders (id int, customer text);
