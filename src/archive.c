@@ -234,25 +234,36 @@ newest_message(PgnTable *table)
 	return newest;
 }
 
+/* Has a segment expired, its newest message having been published before that time?  False also if it is *empty. */
+static bool
+has_expired(const Topic *topic, int segment, TimestampTz before, LOCKMODE lockmode, bool *empty)
+{
+	PgnTable	table;
+	bool		expired;
+
+	open_segment(&table, topic, segment, lockmode);
+	*empty = RelationGetNumberOfBlocks(table.rel) == 0;
+	expired = !*empty && newest_message(&table) < before;
+	pgn_table_close(&table, lockmode);
+	return expired;
+}
+
 /*
  * Empty a segment if its newest message was published before that time.  True
  * if it is empty.  Waits for nobody.
+ *
+ * The table is the topic's owner's, and it is emptied as the extension's.  So it
+ * is opened again under the lock that keeps triggers away, which fails if
+ * there is one by now.  Nobody is open then who has appended to it, either.
  */
 static bool
 empty_segment(const Topic *topic, int segment, TimestampTz before)
 {
-	PgnTable	table;
-	bool		empty,
-				expired;
+	bool		empty;
 
-	open_segment(&table, topic, segment, AccessShareLock);
-	empty = RelationGetNumberOfBlocks(table.rel) == 0;
-	expired = !empty && newest_message(&table) < before;
-	/* With the lock nobody is open who has appended to it; so look again. */
-	expired = expired && ConditionalLockRelationOid(RelationGetRelid(table.rel), AccessExclusiveLock) &&
-		newest_message(&table) < before;
-	pgn_table_close(&table, AccessShareLock);
-	if (!expired)
+	if (!has_expired(topic, segment, before, AccessShareLock, &empty) ||
+		!ConditionalLockRelationOid(segment_table(topic, segment), AccessExclusiveLock) ||
+		!has_expired(topic, segment, before, AccessExclusiveLock, &empty))
 		return empty;
 	pgn_owner_begin();
 	pgn_owner_execute(psprintf("TRUNCATE ONLY pigeon.t_%d_%d", topic->id, segment), 0, NULL, NULL, NULL);

@@ -161,6 +161,8 @@ null_value(const ColumnRef *ref, Oid relid)
 	if (attnum == InvalidAttrNumber)
 		return NULL;
 	get_atttypetypmodcoll(relid, attnum, &type, &typmod, &collation);
+	/* A domain may not allow NULL. */
+	type = getBaseTypeAndTypmod(type, &typmod);
 	return psprintf("CAST(NULL AS %s)",
 					format_type_extended(type, typmod,
 										 FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));

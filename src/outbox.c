@@ -45,7 +45,6 @@
 #include "utils/timestamp.h"
 
 #include "json_out.h"
-#include "message_id.h"
 #include "outbox.h"
 #include "publish.h"
 
@@ -278,6 +277,15 @@ message_group(const Source *source, TupleDesc desc, HeapTuple tuple)
 	return cstring_to_text(text);
 }
 
+/* A deduplication id that no other change has, and nobody can use up before. */
+static text *
+unique_id(void)
+{
+	Datum		uuid = DirectFunctionCall1(gen_random_uuid, (Datum) 0);
+
+	return cstring_to_text(psprintf("pigeon-change-%s", DatumGetCString(DirectFunctionCall1(uuid_out, uuid))));
+}
+
 /* Publish one change. */
 static void
 publish_change(const Source *source, const TriggerData *trigger, HeapTuple old, HeapTuple new)
@@ -291,10 +299,8 @@ publish_change(const Source *source, const TriggerData *trigger, HeapTuple old, 
 	message.body = message_body(source, trigger, old, new);
 	message.attributes = source->attributes;
 	message.group_id = message_group(source, RelationGetDescr(trigger->tg_relation), new ? new : old);
-	/* Any number that no other change has will do. */
 	if (topic->attributes.fifo)
-		message.deduplication_id = cstring_to_text(psprintf("pigeon-change-" INT64_FORMAT,
-															pgn_take_message_id()));
+		message.deduplication_id = unique_id();
 	pgn_check_publish(topic, &message);
 	(void) pgn_publish_messages(topic, &message, 1, 0);
 }

@@ -26,6 +26,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/varlena.h"
 
 #include "admin.h"
@@ -206,6 +207,8 @@ pgn_publish_changes(PG_FUNCTION_ARGS)
 	relid = PG_GETARG_OID(0);
 	source = open_source(relid, ShareRowExclusiveLock);
 	topic = pgn_topic_open(text_to_cstring(PG_GETARG_TEXT_PP(1)), PGN_ACL_PUBLISH, AccessShareLock);
+	/* The table's owner publishes, whoever writes to it. */
+	pgn_topic_check_rights(topic, PGN_ACL_PUBLISH, source->rd_rel->relowner);
 	parse_events(PG_ARGISNULL(2) ? "insert,update,delete" : text_to_cstring(PG_GETARG_TEXT_PP(2)), chosen);
 	if (find_triggers(source, topic->name) != NIL)
 		ereport(ERROR,
@@ -264,9 +267,28 @@ pgn_stop_publishing_changes(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(names != NIL);
 }
 
-/* The name of a table whose changes are published to the topic, NULL if there is none. */
+/* May the owner of a table publish to the topic? */
+static bool
+owner_may_publish(Oid table, Oid topic_relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	bool		may = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		may = pgn_has_right(topic_relid, PGN_ACL_PUBLISH, ((Form_pg_class) GETSTRUCT(tuple))->relowner);
+		ReleaseSysCache(tuple);
+	}
+	return may;
+}
+
+/*
+ * The name of a table whose changes are published to the topic, NULL if there
+ * is none.  Triggers of those who may not publish do not count: everybody can
+ * create one.
+ */
 char *
-pgn_outbox_source(const char *topic)
+pgn_outbox_source(const Topic *topic)
 {
 	Relation	triggers = table_open(TriggerRelationId, AccessShareLock);
 	Oid			function = trigger_function();
@@ -284,7 +306,7 @@ pgn_outbox_source(const char *topic)
 			continue;
 		args = DatumGetByteaPP(heap_getattr(tuple, Anum_pg_trigger_tgargs, RelationGetDescr(triggers), &isnull));
 		/* Each argument ends with a null byte. */
-		if (strcmp(VARDATA_ANY(args), topic) == 0)
+		if (strcmp(VARDATA_ANY(args), topic->name) == 0 && owner_may_publish(form->tgrelid, topic->relid))
 			name = get_rel_name(form->tgrelid);
 	}
 	systable_endscan(scan);

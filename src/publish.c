@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/inval.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
@@ -109,6 +110,34 @@ publish_numbered(Topic *topic, FanOut *out, Message *messages, int n, TimestampT
 }
 
 /*
+ * Prepare for delivering messages, and decide when they count as published
+ * ("time", unless that is given): with the groups locked, so that times of a
+ * group rise too.  Who has subscribed by that time gets them, also if we had
+ * to wait for locks: a replay brings him what was published until then only.
+ */
+static FanOut *
+begin_fan_out(Topic **topic, const Message *messages, int n, TimestampTz *time)
+{
+	bool		now = *time == 0 || (*topic)->attributes.fifo;
+
+	for (;;)
+	{
+		Oid			relid = (*topic)->relid;
+		FanOut	   *out = pgn_fan_out_begin(*topic, (*topic)->subscriptions, (*topic)->nsubscriptions, messages, n);
+
+		if (now)
+			*time = GetCurrentTimestamp();
+		AcceptInvalidationMessages();
+		if ((*topic)->valid)
+			return out;
+		pgn_fan_out_end(out);
+		*topic = pgn_topic_find_by_relid(relid);
+		if (*topic == NULL)
+			elog(ERROR, "topic with view %u does not exist", relid);
+	}
+}
+
+/*
  * Publish messages, already checked, to a topic that is locked.  Gives each
  * its message_id; those of a standard topic may have one already.  A duplicate
  * in a FIFO topic gets the message_id of the message it repeats.  "time" is
@@ -121,10 +150,7 @@ pgn_publish_messages(Topic *topic, Message *messages, int n, TimestampTz time)
 	FanOut	   *out;
 
 	PreventCommandIfReadOnly("publishing");
-	out = pgn_fan_out_begin(topic, topic->subscriptions, topic->nsubscriptions, messages, n);
-	/* With the groups locked, so that times of a group rise too. */
-	if (time == 0 || topic->attributes.fifo)
-		time = GetCurrentTimestamp();
+	out = begin_fan_out(&topic, messages, n, &time);
 	if (topic->attributes.fifo)
 	{
 		Message    *fresh = palloc(n * sizeof(Message));

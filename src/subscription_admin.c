@@ -259,6 +259,15 @@ check_same(const Topic *topic, const Row *existing, const Options *wanted)
 				 errhint("Change it with pigeon.alter_subscription(%d, ...).", existing->id)));
 }
 
+/* May the current user do what the subscription's owner may? */
+static bool
+owns_subscription(const Row *row)
+{
+	Oid			owner = get_role_oid(row->owner, true);
+
+	return superuser() || (OidIsValid(owner) && has_privs_of_role(GetUserId(), owner));
+}
+
 /* subscribe(topic, queue, filter_policy, filter_scope, raw_delivery, dead_letter_queue) */
 Datum
 pgn_subscribe(PG_FUNCTION_ARGS)
@@ -286,7 +295,9 @@ pgn_subscribe(PG_FUNCTION_ARGS)
 	values[1] = PG_GETARG_DATUM(1);
 	if (read_row("topic_id = $1 AND queue = $2", 2, types, values, &existing))
 	{
-		check_same(topic, &existing, &options);
+		/* Who has the queue now, and cannot alter the subscription, takes it over as he wants it. */
+		if (owns_subscription(&existing))
+			check_same(topic, &existing, &options);
 		if (strcmp(existing.owner, user) != 0)
 			write_row(false, existing.id, topic, queue, user, &options);
 		PG_RETURN_INT64(existing.id);
@@ -307,15 +318,6 @@ pgn_subscription_argument(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("subscription " INT64_FORMAT " does not exist", PG_GETARG_INT64(0))));
 	return PG_GETARG_INT64(0);
-}
-
-/* May the current user do what the subscription's owner may? */
-static bool
-owns_subscription(const Row *row)
-{
-	Oid			owner = get_role_oid(row->owner, true);
-
-	return superuser() || (OidIsValid(owner) && has_privs_of_role(GetUserId(), owner));
 }
 
 /* Complain that a subscription belongs to somebody else. */

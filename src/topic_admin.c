@@ -309,7 +309,7 @@ pgn_drop_topic(PG_FUNCTION_ARGS)
 				 errmsg("topic \"%s\" has an archive", topic->name),
 				 errhint("Give the archive up first, with pigeon.alter_topic(topic, archive_retention => '0').")));
 	LockRelationOid(topic->relid, AccessExclusiveLock);
-	source = pgn_outbox_source(topic->name);
+	source = pgn_outbox_source(topic);
 	if (source)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),

@@ -1,6 +1,6 @@
 -- publish_changes: what is published of a table's changes, and by whose rights.
 BEGIN;
-SELECT plan(62);
+SELECT plan(66);
 SELECT pigeon.create_topic('changes'), pigeon.create_queue('q');
 SELECT pigeon.subscribe('changes', 'q');
 CREATE TABLE orders (id int PRIMARY KEY, customer text, status text, total numeric, note text DEFAULT 'n');
@@ -174,6 +174,23 @@ RESET ROLE;
 CREATE TABLE other (id int);
 CREATE TRIGGER t BEFORE INSERT ON other FOR EACH ROW EXECUTE FUNCTION pigeon.publish_change('changes', '');
 SELECT throws_ok($$INSERT INTO other VALUES (1)$$, '39P01', NULL, 'nor attaching it in the wrong way');
+
+-- Whose right it is: the table's owner's. Who has none cannot keep a topic from being dropped.
+CREATE TABLE of_another (id int);
+ALTER TABLE of_another OWNER TO pgn_owner;
+SELECT throws_ok($$SELECT pigeon.publish_changes('of_another', 'changes')$$, '42501', NULL, 'a table whose owner may not publish, even for a superuser');
+SELECT pigeon.create_topic('dropped');
+CREATE TRIGGER t AFTER INSERT ON of_another FOR EACH ROW EXECUTE FUNCTION pigeon.publish_change('dropped', '');
+SELECT is(pigeon.drop_topic('dropped'), true, 'its trigger does not hold a topic');
+
+-- A condition on a column whose domain has no NULL
+CREATE DOMAIN email AS text NOT NULL;
+CREATE TABLE person (id int, address email);
+SELECT pigeon.publish_changes('person', 'changes', condition => 'OLD.address IS DISTINCT FROM NEW.address');
+SELECT pigeon.purge_queue('q');
+SELECT lives_ok($$INSERT INTO person VALUES (1, 'a@b'); UPDATE person SET id = 2; UPDATE person SET address = 'c@d'; DELETE FROM person$$, 'does not fail what changes the table');
+SELECT is((SELECT array_agg(c) FROM changes() AS c), ARRAY['insert  -> {"id": 1, "address": "a@b"}',
+	'update {"id": 2, "address": "a@b"} -> {"id": 2, "address": "c@d"}', 'delete {"id": 2, "address": "c@d"} -> '], 'and finds what it is to find');
 
 -- An outbox table is drained into a topic.
 CREATE TABLE outbox (id serial, payload jsonb);

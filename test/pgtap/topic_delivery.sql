@@ -1,6 +1,6 @@
 -- Rights on topics and subscriptions, and what becomes of messages that a queue does not take.
 BEGIN;
-SELECT plan(51);
+SELECT plan(52);
 CREATE ROLE pgn_desk;			-- owns the topic
 CREATE ROLE pgn_reader;			-- owns queues and subscribes
 CREATE ROLE pgn_writer;			-- publishes
@@ -123,11 +123,10 @@ SELECT pigeon.alter_topic('news');
 SELECT publish_as_writer('9');
 SELECT is(arrived('dead'), '9', 'a queue of that name of somebody else is not reached');
 SET ROLE pgn_desk;
-SELECT throws_ok($$SELECT pigeon.subscribe('news', 'mine')$$, '42710', NULL, 'its owner cannot take the subscription over with other attributes');
-RESET ROLE;
-UPDATE pigeon.subscription SET dead_letter_queue = NULL;
-SET ROLE pgn_desk;
-SELECT is(pigeon.subscribe('news', 'mine'), q, 'but with the same') FROM s;
+SELECT is(pigeon.subscribe('news', 'mine', raw_delivery => false), q, 'its owner takes the subscription over') FROM s;
+SELECT is((SELECT (owner, raw_delivery, dead_letter_queue)::text FROM pigeon.subscriptions), '(pgn_desk,f,)', 'as he wants it');
+SELECT throws_ok($$SELECT pigeon.subscribe('news', 'mine')$$, '42710', NULL, 'and after that, alters it');
+SELECT pigeon.alter_subscription(q, raw_delivery => true) FROM s;
 RESET ROLE;
 SELECT publish_as_writer('10');
 SELECT is(arrived('mine'), '10', 'and is reached');
