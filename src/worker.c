@@ -10,8 +10,8 @@
  * every job finds out from the tables what is to be done.
  *
  * Each step of a job is a transaction of its own, so that no lock is held for
- * long.  A job that fails is logged and tried again later, after twice the time
- * each time; the other jobs and queues are not affected.
+ * long.  A job that fails, be it at its commit, is logged and tried again later,
+ * after twice the time each time; the other jobs and queues are not affected.
  *
  * The worker is nobody's obstacle.  It takes no lock on a queue that it would
  * have to wait for.  It does nothing while somebody creates, drops or alters the
@@ -97,6 +97,9 @@ typedef struct QueueTask
 static SharedDatabase *database = NULL;
 static bool may_leave = false;
 
+/* What the worker is doing, for the log; lives as long as the round. */
+static const char *doing;
+
 /* Lives for one round of jobs; every function here runs in it between transactions. */
 static MemoryContext round_context = NULL;
 
@@ -174,10 +177,52 @@ begin(const char *what)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, what);
+	doing = what;
 	if (extension_is_there() && !pgn_is_replicated())
 		return true;
 	commit();
 	return false;
+}
+
+/* What the worker is doing has failed: undo and report it.  To be called where the error is caught. */
+static void
+give_up(void)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(round_context);
+	error = CopyErrorData();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(round_context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	pgn_report_failure(doing, error);
+}
+
+/* Take a step of a job, in a transaction.  False if it failed, or could not run. */
+static bool
+take_step(PgnJob job, int64 argument, const char *what, TimestampTz *next)
+{
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		doing = what;
+		CHECK_FOR_INTERRUPTS();
+		if (begin(what))
+		{
+			bool		ran = pgn_run_job(job, argument, what, next);
+
+			commit();
+			done = ran;
+		}
+	}
+	PG_CATCH();
+	{
+		give_up();
+	}
+	PG_END_TRY();
+	return done;
 }
 
 /*
@@ -190,13 +235,8 @@ run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
 	bool		done;
 
 	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!begin(what))
-			return false;
-		done = pgn_run_job(job, argument, what, next);
-		commit();
-	} while (done && *next == PGN_AGAIN);
+		done = take_step(job, argument, what, next);
+	while (done && *next == PGN_AGAIN);
 	return done;
 }
 
@@ -349,6 +389,24 @@ care_for_registry(TimestampTz *next)
 	return done;
 }
 
+/* Do a job of the database.  False if it failed, or could not be done. */
+static bool
+do_job(bool (*job) (TimestampTz *next), TimestampTz *next)
+{
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		done = job(next);
+	}
+	PG_CATCH();
+	{
+		give_up();
+	}
+	PG_END_TRY();
+	return done;
+}
+
 /* Do what is due of the database. */
 static void
 run_database_jobs(void)
@@ -370,7 +428,7 @@ run_database_jobs(void)
 			continue;
 		pg_atomic_write_u64(&database->job_at[job], (uint64) PGN_IDLE);
 		pg_memory_barrier();
-		if (jobs[job] (&next))
+		if (do_job(jobs[job], &next))
 			pg_atomic_write_u32(&database->failures[job], 0);
 		else
 			next = retry_at(&database->failures[job]);
@@ -457,29 +515,28 @@ put_back(const QueueTask *task, bool done, TimestampTz maintain_at, TimestampTz 
 static void
 vacuum_queue(int32 id)
 {
-	char	   *command;
-
-	if (!begin("look for dead rows"))
-		return;
-	MemoryContextSwitchTo(round_context);
-	command = pgn_vacuum_command(id);
-	if (command == NULL)
-	{
-		commit();
-		return;
-	}
-	pgstat_report_activity(STATE_RUNNING, command);
 	PG_TRY();
 	{
-		pgn_vacuum_execute(command);
-		CommitTransactionCommand();
+		char	   *command = NULL;
+
+		if (begin("look for dead rows"))
+		{
+			MemoryContextSwitchTo(round_context);
+			command = pgn_vacuum_command(id);
+			if (command == NULL)
+				commit();
+		}
+		if (command != NULL)
+		{
+			doing = command;
+			pgstat_report_activity(STATE_RUNNING, command);
+			pgn_vacuum_execute(command);
+			CommitTransactionCommand();
+		}
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(round_context);
-		EmitErrorReport();
-		FlushErrorState();
-		AbortCurrentTransaction();
+		give_up();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(round_context);
@@ -554,6 +611,7 @@ has_extension(void)
 static TimestampTz
 run_jobs(void)
 {
+	doing = "maintenance";
 	pg_atomic_write_u64(&database->run_at, (uint64) PGN_IDLE);
 	pg_memory_barrier();
 	/* Who creates the extension asks for a job, and so lowers run_at. */

@@ -1,0 +1,104 @@
+# The worker when a job fails, has to wait for a lock, or has much to do: the
+# other jobs go on.  Each part has a database of its own, and so a worker.
+
+use strict;
+use warnings;
+
+use PigeonTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time sleep);
+
+my $node = new_server('main', q{pigeon.log_segment_size = '64kB'}, q{pigeon.notify_interval = '10ms'},
+	'max_worker_processes = 20', 'pigeon.max_workers = 8');
+my $database;
+my $ended = qr/"pigeon worker" .* exited with exit code [^0]/;
+
+sub sql { return $node->safe_psql($database, $_[0]) }
+
+# Waits until a query is true.
+sub becomes_true
+{
+	my ($name, $sql) = @_;
+
+	ok($node->poll_query_until($database, "SELECT $sql"), $name);
+	return;
+}
+
+# How often the log has it.
+sub logged
+{
+	my ($what) = @_;
+	my $n = () = slurp_file($node->logfile) =~ /$what/g;
+
+	return $n;
+}
+
+# A part of the test begins, in a database with a queue whose dead letters somebody has to move.
+sub begin_part
+{
+	($database) = @_;
+	$node->safe_psql('postgres', "CREATE DATABASE $database");
+	sql(q{CREATE EXTENSION pigeon;
+		SELECT pigeon.create_queue('dead'), pigeon.create_queue('q', dead_letter_queue => 'dead', max_receive_count => 1)});
+	return;
+}
+
+sub end_part
+{
+	$node->safe_psql('postgres', "DROP DATABASE $database");
+	return;
+}
+
+# The worker moves a dead letter.
+sub works
+{
+	my ($name) = @_;
+
+	sql(q{SELECT pigeon.send('q', 'poison'); SELECT pigeon.receive('q', visibility_timeout => '0')});
+	becomes_true($name, q{count(*) = 1 FROM pigeon.peek('dead')});
+	sql(q{SELECT pigeon.purge_queue('dead')});
+	return;
+}
+
+# Redrives of so many letters from further queues; their numbers.
+sub redrive
+{
+	my ($letters, $rate, @queues) = @_;
+
+	return map {
+		sql(qq{SELECT pigeon.create_queue('$_'), pigeon.create_queue('to_$_', dead_letter_queue => '$_', max_receive_count => 1) \\g /dev/null
+			SELECT pigeon.send_batch('$_', array_agg('x'::text)) FROM generate_series(1, $letters) \\g /dev/null
+			SELECT pigeon.redrive('$_', 'to_$_', max_per_second => $rate)})
+	} @queues;
+}
+
+# Makes steps of redrive tasks do something.
+sub at_redrive
+{
+	my ($when, $do) = @_;
+
+	sql(qq{CREATE FUNCTION at_redrive() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN $do RETURN NEW; END \$\$;
+		$when FOR EACH ROW EXECUTE FUNCTION at_redrive()});
+	return;
+}
+
+# A job that fails at its commit.
+my $before = logged($ended);
+begin_part('commits');
+sql(q{SELECT pigeon.create_topic('news', archive_retention => '1 day'), pigeon.create_queue('reader')});
+my $subscription = sql(q{SELECT pigeon.subscribe('news', 'reader')});
+sql(q{SELECT pigeon.publish('news', 'news') FROM generate_series(1, 40)});
+redrive(50, 20, 'failing');
+at_redrive('CREATE CONSTRAINT TRIGGER t AFTER UPDATE ON pigeon.redrive_task DEFERRABLE INITIALLY DEFERRED', q{RAISE 'not now';});
+ok($node->wait_for_log(qr/LOG:  redrive task \d+ failed: not now/), 'a job that fails at its commit is reported');
+sql(qq{SELECT pigeon.replay($subscription, '-infinity', max_per_second => 20)});
+becomes_true('those behind it go on', q{status = 'COMPLETED' FROM pigeon.replay_tasks});
+is(logged($ended), $before, 'the worker was not ended');
+my $stderr;
+is($node->psql($database, q{CALL pigeon.maintain()}, stderr => \$stderr), 0, 'maintain() goes on as well');
+like($stderr, qr/WARNING:  redrive task \d+ failed: not now/, 'and warns');
+end_part();
+
+$node->stop;
+done_testing();
