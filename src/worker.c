@@ -13,11 +13,14 @@
  * long.  A job that fails, be it at its commit, is logged and tried again later,
  * after twice the time each time; the other jobs and queues are not affected.
  *
- * The worker is nobody's obstacle.  It takes no lock on a queue that it would
- * have to wait for.  It does nothing while somebody creates, drops or alters the
- * extension: it takes a lock on the extension itself first, and only if that
- * is free, so that it cannot deadlock with DROP EXTENSION half way.  It is
- * ended when its database is to be dropped or copied; see launcher.c.
+ * The worker is nobody's obstacle.  It takes no lock on a queue that it maintains
+ * if it would have to wait for it.  What else somebody has locked (an archive, the
+ * queue of a subscriber, a row of the registry, the queue of notifications) it
+ * waits for no longer than LONGEST_WAIT; then the job has failed.  It does
+ * nothing while somebody creates, drops or alters the extension: it takes a lock
+ * on the extension itself first, and only if that is free, so that it cannot
+ * deadlock with DROP EXTENSION half way.  It is ended when its database is to be
+ * dropped or copied; see launcher.c.
  *
  * What happens in tables of the extension happens as its owner, and no code
  * of a queue's owner can run here: tables with triggers, rules, policies or
@@ -80,6 +83,9 @@
 
 /* The same if all tasks wait for what is not restored yet. */
 #define WAITING_INTERVAL (30 * USECS_PER_SEC)
+
+/* How long the worker waits for a lock at the most. */
+#define LONGEST_WAIT "1s"
 
 /* A failed job is tried again after a second, and after twice the time each time, up to 4 minutes. */
 #define MAX_BACKOFF_SHIFT 8
@@ -650,7 +656,7 @@ static void
 settle(void)
 {
 	static const char *const settings[][2] = {
-		{"search_path", ""}, {"statement_timeout", "0"}, {"lock_timeout", "0"},
+		{"search_path", ""}, {"statement_timeout", "0"}, {"lock_timeout", LONGEST_WAIT},
 		{"idle_in_transaction_session_timeout", "0"}, {"default_transaction_read_only", "off"},
 		{"default_transaction_isolation", "read committed"}, {"row_security", "on"},
 		{"synchronous_commit", "off"}

@@ -83,11 +83,31 @@ sub at_redrive
 	return;
 }
 
+# Somebody has locked what a job needs, a queue that a replay goes to, and then the tasks themselves.
+begin_part('locks');
+sql(q{SELECT pigeon.create_topic('news', archive_retention => '1 day'), pigeon.create_queue('reader')});
+my $subscription = sql(q{SELECT pigeon.subscribe('news', 'reader')});
+sql(q{SELECT pigeon.publish('news', 'news') FROM generate_series(1, 20)});
+sql(qq{SELECT pigeon.replay($subscription, '-infinity', max_per_second => 10)});
+my $holder = $node->background_psql($database);
+$holder->query(q{BEGIN; LOCK TABLE } . sql(q{SELECT queue_table FROM pigeon.queues WHERE queue = 'reader'}));
+ok($node->wait_for_log(qr/LOG:  replay task \d+ failed: canceling statement due to lock timeout/), 'a job does not wait for a lock for long');
+works('the others go on');
+$holder->query('COMMIT');
+redrive(50, 1, 'locked');
+$holder->query('BEGIN; LOCK TABLE pigeon.redrive_task');
+ok($node->wait_for_log(qr/LOG:  look for redrive tasks failed: canceling statement due to lock timeout/), 'nor does the worker for lists of tasks');
+works('and it goes on');
+$holder->query('COMMIT');
+$holder->quit;
+is(logged($ended), 0, 'it was not ended');
+end_part();
+
 # A job that fails at its commit.
 my $before = logged($ended);
 begin_part('commits');
 sql(q{SELECT pigeon.create_topic('news', archive_retention => '1 day'), pigeon.create_queue('reader')});
-my $subscription = sql(q{SELECT pigeon.subscribe('news', 'reader')});
+$subscription = sql(q{SELECT pigeon.subscribe('news', 'reader')});
 sql(q{SELECT pigeon.publish('news', 'news') FROM generate_series(1, 40)});
 redrive(50, 20, 'failing');
 at_redrive('CREATE CONSTRAINT TRIGGER t AFTER UPDATE ON pigeon.redrive_task DEFERRABLE INITIALLY DEFERRED', q{RAISE 'not now';});
