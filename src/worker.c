@@ -657,6 +657,9 @@ settle(void)
 {
 	static const char *const settings[][2] = {
 		{"search_path", ""}, {"statement_timeout", "0"}, {"lock_timeout", LONGEST_WAIT},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
 		{"idle_in_transaction_session_timeout", "0"}, {"default_transaction_read_only", "off"},
 		{"default_transaction_isolation", "read committed"}, {"row_security", "on"},
 		{"synchronous_commit", "off"}
