@@ -203,6 +203,8 @@ pgn_shared_database(Oid oid, bool create)
 		{
 			pg_atomic_init_u64(&database->job_at[job], (uint64) PG_INT64_MIN);
 			pg_atomic_init_u32(&database->failures[job], 0);
+			database->failed_tasks[job].n = 0;
+			database->failed_tasks[job].retry_at = 0;
 		}
 	}
 	LWLockRelease(pgn_shared_lock);

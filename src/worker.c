@@ -12,6 +12,8 @@
  * Each step of a job is a transaction of its own, so that no lock is held for
  * long.  A job that fails, be it at its commit, is logged and tried again later,
  * after twice the time each time; the other jobs and queues are not affected.
+ * Of the tasks of a kind one that fails is tried again after WAITING_INTERVAL, and
+ * the others go on.
  *
  * The worker is nobody's obstacle.  It takes no lock on a queue that it maintains
  * if it would have to wait for it.  What else somebody has locked (an archive, the
@@ -81,7 +83,7 @@
 
 #define TASK_INTERVAL (USECS_PER_SEC / 4)
 
-/* The same if all tasks wait for what is not restored yet. */
+/* The same if all tasks wait for what is not restored yet; and how long one that failed is left alone. */
 #define WAITING_INTERVAL (30 * USECS_PER_SEC)
 
 /* How long the worker waits for a lock at the most. */
@@ -280,14 +282,48 @@ care_for_old_log(TimestampTz *next)
 	return true;
 }
 
-/* A step of every running task of a kind ("what"). */
+/* Is the task one that has failed? */
 static bool
-care_for_tasks(PgnJob job, const char *what, TimestampTz *next)
+has_failed(const FailedTasks *failed, int64 task)
 {
+	for (int i = 0; i < failed->n; i++)
+		if (failed->ids[i] == task)
+			return true;
+	return false;
+}
+
+/* Note that a task has failed; false if there is no room for that. */
+static bool
+note_failed(FailedTasks *failed, int64 task)
+{
+	if (failed->n == PGN_FAILED_TASKS)
+		return false;
+	failed->ids[failed->n++] = task;
+	return true;
+}
+
+/* Forget what has failed if it is time to try it again, or the clock was set back. */
+static void
+forget_failed(FailedTasks *failed)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now < failed->retry_at && failed->retry_at <= now + WAITING_INTERVAL)
+		return;
+	failed->n = 0;
+	failed->retry_at = now + WAITING_INTERVAL;
+}
+
+/* A step of every running task of a kind ("what").  False if more of them have failed than can be remembered. */
+static bool
+care_for_tasks(DatabaseJob kind, PgnJob job, const char *what, TimestampTz *next)
+{
+	FailedTasks *failed = &database->failed_tasks[kind];
 	bool		done = true;
 	bool		active = true;
 	int64	   *tasks;
 	int			n;
+	int			left = 0;
 	TimestampTz unused;
 
 	if (!begin(psprintf("look for %s tasks", what)))
@@ -295,9 +331,17 @@ care_for_tasks(PgnJob job, const char *what, TimestampTz *next)
 	MemoryContextSwitchTo(round_context);
 	tasks = pgn_tasks_running(psprintf("%s_task", what), &n);
 	commit();
+	forget_failed(failed);
 	for (int i = 0; i < n; i++)
-		done &= run_job(job, tasks[i], psprintf("%s task " INT64_FORMAT, what, tasks[i]), &unused);
-	if (n > 0 && begin(psprintf("look at %s tasks", what)))
+	{
+		if (has_failed(failed, tasks[i]))
+			continue;
+		if (!run_job(job, tasks[i], psprintf("%s task " INT64_FORMAT, what, tasks[i]), &unused))
+			done &= note_failed(failed, tasks[i]);
+		else
+			left++;
+	}
+	if (left > 0 && begin(psprintf("look at %s tasks", what)))
 	{
 		active = pgn_tasks_active(psprintf("%s_task", what));
 		commit();
@@ -305,7 +349,7 @@ care_for_tasks(PgnJob job, const char *what, TimestampTz *next)
 	if (n == 0)
 		*next = PGN_IDLE;
 	else
-		*next = GetCurrentTimestamp() + (active ? TASK_INTERVAL : WAITING_INTERVAL);
+		*next = GetCurrentTimestamp() + (left > 0 && active ? TASK_INTERVAL : WAITING_INTERVAL);
 	return done;
 }
 
@@ -313,14 +357,14 @@ care_for_tasks(PgnJob job, const char *what, TimestampTz *next)
 static bool
 care_for_redrives(TimestampTz *next)
 {
-	return care_for_tasks(pgn_job_redrive, "redrive", next);
+	return care_for_tasks(JOB_REDRIVE, pgn_job_redrive, "redrive", next);
 }
 
 /* A step of every replay task. */
 static bool
 care_for_replays(TimestampTz *next)
 {
-	return care_for_tasks(pgn_job_replay, "replay", next);
+	return care_for_tasks(JOB_REPLAY, pgn_job_replay, "replay", next);
 }
 
 /* The numbers of all queues and topics. */
@@ -349,6 +393,20 @@ find_queue(int32 id)
 	return topic ? &topic->queue : queue;
 }
 
+/* Maintenance of a queue, or of a topic. */
+static bool
+maintain_queue(int32 id, TimestampTz *next)
+{
+	return run_job(pgn_job_queue, id, psprintf("maintenance of queue number %d", id), next);
+}
+
+/* Notification for a queue. */
+static bool
+notify_queue(int32 id, TimestampTz *next)
+{
+	return run_job(pgn_job_notify, id, psprintf("notification for queue number %d", id), next);
+}
+
 /* See to it that every queue is in shared memory; look after those that have no room there. */
 static bool
 care_for_registry(TimestampTz *next)
@@ -358,7 +416,6 @@ care_for_registry(TimestampTz *next)
 	int32	   *ids;
 	int			n,
 				left = 0;
-	bool		done = true;
 
 	*next = now + REGISTRY_INTERVAL;
 	if (!begin("look for queues"))
@@ -383,8 +440,9 @@ care_for_registry(TimestampTz *next)
 
 	for (int i = 0; i < left; i++)
 	{
-		done &= run_job(pgn_job_queue, ids[i], psprintf("maintenance of queue number %d", ids[i]), &unused);
-		done &= run_job(pgn_job_notify, ids[i], psprintf("notification for queue number %d", ids[i]), &unused);
+		/* One that fails is tried again with the others. */
+		(void) maintain_queue(ids[i], &unused);
+		(void) notify_queue(ids[i], &unused);
 	}
 	if (left > 0)
 		*next = now + NO_ROOM_INTERVAL;
@@ -392,7 +450,7 @@ care_for_registry(TimestampTz *next)
 	pgn_database_job_request(JOB_REDRIVE, now);
 	pgn_database_job_request(JOB_REPLAY, now);
 	pgn_database_job_request(JOB_LOG, now);
-	return done;
+	return true;
 }
 
 /* Do a job of the database.  False if it failed, or could not be done. */

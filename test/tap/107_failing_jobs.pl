@@ -120,5 +120,24 @@ is($node->psql($database, q{CALL pigeon.maintain()}, stderr => \$stderr), 0, 'ma
 like($stderr, qr/WARNING:  redrive task \d+ failed: not now/, 'and warns');
 end_part();
 
+# A task that fails again and again does not slow down the others.
+begin_part('tasks');
+my ($failing) = redrive(50, 20, 'failing');
+at_redrive('CREATE TRIGGER t BEFORE UPDATE ON pigeon.redrive_task', qq{IF NEW.id = $failing THEN RAISE 'out of order'; END IF;});
+ok($node->wait_for_log(qr/LOG:  redrive task $failing failed: out of order/), 'a task fails');
+foreach my $n (1 .. 6)
+{
+	redrive(1, 1000, "small$n");
+	sleep 0.5;
+}
+my $begun = time;
+redrive(40, 20, 'other');
+becomes_true('another is completed', q{status = 'COMPLETED' FROM pigeon.redrive_tasks WHERE dead_letter_queue = 'other'});
+cmp_ok(time - $begun, '<', 20, 'at its rate');
+cmp_ok(logged(qr/redrive task $failing failed: out of order/), '<=', 3, 'the log is not flooded');
+sql(q{DROP TRIGGER t ON pigeon.redrive_task});
+becomes_true('the one that failed is tried again', qq{status = 'COMPLETED' FROM pigeon.redrive_tasks WHERE task_id = $failing});
+end_part();
+
 $node->stop;
 done_testing();
