@@ -15,6 +15,11 @@
  * Of the tasks of a kind one that fails is tried again after WAITING_INTERVAL, and
  * the others go on.
  *
+ * All that is due has its turn in a round.  Who has much to do takes step after
+ * step, but only until the round has lasted for ROUND; after that each takes one
+ * step, and the next round follows at once, or the worker of another database
+ * that waits for one.
+ *
  * The worker is nobody's obstacle.  It takes no lock on a queue that it maintains
  * if it would have to wait for it.  What else somebody has locked (an archive, the
  * queue of a subscriber, a row of the registry, the queue of notifications) it
@@ -86,6 +91,9 @@
 /* The same if all tasks wait for what is not restored yet; and how long one that failed is left alone. */
 #define WAITING_INTERVAL (30 * USECS_PER_SEC)
 
+/* A round of jobs takes no longer than this, and what one step of each takes. */
+#define ROUND USECS_PER_SEC
+
 /* How long the worker waits for a lock at the most. */
 #define LONGEST_WAIT "1s"
 
@@ -104,6 +112,7 @@ typedef struct QueueTask
 
 static SharedDatabase *database = NULL;
 static bool may_leave = false;
+static TimestampTz round_began;
 
 /* What the worker is doing, for the log; lives as long as the round. */
 static const char *doing;
@@ -234,17 +243,18 @@ take_step(PgnJob job, int64 argument, const char *what, TimestampTz *next)
 }
 
 /*
- * Run a job until it has nothing more to do right away.  False if it failed,
- * or could not run.
+ * Run a job until it has nothing more to do right away, or the round has lasted
+ * long enough; *next is PGN_AGAIN then.  False if it failed, or could not run.
  */
 static bool
 run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
 {
 	bool		done;
 
+	/* If the clock was set back, the round has lasted long enough, too. */
 	do
 		done = take_step(job, argument, what, next);
-	while (done && *next == PGN_AGAIN);
+	while (done && *next == PGN_AGAIN && (uint64) (GetCurrentTimestamp() - round_began) < ROUND);
 	return done;
 }
 
@@ -254,15 +264,23 @@ care_for_log(TimestampTz *next)
 {
 	clock_t		start = clock();
 	TimestampTz now;
-	TimestampTz unused;
-	bool		done = run_job(pgn_job_rotate_log, 0, "rotation of the message log", &unused);
+	TimestampTz at;
+	bool		done = run_job(pgn_job_rotate_log, 0, "rotation of the message log", &at);
+	bool		more = false;
 
 	for (int segment = 0; done && segment < PGN_LOG_SEGMENTS; segment++)
-		done = run_job(pgn_job_free_segment_in_time, segment, "freeing of a message log segment", &unused);
+	{
+		if (!run_job(pgn_job_free_segment_in_time, segment,
+					 "freeing of a message log segment", &at))
+			done = false;
+		else if (at == PGN_AGAIN)
+			more = true;
+	}
 	if (!done || !begin("look at the message log"))
 		return false;
 	now = GetCurrentTimestamp();
-	*next = pgn_later(pgn_log_next_look(now), now + LOG_SHARE * (clock() - start) * USECS_PER_SEC / CLOCKS_PER_SEC);
+	*next = pgn_later(more ? now : pgn_log_next_look(now),
+					  now + LOG_SHARE * (clock() - start) * USECS_PER_SEC / CLOCKS_PER_SEC);
 	if (!pgn_log_old_is_empty())
 		pgn_database_job_request(JOB_LOG_OLD, GetCurrentTimestamp() + CLEAN_LOG_INTERVAL);
 	commit();
@@ -321,10 +339,11 @@ care_for_tasks(DatabaseJob kind, PgnJob job, const char *what, TimestampTz *next
 	FailedTasks *failed = &database->failed_tasks[kind];
 	bool		done = true;
 	bool		active = true;
+	bool		more = false;
 	int64	   *tasks;
 	int			n;
 	int			left = 0;
-	TimestampTz unused;
+	TimestampTz at;
 
 	if (!begin(psprintf("look for %s tasks", what)))
 		return false;
@@ -336,10 +355,13 @@ care_for_tasks(DatabaseJob kind, PgnJob job, const char *what, TimestampTz *next
 	{
 		if (has_failed(failed, tasks[i]))
 			continue;
-		if (!run_job(job, tasks[i], psprintf("%s task " INT64_FORMAT, what, tasks[i]), &unused))
+		if (!run_job(job, tasks[i], psprintf("%s task " INT64_FORMAT, what, tasks[i]), &at))
 			done &= note_failed(failed, tasks[i]);
 		else
+		{
 			left++;
+			more |= at == PGN_AGAIN;
+		}
 	}
 	if (left > 0 && begin(psprintf("look at %s tasks", what)))
 	{
@@ -348,6 +370,8 @@ care_for_tasks(DatabaseJob kind, PgnJob job, const char *what, TimestampTz *next
 	}
 	if (n == 0)
 		*next = PGN_IDLE;
+	else if (more)
+		*next = PGN_AGAIN;
 	else
 		*next = GetCurrentTimestamp() + (left > 0 && active ? TASK_INTERVAL : WAITING_INTERVAL);
 	return done;
@@ -412,10 +436,11 @@ static bool
 care_for_registry(TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz unused;
+	TimestampTz at;
 	int32	   *ids;
 	int			n,
 				left = 0;
+	bool		more = false;
 
 	*next = now + REGISTRY_INTERVAL;
 	if (!begin("look for queues"))
@@ -441,11 +466,11 @@ care_for_registry(TimestampTz *next)
 	for (int i = 0; i < left; i++)
 	{
 		/* One that fails is tried again with the others. */
-		(void) maintain_queue(ids[i], &unused);
-		(void) notify_queue(ids[i], &unused);
+		more |= maintain_queue(ids[i], &at) && at == PGN_AGAIN;
+		(void) notify_queue(ids[i], &at);
 	}
 	if (left > 0)
-		*next = now + NO_ROOM_INTERVAL;
+		*next = more ? PGN_AGAIN : now + NO_ROOM_INTERVAL;
 	/* What has been restored does not announce itself. */
 	pgn_database_job_request(JOB_REDRIVE, now);
 	pgn_database_job_request(JOB_REPLAY, now);
@@ -633,7 +658,7 @@ run_queue_jobs(void)
 	}
 }
 
-/* The earliest time at which something is due. */
+/* The earliest time at which something is due, now if it has been for some time: other databases have waited longer. */
 static TimestampTz
 next_time(void)
 {
@@ -655,7 +680,7 @@ next_time(void)
 		next = pgn_earlier(next, (TimestampTz) pg_atomic_read_u64(&shared->vacuum_at));
 	}
 	LWLockRelease(pgn_shared_lock);
-	return next;
+	return pgn_later(next, now);
 }
 
 /* Is the extension in this database? */
@@ -675,6 +700,7 @@ has_extension(void)
 static TimestampTz
 run_jobs(void)
 {
+	round_began = GetCurrentTimestamp();
 	doing = "maintenance";
 	pg_atomic_write_u64(&database->run_at, (uint64) PGN_IDLE);
 	pg_memory_barrier();
@@ -757,7 +783,7 @@ pgn_worker_main(Datum arg)
 		pgstat_report_stat(false);
 
 		now = GetCurrentTimestamp();
-		if (next > now + LINGER || (next > now && pg_atomic_read_u32(&pgn_shared_state->crowded)))
+		if (next > now + LINGER || pg_atomic_read_u32(&pgn_shared_state->crowded))
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 pgn_milliseconds_until(next),

@@ -139,5 +139,28 @@ sql(q{DROP TRIGGER t ON pigeon.redrive_task});
 becomes_true('the one that failed is tried again', qq{status = 'COMPLETED' FROM pigeon.redrive_tasks WHERE task_id = $failing});
 end_part();
 
+# What takes long: the others have their turn, in other databases too.
+begin_part('other');
+becomes_true('the worker leaves', q{count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pigeon worker' AND datname = 'other'});
+begin_part('long');
+$node->append_conf('postgresql.conf', 'pigeon.max_workers = 1');
+$node->reload;
+# The first step is the caller's, and must not sleep.
+at_redrive('CREATE TRIGGER t BEFORE UPDATE ON pigeon.redrive_task',
+	q{IF EXISTS (SELECT FROM pg_stat_activity WHERE pid = pg_backend_pid() AND backend_type = 'pigeon worker') THEN PERFORM pg_sleep(0.3); END IF;});
+redrive(30000, 'NULL', 'large');
+works('a dead letter is moved during a large redrive');
+is(sql(q{SELECT status FROM pigeon.redrive_tasks}), 'RUNNING', 'which has not ended');
+$database = 'other';
+works('so is one in another database');
+$database = 'long';
+is(sql(q{SELECT status FROM pigeon.redrive_tasks}), 'RUNNING', 'it still has not');
+becomes_true('it comes to its end', q{status = 'COMPLETED' FROM pigeon.redrive_tasks});
+$node->append_conf('postgresql.conf', 'pigeon.max_workers = 8');
+$node->reload;
+end_part();
+$database = 'other';
+end_part();
+
 $node->stop;
 done_testing();
