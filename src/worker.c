@@ -268,15 +268,15 @@ care_for_log(TimestampTz *next)
 	bool		done = run_job(pgn_job_rotate_log, 0, "rotation of the message log", &at);
 	bool		more = false;
 
-	for (int segment = 0; done && segment < PGN_LOG_SEGMENTS; segment++)
+	for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
 	{
 		if (!run_job(pgn_job_free_segment_in_time, segment,
-					 "freeing of a message log segment", &at))
+					 psprintf("freeing of message log segment %d", segment), &at))
 			done = false;
 		else if (at == PGN_AGAIN)
 			more = true;
 	}
-	if (!done || !begin("look at the message log"))
+	if (!begin("look at the message log"))
 		return false;
 	now = GetCurrentTimestamp();
 	*next = pgn_later(more ? now : pgn_log_next_look(now),
@@ -284,7 +284,7 @@ care_for_log(TimestampTz *next)
 	if (!pgn_log_old_is_empty())
 		pgn_database_job_request(JOB_LOG_OLD, GetCurrentTimestamp() + CLEAN_LOG_INTERVAL);
 	commit();
-	return true;
+	return done;
 }
 
 /* Clean the old generation of the log. */

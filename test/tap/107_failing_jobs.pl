@@ -162,5 +162,20 @@ end_part();
 $database = 'other';
 end_part();
 
+# A segment of the log that cannot be freed.
+begin_part('segments');
+foreach my $segment (1, 2)
+{
+	sql(q{SELECT pigeon.send_batch('q', array_agg(repeat('x', 1000))) FROM generate_series(1, 1000)});
+	becomes_true("segment $segment is current", "current_segment = $segment FROM pigeon.log_state");
+}
+sql(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'kept'; END $$;
+	CREATE TRIGGER t BEFORE TRUNCATE ON pigeon.log_0 EXECUTE FUNCTION refuse();
+	SELECT pigeon.purge_queue('q')});
+ok($node->wait_for_log(qr/LOG:  freeing of message log segment 0 failed: kept/), 'a segment cannot be freed');
+becomes_true('the others are', q{pg_relation_size('pigeon.log_1') = 0});
+cmp_ok(sql(q{SELECT pg_relation_size('pigeon.log_0')}), '>', 0, 'this one is not');
+end_part();
+
 $node->stop;
 done_testing();
