@@ -87,7 +87,8 @@ typedef struct SharedQueue
 	pg_atomic_uint64 maintain_at;
 	pg_atomic_uint64 notify_at;
 	pg_atomic_uint64 notified_at;
-	pg_atomic_uint32 failures;	/* of the worker at this queue, in a row */
+	pg_atomic_uint32 failures;	/* of maintenance, in a row */
+	pg_atomic_uint32 notify_failures;
 
 	/* vacuum.c */
 	pg_atomic_uint64 vacuum_at; /* when it is due */

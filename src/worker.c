@@ -129,6 +129,17 @@ retry_at(pg_atomic_uint32 *failures)
 	return GetCurrentTimestamp() + (USECS_PER_SEC << Min(before, MAX_BACKOFF_SHIFT));
 }
 
+/* Note when to come back to a job: when it said, or some time later if it was not done. */
+static void
+put_back(pg_atomic_uint64 *job_at, pg_atomic_uint32 *failures, bool done, TimestampTz next)
+{
+	if (done)
+		pg_atomic_write_u32(failures, 0);
+	else
+		next = retry_at(failures);
+	(void) pgn_lower(job_at, next);
+}
+
 /* The worker has ended; if it was ended early, another has to go on. */
 static void
 detach(int code, Datum arg)
@@ -512,16 +523,14 @@ run_database_jobs(void)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 		TimestampTz next = PGN_IDLE;
+		bool		done;
 
 		if ((TimestampTz) pg_atomic_read_u64(&database->job_at[job]) > now)
 			continue;
 		pg_atomic_write_u64(&database->job_at[job], (uint64) PGN_IDLE);
 		pg_memory_barrier();
-		if (do_job(jobs[job], &next))
-			pg_atomic_write_u32(&database->failures[job], 0);
-		else
-			next = retry_at(&database->failures[job]);
-		(void) pgn_lower(&database->job_at[job], next);
+		done = do_job(jobs[job], &next);
+		put_back(&database->job_at[job], &database->failures[job], done, next);
 	}
 }
 
@@ -576,27 +585,28 @@ take_queue_tasks(int *n)
 	return tasks;
 }
 
-/* Note when to come back to a queue, if it is still there. */
+/* Do what is due of a queue, and note when to come back, if it is still there. */
 static void
-put_back(const QueueTask *task, bool done, TimestampTz maintain_at, TimestampTz notify_at)
+run_queue_task(const QueueTask *task)
 {
+	TimestampTz maintain_at = PGN_IDLE,
+				notify_at = PGN_IDLE;
+	bool		maintained = false,
+				notified = false;
 	SharedQueue *shared;
+
+	/* Who listens is told first. */
+	if (task->notify)
+		notified = notify_queue(task->id, &notify_at);
+	if (task->maintain)
+		maintained = maintain_queue(task->id, &maintain_at);
 
 	LWLockAcquire(pgn_shared_lock, LW_SHARED);
 	shared = hash_search(pgn_shared_queues, &task->key, HASH_FIND, NULL);
-	if (shared)
-	{
-		if (done)
-			pg_atomic_write_u32(&shared->failures, 0);
-		else
-		{
-			maintain_at = retry_at(&shared->failures);
-			if (task->notify)
-				notify_at = maintain_at;
-		}
-		(void) pgn_lower(&shared->maintain_at, maintain_at);
-		(void) pgn_lower(&shared->notify_at, notify_at);
-	}
+	if (shared && task->notify)
+		put_back(&shared->notify_at, &shared->notify_failures, notified, notify_at);
+	if (shared && task->maintain)
+		put_back(&shared->maintain_at, &shared->failures, maintained, maintain_at);
 	LWLockRelease(pgn_shared_lock);
 }
 
@@ -641,18 +651,7 @@ run_queue_jobs(void)
 
 	for (int i = 0; i < n; i++)
 	{
-		TimestampTz maintain_at = PGN_IDLE,
-					notify_at = PGN_IDLE;
-		bool		done = true;
-
-		/* Who listens is told first. */
-		if (tasks[i].notify)
-			done = run_job(pgn_job_notify, tasks[i].id,
-						   psprintf("notification for queue number %d", tasks[i].id), &notify_at);
-		if (tasks[i].maintain)
-			done &= run_job(pgn_job_queue, tasks[i].id,
-							psprintf("maintenance of queue number %d", tasks[i].id), &maintain_at);
-		put_back(&tasks[i], done, maintain_at, notify_at);
+		run_queue_task(&tasks[i]);
 		if (tasks[i].vacuum)
 			vacuum_queue(tasks[i].id);
 	}

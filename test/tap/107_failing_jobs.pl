@@ -13,6 +13,7 @@ my $node = new_server('main', q{pigeon.log_segment_size = '64kB'}, q{pigeon.noti
 	'max_worker_processes = 20', 'pigeon.max_workers = 8');
 my $database;
 my $ended = qr/"pigeon worker" .* exited with exit code [^0]/;
+my $late = qr/notification for queue number \d+ failed: canceling statement due to lock timeout/;
 
 sub sql { return $node->safe_psql($database, $_[0]) }
 
@@ -175,6 +176,40 @@ sql(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAIS
 ok($node->wait_for_log(qr/LOG:  freeing of message log segment 0 failed: kept/), 'a segment cannot be freed');
 becomes_true('the others are', q{pg_relation_size('pigeon.log_1') = 0});
 cmp_ok(sql(q{SELECT pg_relation_size('pigeon.log_0')}), '>', 0, 'this one is not');
+end_part();
+
+# Notifications that wait for others, here for one whose commit waits for a standby, and maintenance of the same queue.
+begin_part('notifications');
+sql(q{SELECT pigeon.alter_queue('q', notify => true)});
+$node->append_conf('postgresql.conf', q{synchronous_standby_names = 'nobody'});
+$node->reload;
+my $waiting = $node->background_psql($database);
+my $pid = $waiting->query('SELECT pg_backend_pid()');
+$waiting->query_until(qr/begun/, "\\echo begun\nBEGIN; CREATE TABLE something (); NOTIFY somebody; COMMIT;\n");
+$node->poll_query_until($database, qq{SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $pid}) or die 'the commit does not wait';
+foreach my $n (1 .. 5)
+{
+	$before = logged($late);
+	sql(q{SET synchronous_commit = local; SELECT pigeon.send('q', 'x')});
+	for (my $patience = 10 * $PostgreSQL::Test::Utils::timeout_default; logged($late) <= $before && $patience > 0; $patience--)
+	{
+		sleep 0.1;
+	}
+	cmp_ok(logged($late), '>', $before, "attempt $n to notify does not wait for long");
+}
+# One letter is dead in a while.  While an attempt to notify waits another dies, so that both jobs are due when that has ended.
+$begun = time;
+sql(q{SET synchronous_commit = local;
+	SELECT pigeon.receive('q', visibility_timeout => '5 s');
+	SELECT pigeon.send('q', 'x');
+	SELECT pg_sleep(0.2);
+	SELECT pigeon.receive('q', visibility_timeout => '0');
+	SELECT pigeon.send('q', 'x')});
+becomes_true('dead letters are moved while notifications fail', q{count(*) = 2 FROM pigeon.peek('dead')});
+cmp_ok(time - $begun, '<', 15, 'in time');
+$node->append_conf('postgresql.conf', q{synchronous_standby_names = ''});
+$node->reload;
+$waiting->quit;
 end_part();
 
 $node->stop;
