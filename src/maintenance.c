@@ -11,8 +11,8 @@
  * maintain() commits after each step where it may (a top-level CALL).  Inside
  * a transaction block all steps are part of that transaction, and the message
  * log is left alone: senders and receivers would have to wait for the
- * transaction's lock on a segment.  A job that fails is rolled back and
- * reported, and does not stop the others.
+ * transaction's lock on a segment.  A job that fails, be it at its commit, is
+ * rolled back and reported, and does not stop the others.
  *
  * Where a subscription (of logical replication) brings the queues from another
  * database, only that database maintains them.  What is done there comes along;
@@ -274,9 +274,26 @@ pgn_job_clean_log(int64 unused)
 }
 
 /*
- * Run a step of a job in a subtransaction.  If it fails, the error is reported
- * (to the log by the worker, as a warning to who called maintain()), and the
- * answer is false.
+ * Report why a job failed, to the log by the worker, as a warning to who called
+ * maintain().  Throws the error again if somebody wants all of it to end, not just
+ * this job.
+ */
+void
+pgn_report_failure(const char *what, ErrorData *error)
+{
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	ereport(MyBackendType == B_BG_WORKER ? LOG : WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("%s failed: %s", what, error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0));
+	FreeErrorData(error);
+}
+
+/*
+ * Run a step of a job in a subtransaction.  If it fails, the error is reported,
+ * and the answer is false.
  */
 bool
 pgn_run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
@@ -301,15 +318,7 @@ pgn_run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		/* Somebody wants all of it to end, not just this job. */
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
-		ereport(MyBackendType == B_BG_WORKER ? LOG : WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("%s failed: %s", what, error->message),
-				 error->detail ? errdetail_internal("%s", error->detail) : 0,
-				 error->hint ? errhint("%s", error->hint) : 0));
-		FreeErrorData(error);
+		pgn_report_failure(what, error);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -318,20 +327,40 @@ pgn_run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
 }
 
 /*
- * Commit what the last step did, if maintain() may.  The next one sees what is
+ * Commit what the last step of a job did, if maintain() may.  If that fails, the
+ * error is reported, and the answer is false.  The next step sees what is
  * committed while it runs, whatever the default isolation level is: see
  * log_rotation.c, and nobody should fail to serialize because of maintenance.
  */
-static void
-end_step(bool may_commit)
+static bool
+end_step(const char *what, bool may_commit)
 {
-	if (may_commit)
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool done = false;
+
+	if (!may_commit)
+	{
+		CommandCounterIncrement();
+		return true;
+	}
+	PG_TRY();
 	{
 		SPI_commit();
-		XactIsoLevel = XACT_READ_COMMITTED;
+		done = true;
 	}
-	else
-		CommandCounterIncrement();
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		/* SPI has undone the transaction and begun another. */
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		pgn_report_failure(what, error);
+	}
+	PG_END_TRY();
+	XactIsoLevel = XACT_READ_COMMITTED;
+	return done;
 }
 
 /* All steps of a job for maintain(), which may commit after each. */
@@ -344,7 +373,8 @@ run_all_steps(PgnJob job, int64 argument, const char *what, bool may_commit)
 	{
 		if (!pgn_run_job(job, argument, what, &next))
 			next = PGN_IDLE;
-		end_step(may_commit);
+		if (!end_step(what, may_commit))
+			next = PGN_IDLE;
 	}
 }
 
@@ -368,7 +398,7 @@ pgn_maintain(PG_FUNCTION_ARGS)
 				 errmsg("the queues of this database are replicated from another"),
 				 errhint("Maintain them there, or drop the subscription first.")));
 	SPI_connect_ext(may_commit ? SPI_OPT_NONATOMIC : 0);
-	end_step(may_commit);
+	(void) end_step("maintenance", may_commit);
 
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	queues = pgn_queue_ids(snapshot, &n);

@@ -126,6 +126,7 @@ init_queue(SharedQueue *shared, int32 id)
 	pg_atomic_init_u64(&shared->notify_at, (uint64) PG_INT64_MIN);
 	pg_atomic_init_u64(&shared->notified_at, (uint64) PG_INT64_MIN);
 	pg_atomic_init_u32(&shared->failures, 0);
+	pg_atomic_init_u32(&shared->notify_failures, 0);
 	pg_atomic_init_u64(&shared->vacuum_at, (uint64) PG_INT64_MAX);
 	pg_atomic_init_u64(&shared->changes, 0);
 	pg_atomic_init_u64(&shared->vacuumed_at, 0);
@@ -204,6 +205,8 @@ pgn_shared_database(Oid oid, bool create)
 		{
 			pg_atomic_init_u64(&database->job_at[job], (uint64) PG_INT64_MIN);
 			pg_atomic_init_u32(&database->failures[job], 0);
+			database->failed_tasks[job].n = 0;
+			database->failed_tasks[job].retry_at = 0;
 		}
 	}
 	LWLockRelease(pgn_shared_lock);

@@ -88,7 +88,8 @@ typedef struct SharedQueue
 	pg_atomic_uint64 maintain_at;
 	pg_atomic_uint64 notify_at;
 	pg_atomic_uint64 notified_at;
-	pg_atomic_uint32 failures;	/* of the worker at this queue, in a row */
+	pg_atomic_uint32 failures;	/* of maintenance, in a row */
+	pg_atomic_uint32 notify_failures;
 
 	/* vacuum.c */
 	pg_atomic_uint64 vacuum_at; /* when it is due */
@@ -111,6 +112,15 @@ typedef enum DatabaseJob
 	PGN_DATABASE_JOBS
 } DatabaseJob;
 
+/* Tasks that have failed and are left alone until that time; the worker's own. */
+#define PGN_FAILED_TASKS 16
+typedef struct FailedTasks
+{
+	int64		ids[PGN_FAILED_TASKS];
+	int			n;
+	TimestampTz retry_at;
+} FailedTasks;
+
 typedef struct SharedDatabase
 {
 	Oid			oid;			/* hash key */
@@ -125,6 +135,7 @@ typedef struct SharedDatabase
 	pg_atomic_uint32 at_work;	/* a worker has begun, and not ended well */
 	pg_atomic_uint64 job_at[PGN_DATABASE_JOBS];
 	pg_atomic_uint32 failures[PGN_DATABASE_JOBS];	/* in a row */
+	FailedTasks failed_tasks[PGN_DATABASE_JOBS];
 } SharedDatabase;
 
 /* A backend that waits for messages, by its process's number. */

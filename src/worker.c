@@ -10,14 +10,24 @@
  * every job finds out from the tables what is to be done.
  *
  * Each step of a job is a transaction of its own, so that no lock is held for
- * long.  A job that fails is logged and tried again later, after twice the time
- * each time; the other jobs and queues are not affected.
+ * long.  A job that fails, be it at its commit, is logged and tried again later,
+ * after twice the time each time; the other jobs and queues are not affected.
+ * Of the tasks of a kind one that fails is tried again after WAITING_INTERVAL, and
+ * the others go on.
  *
- * The worker is nobody's obstacle.  It takes no lock on a queue that it would
- * have to wait for.  It does nothing while somebody creates, drops or alters the
- * extension: it takes a lock on the extension itself first, and only if that
- * is free, so that it cannot deadlock with DROP EXTENSION half way.  It is
- * ended when its database is to be dropped or copied; see launcher.c.
+ * All that is due has its turn in a round.  Who has much to do takes step after
+ * step, but only until the round has lasted for ROUND; after that each takes one
+ * step, and the next round follows at once, or the worker of another database
+ * that waits for one.
+ *
+ * The worker is nobody's obstacle.  It takes no lock on a queue that it maintains
+ * if it would have to wait for it.  What else somebody has locked (an archive, the
+ * queue of a subscriber, a row of the registry, the queue of notifications) it
+ * waits for no longer than LONGEST_WAIT; then the job has failed.  It does
+ * nothing while somebody creates, drops or alters the extension: it takes a lock
+ * on the extension itself first, and only if that is free, so that it cannot
+ * deadlock with DROP EXTENSION half way.  It is ended when its database is to be
+ * dropped or copied; see launcher.c.
  *
  * What happens in tables of the extension happens as its owner, and no code
  * of a queue's owner can run here: tables with triggers, rules, policies or
@@ -78,8 +88,14 @@
 
 #define TASK_INTERVAL (USECS_PER_SEC / 4)
 
-/* The same if all tasks wait for what is not restored yet. */
+/* The same if all tasks wait for what is not restored yet; and how long one that failed is left alone. */
 #define WAITING_INTERVAL (30 * USECS_PER_SEC)
+
+/* A round of jobs takes no longer than this, and what one step of each takes. */
+#define ROUND USECS_PER_SEC
+
+/* How long the worker waits for a lock at the most. */
+#define LONGEST_WAIT "1s"
 
 /* A failed job is tried again after a second, and after twice the time each time, up to 4 minutes. */
 #define MAX_BACKOFF_SHIFT 8
@@ -96,6 +112,10 @@ typedef struct QueueTask
 
 static SharedDatabase *database = NULL;
 static bool may_leave = false;
+static TimestampTz round_began;
+
+/* What the worker is doing, for the log; lives as long as the round. */
+static const char *doing;
 
 /* Lives for one round of jobs; every function here runs in it between transactions. */
 static MemoryContext round_context = NULL;
@@ -107,6 +127,17 @@ retry_at(pg_atomic_uint32 *failures)
 	uint32		before = pg_atomic_fetch_add_u32(failures, 1);
 
 	return GetCurrentTimestamp() + (USECS_PER_SEC << Min(before, MAX_BACKOFF_SHIFT));
+}
+
+/* Note when to come back to a job: when it said, or some time later if it was not done. */
+static void
+put_back(pg_atomic_uint64 *job_at, pg_atomic_uint32 *failures, bool done, TimestampTz next)
+{
+	if (done)
+		pg_atomic_write_u32(failures, 0);
+	else
+		next = retry_at(failures);
+	(void) pgn_lower(job_at, next);
 }
 
 /* The worker has ended; if it was ended early, another has to go on. */
@@ -174,29 +205,67 @@ begin(const char *what)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, what);
+	doing = what;
 	if (extension_is_there() && !pgn_is_replicated())
 		return true;
 	commit();
 	return false;
 }
 
+/* What the worker is doing has failed: undo and report it.  To be called where the error is caught. */
+static void
+give_up(void)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(round_context);
+	error = CopyErrorData();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(round_context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	pgn_report_failure(doing, error);
+}
+
+/* Take a step of a job, in a transaction.  False if it failed, or could not run. */
+static bool
+take_step(PgnJob job, int64 argument, const char *what, TimestampTz *next)
+{
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		doing = what;
+		CHECK_FOR_INTERRUPTS();
+		if (begin(what))
+		{
+			bool		ran = pgn_run_job(job, argument, what, next);
+
+			commit();
+			done = ran;
+		}
+	}
+	PG_CATCH();
+	{
+		give_up();
+	}
+	PG_END_TRY();
+	return done;
+}
+
 /*
- * Run a job until it has nothing more to do right away.  False if it failed,
- * or could not run.
+ * Run a job until it has nothing more to do right away, or the round has lasted
+ * long enough; *next is PGN_AGAIN then.  False if it failed, or could not run.
  */
 static bool
 run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
 {
 	bool		done;
 
+	/* If the clock was set back, the round has lasted long enough, too. */
 	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!begin(what))
-			return false;
-		done = pgn_run_job(job, argument, what, next);
-		commit();
-	} while (done && *next == PGN_AGAIN);
+		done = take_step(job, argument, what, next);
+	while (done && *next == PGN_AGAIN && (uint64) (GetCurrentTimestamp() - round_began) < ROUND);
 	return done;
 }
 
@@ -206,19 +275,27 @@ care_for_log(TimestampTz *next)
 {
 	clock_t		start = clock();
 	TimestampTz now;
-	TimestampTz unused;
-	bool		done = run_job(pgn_job_rotate_log, 0, "rotation of the message log", &unused);
+	TimestampTz at;
+	bool		done = run_job(pgn_job_rotate_log, 0, "rotation of the message log", &at);
+	bool		more = false;
 
-	for (int segment = 0; done && segment < PGN_LOG_SEGMENTS; segment++)
-		done = run_job(pgn_job_free_segment_in_time, segment, "freeing of a message log segment", &unused);
-	if (!done || !begin("look at the message log"))
+	for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
+	{
+		if (!run_job(pgn_job_free_segment_in_time, segment,
+					 psprintf("freeing of message log segment %d", segment), &at))
+			done = false;
+		else if (at == PGN_AGAIN)
+			more = true;
+	}
+	if (!begin("look at the message log"))
 		return false;
 	now = GetCurrentTimestamp();
-	*next = pgn_later(pgn_log_next_look(now), now + LOG_SHARE * (clock() - start) * USECS_PER_SEC / CLOCKS_PER_SEC);
+	*next = pgn_later(more ? now : pgn_log_next_look(now),
+					  now + LOG_SHARE * (clock() - start) * USECS_PER_SEC / CLOCKS_PER_SEC);
 	if (!pgn_log_old_is_empty())
 		pgn_database_job_request(JOB_LOG_OLD, GetCurrentTimestamp() + CLEAN_LOG_INTERVAL);
 	commit();
-	return true;
+	return done;
 }
 
 /* Clean the old generation of the log. */
@@ -234,32 +311,80 @@ care_for_old_log(TimestampTz *next)
 	return true;
 }
 
-/* A step of every running task of a kind ("what"). */
+/* Is the task one that has failed? */
 static bool
-care_for_tasks(PgnJob job, const char *what, TimestampTz *next)
+has_failed(const FailedTasks *failed, int64 task)
 {
+	for (int i = 0; i < failed->n; i++)
+		if (failed->ids[i] == task)
+			return true;
+	return false;
+}
+
+/* Note that a task has failed; false if there is no room for that. */
+static bool
+note_failed(FailedTasks *failed, int64 task)
+{
+	if (failed->n == PGN_FAILED_TASKS)
+		return false;
+	failed->ids[failed->n++] = task;
+	return true;
+}
+
+/* Forget what has failed if it is time to try it again, or the clock was set back. */
+static void
+forget_failed(FailedTasks *failed)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now < failed->retry_at && failed->retry_at <= now + WAITING_INTERVAL)
+		return;
+	failed->n = 0;
+	failed->retry_at = now + WAITING_INTERVAL;
+}
+
+/* A step of every running task of a kind ("what").  False if more of them have failed than can be remembered. */
+static bool
+care_for_tasks(DatabaseJob kind, PgnJob job, const char *what, TimestampTz *next)
+{
+	FailedTasks *failed = &database->failed_tasks[kind];
 	bool		done = true;
 	bool		active = true;
+	bool		more = false;
 	int64	   *tasks;
 	int			n;
-	TimestampTz unused;
+	int			left = 0;
+	TimestampTz at;
 
 	if (!begin(psprintf("look for %s tasks", what)))
 		return false;
 	MemoryContextSwitchTo(round_context);
 	tasks = pgn_tasks_running(psprintf("%s_task", what), &n);
 	commit();
+	forget_failed(failed);
 	for (int i = 0; i < n; i++)
-		done &= run_job(job, tasks[i], psprintf("%s task " INT64_FORMAT, what, tasks[i]), &unused);
-	if (n > 0 && begin(psprintf("look at %s tasks", what)))
+	{
+		if (has_failed(failed, tasks[i]))
+			continue;
+		if (!run_job(job, tasks[i], psprintf("%s task " INT64_FORMAT, what, tasks[i]), &at))
+			done &= note_failed(failed, tasks[i]);
+		else
+		{
+			left++;
+			more |= at == PGN_AGAIN;
+		}
+	}
+	if (left > 0 && begin(psprintf("look at %s tasks", what)))
 	{
 		active = pgn_tasks_active(psprintf("%s_task", what));
 		commit();
 	}
 	if (n == 0)
 		*next = PGN_IDLE;
+	else if (more)
+		*next = PGN_AGAIN;
 	else
-		*next = GetCurrentTimestamp() + (active ? TASK_INTERVAL : WAITING_INTERVAL);
+		*next = GetCurrentTimestamp() + (left > 0 && active ? TASK_INTERVAL : WAITING_INTERVAL);
 	return done;
 }
 
@@ -267,14 +392,14 @@ care_for_tasks(PgnJob job, const char *what, TimestampTz *next)
 static bool
 care_for_redrives(TimestampTz *next)
 {
-	return care_for_tasks(pgn_job_redrive, "redrive", next);
+	return care_for_tasks(JOB_REDRIVE, pgn_job_redrive, "redrive", next);
 }
 
 /* A step of every replay task. */
 static bool
 care_for_replays(TimestampTz *next)
 {
-	return care_for_tasks(pgn_job_replay, "replay", next);
+	return care_for_tasks(JOB_REPLAY, pgn_job_replay, "replay", next);
 }
 
 /* The numbers of all queues and topics. */
@@ -303,16 +428,30 @@ find_queue(int32 id)
 	return topic ? &topic->queue : queue;
 }
 
+/* Maintenance of a queue, or of a topic. */
+static bool
+maintain_queue(int32 id, TimestampTz *next)
+{
+	return run_job(pgn_job_queue, id, psprintf("maintenance of queue number %d", id), next);
+}
+
+/* Notification for a queue. */
+static bool
+notify_queue(int32 id, TimestampTz *next)
+{
+	return run_job(pgn_job_notify, id, psprintf("notification for queue number %d", id), next);
+}
+
 /* See to it that every queue is in shared memory; look after those that have no room there. */
 static bool
 care_for_registry(TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz unused;
+	TimestampTz at;
 	int32	   *ids;
 	int			n,
 				left = 0;
-	bool		done = true;
+	bool		more = false;
 
 	*next = now + REGISTRY_INTERVAL;
 	if (!begin("look for queues"))
@@ -337,15 +476,34 @@ care_for_registry(TimestampTz *next)
 
 	for (int i = 0; i < left; i++)
 	{
-		done &= run_job(pgn_job_queue, ids[i], psprintf("maintenance of queue number %d", ids[i]), &unused);
-		done &= run_job(pgn_job_notify, ids[i], psprintf("notification for queue number %d", ids[i]), &unused);
+		/* One that fails is tried again with the others. */
+		more |= maintain_queue(ids[i], &at) && at == PGN_AGAIN;
+		(void) notify_queue(ids[i], &at);
 	}
 	if (left > 0)
-		*next = now + NO_ROOM_INTERVAL;
+		*next = more ? PGN_AGAIN : now + NO_ROOM_INTERVAL;
 	/* What has been restored does not announce itself. */
 	pgn_database_job_request(JOB_REDRIVE, now);
 	pgn_database_job_request(JOB_REPLAY, now);
 	pgn_database_job_request(JOB_LOG, now);
+	return true;
+}
+
+/* Do a job of the database.  False if it failed, or could not be done. */
+static bool
+do_job(bool (*job) (TimestampTz *next), TimestampTz *next)
+{
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		done = job(next);
+	}
+	PG_CATCH();
+	{
+		give_up();
+	}
+	PG_END_TRY();
 	return done;
 }
 
@@ -365,16 +523,14 @@ run_database_jobs(void)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 		TimestampTz next = PGN_IDLE;
+		bool		done;
 
 		if ((TimestampTz) pg_atomic_read_u64(&database->job_at[job]) > now)
 			continue;
 		pg_atomic_write_u64(&database->job_at[job], (uint64) PGN_IDLE);
 		pg_memory_barrier();
-		if (jobs[job] (&next))
-			pg_atomic_write_u32(&database->failures[job], 0);
-		else
-			next = retry_at(&database->failures[job]);
-		(void) pgn_lower(&database->job_at[job], next);
+		done = do_job(jobs[job], &next);
+		put_back(&database->job_at[job], &database->failures[job], done, next);
 	}
 }
 
@@ -429,27 +585,28 @@ take_queue_tasks(int *n)
 	return tasks;
 }
 
-/* Note when to come back to a queue, if it is still there. */
+/* Do what is due of a queue, and note when to come back, if it is still there. */
 static void
-put_back(const QueueTask *task, bool done, TimestampTz maintain_at, TimestampTz notify_at)
+run_queue_task(const QueueTask *task)
 {
+	TimestampTz maintain_at = PGN_IDLE,
+				notify_at = PGN_IDLE;
+	bool		maintained = false,
+				notified = false;
 	SharedQueue *shared;
+
+	/* Who listens is told first. */
+	if (task->notify)
+		notified = notify_queue(task->id, &notify_at);
+	if (task->maintain)
+		maintained = maintain_queue(task->id, &maintain_at);
 
 	LWLockAcquire(pgn_shared_lock, LW_SHARED);
 	shared = hash_search(pgn_shared_queues, &task->key, HASH_FIND, NULL);
-	if (shared)
-	{
-		if (done)
-			pg_atomic_write_u32(&shared->failures, 0);
-		else
-		{
-			maintain_at = retry_at(&shared->failures);
-			if (task->notify)
-				notify_at = maintain_at;
-		}
-		(void) pgn_lower(&shared->maintain_at, maintain_at);
-		(void) pgn_lower(&shared->notify_at, notify_at);
-	}
+	if (shared && task->notify)
+		put_back(&shared->notify_at, &shared->notify_failures, notified, notify_at);
+	if (shared && task->maintain)
+		put_back(&shared->maintain_at, &shared->failures, maintained, maintain_at);
 	LWLockRelease(pgn_shared_lock);
 }
 
@@ -457,29 +614,28 @@ put_back(const QueueTask *task, bool done, TimestampTz maintain_at, TimestampTz 
 static void
 vacuum_queue(int32 id)
 {
-	char	   *command;
-
-	if (!begin("look for dead rows"))
-		return;
-	MemoryContextSwitchTo(round_context);
-	command = pgn_vacuum_command(id);
-	if (command == NULL)
-	{
-		commit();
-		return;
-	}
-	pgstat_report_activity(STATE_RUNNING, command);
 	PG_TRY();
 	{
-		pgn_vacuum_execute(command);
-		CommitTransactionCommand();
+		char	   *command = NULL;
+
+		if (begin("look for dead rows"))
+		{
+			MemoryContextSwitchTo(round_context);
+			command = pgn_vacuum_command(id);
+			if (command == NULL)
+				commit();
+		}
+		if (command != NULL)
+		{
+			doing = command;
+			pgstat_report_activity(STATE_RUNNING, command);
+			pgn_vacuum_execute(command);
+			CommitTransactionCommand();
+		}
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(round_context);
-		EmitErrorReport();
-		FlushErrorState();
-		AbortCurrentTransaction();
+		give_up();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(round_context);
@@ -495,24 +651,13 @@ run_queue_jobs(void)
 
 	for (int i = 0; i < n; i++)
 	{
-		TimestampTz maintain_at = PGN_IDLE,
-					notify_at = PGN_IDLE;
-		bool		done = true;
-
-		/* Who listens is told first. */
-		if (tasks[i].notify)
-			done = run_job(pgn_job_notify, tasks[i].id,
-						   psprintf("notification for queue number %d", tasks[i].id), &notify_at);
-		if (tasks[i].maintain)
-			done &= run_job(pgn_job_queue, tasks[i].id,
-							psprintf("maintenance of queue number %d", tasks[i].id), &maintain_at);
-		put_back(&tasks[i], done, maintain_at, notify_at);
+		run_queue_task(&tasks[i]);
 		if (tasks[i].vacuum)
 			vacuum_queue(tasks[i].id);
 	}
 }
 
-/* The earliest time at which something is due. */
+/* The earliest time at which something is due, now if it has been for some time: other databases have waited longer. */
 static TimestampTz
 next_time(void)
 {
@@ -534,7 +679,7 @@ next_time(void)
 		next = pgn_earlier(next, (TimestampTz) pg_atomic_read_u64(&shared->vacuum_at));
 	}
 	LWLockRelease(pgn_shared_lock);
-	return next;
+	return pgn_later(next, now);
 }
 
 /* Is the extension in this database? */
@@ -554,6 +699,8 @@ has_extension(void)
 static TimestampTz
 run_jobs(void)
 {
+	round_began = GetCurrentTimestamp();
+	doing = "maintenance";
 	pg_atomic_write_u64(&database->run_at, (uint64) PGN_IDLE);
 	pg_memory_barrier();
 	/* Who creates the extension asks for a job, and so lowers run_at. */
@@ -592,7 +739,10 @@ static void
 settle(void)
 {
 	static const char *const settings[][2] = {
-		{"search_path", ""}, {"statement_timeout", "0"}, {"lock_timeout", "0"},
+		{"search_path", ""}, {"statement_timeout", "0"}, {"lock_timeout", LONGEST_WAIT},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
 		{"idle_in_transaction_session_timeout", "0"}, {"default_transaction_read_only", "off"},
 		{"default_transaction_isolation", "read committed"}, {"row_security", "on"},
 		{"synchronous_commit", "off"}
@@ -632,7 +782,7 @@ pgn_worker_main(Datum arg)
 		pgstat_report_stat(false);
 
 		now = GetCurrentTimestamp();
-		if (next > now + LINGER || (next > now && pg_atomic_read_u32(&pgn_shared_state->crowded)))
+		if (next > now + LINGER || pg_atomic_read_u32(&pgn_shared_state->crowded))
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 pgn_milliseconds_until(next),
