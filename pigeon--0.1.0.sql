@@ -723,7 +723,7 @@ CREATE FUNCTION pigeon.topic_counters(
 	OUT dead_lettered bigint,
 	OUT failed_to_dead_letter bigint
 ) RETURNS record
-	AS 'MODULE_PATHNAME', 'pgn_topic_counters' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
+	AS 'MODULE_PATHNAME', 'pgn_topic_counters' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION pigeon.topic_counters(integer)
 	IS 'internal: what was counted of a topic since the server started, NULLs without shared memory';
@@ -837,7 +837,7 @@ CREATE FUNCTION pigeon.queue_figures(
 	OUT delayed_in_quiet_groups bigint,
 	OUT oldest_sent_at_in_quiet_groups timestamptz
 ) RETURNS record
-	AS 'MODULE_PATHNAME', 'pgn_queue_figures' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
+	AS 'MODULE_PATHNAME', 'pgn_queue_figures' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION pigeon.queue_figures(integer)
 	IS 'the figures of one queue for the view queue_metrics; needs the right to peek';
@@ -869,7 +869,7 @@ CREATE FUNCTION pigeon.exact_queue_metrics(
 	OUT oldest_sent_at timestamptz,
 	OUT groups_in_flight bigint
 ) RETURNS record
-	AS 'MODULE_PATHNAME', 'pgn_exact_queue_metrics' LANGUAGE C VOLATILE PARALLEL SAFE STRICT
+	AS 'MODULE_PATHNAME', 'pgn_exact_queue_metrics' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION pigeon.exact_queue_metrics(text)
 	IS 'how many messages a queue has, counted one by one';

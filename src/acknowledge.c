@@ -199,9 +199,9 @@ acknowledge(Lookup *lookup, const Receipt *receipt, Action *action, GroupSet *ch
 
 		if (!is_allowed(deliveries->queue, row, receipt, action))
 			return false;
-		if (deliveries->queue->attributes.fifo && version.held)
+		if (version.held)
 		{
-			/* The lease may have ended when we come back. */
+			/* In a FIFO queue the lease may have ended when we come back; a new timeout counts from then. */
 			XactLockTableWait(version.holder, deliveries->table.rel, &version.tid, XLTW_Update);
 			action->now = GetCurrentTimestamp();
 			continue;

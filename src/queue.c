@@ -162,7 +162,10 @@ load_queue(AttrNumber attnum, const char *index_name, RegProcedure equal, Datum 
 			queue->id = id;
 			queue->shared = NULL;
 			if (!found)
+			{
 				queue->changed_in = InvalidLocalTransactionId;
+				queue->until_advance = 0;
+			}
 			strlcpy(queue->name, name, sizeof(queue->name));
 			read_attributes(&queue->attributes, tuple, desc);
 			by_name = hash_search(queues_by_name, queue->name, HASH_ENTER, &found);

@@ -43,6 +43,8 @@ typedef struct Queue
 	struct Activity *activity;	/* see activity.c */
 	LocalTransactionId changed_in;	/* last transaction of this backend that
 									 * updated or deleted deliveries */
+	int			until_advance;	/* messages until this backend advances the
+								 * frontier again; see receive.c */
 } Queue;
 
 extern void pgn_queue_init(void);

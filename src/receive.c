@@ -36,10 +36,9 @@ PG_FUNCTION_INFO_V1(pgn_peek);
 
 /*
  * Advancing the frontier costs a second look at the range that is skipped, so
- * a backend does it for so many messages at a time only.
+ * a backend does it for so many messages of a queue at a time only.
  */
 #define ADVANCE_AFTER 16
-static int	received_since_advance = ADVANCE_AFTER;
 
 /* One call of receive or pop. */
 typedef struct Receive
@@ -159,14 +158,14 @@ receive_standard(Receive *receive, Queue *queue, bool advance)
 static void
 receive_due(Receive *receive, Queue *queue)
 {
-	bool		advance = received_since_advance >= ADVANCE_AFTER;
+	bool		advance = queue->until_advance <= 0;
 
 	receive->changed = false;
 	if (queue->attributes.fifo)
 		advance = receive_fifo(receive, queue, advance);
 	else
 		advance = receive_standard(receive, queue, advance);
-	received_since_advance = advance ? 0 : received_since_advance + receive->result.n + 1;
+	queue->until_advance = advance ? ADVANCE_AFTER : queue->until_advance - receive->result.n - 1;
 }
 
 /* The visibility timeout of a receive: the argument, or else the queue's. */

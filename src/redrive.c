@@ -230,13 +230,9 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 			pgn_delivery_expired(source, &version.row, now) ||
 			(task->destination == NULL && version.row.source == 0))
 			continue;
-		if (moved >= budget)
-		{
-			*more = true;
-			break;
-		}
+		/* What is in the way is found out also when it is not time to move anything. */
 		target = open_target(task, source, &version.row, &targets);
-		if (target == NULL)
+		if (target == NULL || moved >= budget)
 		{
 			*more = true;
 			break;

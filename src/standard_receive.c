@@ -38,12 +38,19 @@
 /* Deliveries in pages that are this near to each other are neighbours. */
 #define MAX_GAP 4
 
+/* Is this a lane in which receives look for those who have woken up? */
+static bool
+has_sleepers(int16 lane)
+{
+	return lane == PGN_LANE_NORMAL || lane == PGN_LANE_NOISY;
+}
+
 /* Is this the first lease of a delivery, and not the last one allowed?  Then it can keep its place; see delivery.c. */
 static bool
 can_sleep(const Queue *queue, const Delivery *row)
 {
 	return row->queue_receive_count == 0 && queue->attributes.max_receive_count != 1 &&
-		(row->lane == PGN_LANE_NORMAL || row->lane == PGN_LANE_NOISY);
+		has_sleepers(row->lane);
 }
 
 /*
@@ -128,7 +135,7 @@ note_delivery(ScanResult *result, const DeliveryVersion *version, TimestampTz no
 {
 	TimestampTz at = version->row.due_at;
 
-	if (!version->uncommitted && pgn_is_asleep(&version->row, now))
+	if (!version->uncommitted && has_sleepers(version->row.lane) && pgn_is_asleep(&version->row, now))
 	{
 		Sleepers	sleeper = {.from = at,.to = at,.until = version->row.visible_at};
 

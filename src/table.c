@@ -9,7 +9,7 @@
  * The owner of a queue owns its table and can do to it what PostgreSQL lets
  * an owner do.  What would break the direct path is refused here, each time a
  * table is opened (it costs some nanoseconds): columns of another shape,
- * triggers and row security, which would silently not run; and each time that
+ * triggers, row security and constraints, which would silently not run; and each time that
  * entries are made or looked for in its indexes, if one of them is on
  * expressions or has a predicate.  Plain extra indexes are maintained, which
  * also is what REINDEX CONCURRENTLY needs.  One trigger is our own: it keeps
@@ -90,6 +90,8 @@ check_table(Relation rel, int elevel)
 		what = "it has row-level security";
 	else if (rel->rd_rules != NULL)
 		what = "it has rules";
+	else if (rel->rd_att->constr != NULL && rel->rd_att->constr->num_check > 0)
+		what = "it has check constraints";
 
 	if (what == NULL)
 		return true;
@@ -108,7 +110,7 @@ check_table(Relation rel, int elevel)
 static bool
 check_index(Relation rel, Relation index, int elevel)
 {
-	bool		plain = index->rd_rel->relam == BTREE_AM_OID &&
+	bool		plain = index->rd_rel->relam == BTREE_AM_OID && !index->rd_index->indisexclusion &&
 	heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
 
 	for (int i = 0; plain && i < index->rd_index->indnatts; i++)
@@ -236,7 +238,7 @@ pgn_table_has_columns(Relation rel, const PgnColumn *columns, int ncolumns)
 		Form_pg_attribute attr = TupleDescAttr(desc, i);
 
 		same = attr->atttypid == columns[i].type && !attr->attisdropped &&
-			(attr->attnotnull || !columns[i].not_null);
+			attr->attnotnull == columns[i].not_null;
 	}
 	return same;
 }
@@ -253,19 +255,28 @@ pgn_table_check_columns(Relation rel, const PgnColumn *columns, int ncolumns)
 				 errhint("Undo the change that was made to the table, or run ALTER EXTENSION pigeon UPDATE.")));
 }
 
+/* Does an index start with these columns, in ascending order? */
+static bool
+starts_with(Relation index, const AttrNumber *columns, int ncolumns)
+{
+	Form_pg_index form = index->rd_index;
+
+	if (form->indnkeyatts < ncolumns || memcmp(form->indkey.values, columns, ncolumns * sizeof(AttrNumber)) != 0)
+		return false;
+	for (int i = 0; i < ncolumns; i++)
+		if (index->rd_indoption[i] != 0)
+			return false;
+	return true;
+}
+
 /* The valid index that starts with these columns, NULL if somebody dropped it. */
 Relation
 pgn_table_find_index(PgnTable *table, const AttrNumber *columns, int ncolumns)
 {
 	(void) open_indexes(table, ERROR);
 	for (int i = 0; i < table->nindexes; i++)
-	{
-		Form_pg_index form = table->indexes[i]->rd_index;
-
-		if (form->indisvalid && form->indnkeyatts >= ncolumns &&
-			memcmp(form->indkey.values, columns, ncolumns * sizeof(AttrNumber)) == 0)
+		if (table->indexes[i]->rd_index->indisvalid && starts_with(table->indexes[i], columns, ncolumns))
 			return table->indexes[i];
-	}
 	return NULL;
 }
 

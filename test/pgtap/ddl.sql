@@ -1,5 +1,5 @@
 -- What owners may do to the tables of queues, and how the extension goes and comes again.
-SELECT plan(59);
+SELECT plan(69);
 CREATE ROLE pgn_owner;
 GRANT CREATE ON SCHEMA pigeon TO pgn_owner;
 SET ROLE pgn_owner;
@@ -22,11 +22,17 @@ END $$;
 SELECT refused(format('CREATE TRIGGER t BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION nothing()', :'q'), format('DROP TRIGGER t ON %s', :'q'));
 SELECT refused(format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', :'q'), format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', :'q'));
 SELECT refused(format('CREATE RULE r AS ON INSERT TO %s DO INSTEAD NOTHING', :'q'), format('DROP RULE r ON %s', :'q'));
+SELECT refused(format('ALTER TABLE %s ADD CONSTRAINT c CHECK (receive_count < 1000)', :'q'), format('ALTER TABLE %s DROP CONSTRAINT c', :'q'));
+SELECT refused(format('ALTER TABLE %s ADD CONSTRAINT c EXCLUDE (lease WITH =)', :'q'), format('ALTER TABLE %s DROP CONSTRAINT c', :'q'));
+SELECT refused(format('ALTER TABLE %s ALTER segment DROP NOT NULL', :'q'), format('ALTER TABLE %s ALTER segment SET NOT NULL', :'q'));
 SELECT refused(format('CREATE INDEX i ON %s ((lane + 1))', :'q'), 'DROP INDEX pigeon.i');
 SELECT refused(format('CREATE INDEX i ON %s (lane) WHERE lane = 1', :'q'), 'DROP INDEX pigeon.i');
 SELECT refused(format('CREATE INDEX i ON %s USING hash (lane)', :'q'), 'DROP INDEX pigeon.i');
 SELECT format('DROP INDEX pigeon.%I', :'name' || '_due') \gexec
 SELECT throws_ok($$SELECT pigeon.receive('q')$$, '55000', NULL, 'an index that is missing');
+SELECT format('CREATE INDEX descending ON %s (lane, due_at DESC)', :'q') \gexec
+SELECT throws_ok($$SELECT pigeon.receive('q')$$, '55000', NULL, 'one in another order does not replace it');
+DROP INDEX pigeon.descending;
 SELECT format('CREATE INDEX %I ON %s (lane, due_at)', :'name' || '_due', :'q') \gexec
 SELECT is((SELECT body FROM pigeon.receive('q', 1, '0')), 'here', 'can be created again');
 

@@ -1,7 +1,7 @@
 -- Deliveries that are leased in place are passed over while they sleep, and found when their leases end (src/sleepers.c).
 -- Other sessions are dblink connections; everything here is committed as it goes.
 CREATE EXTENSION dblink;
-SELECT plan(63);
+SELECT plan(66);
 
 CREATE FUNCTION connect(name text) RETURNS text LANGUAGE sql AS $$
 	SELECT dblink_connect(name, format('host=%L port=%s dbname=%L user=%L',
@@ -295,5 +295,16 @@ END $$;
 SELECT CASE WHEN current_setting('shared_preload_libraries') LIKE '%pigeon%'
 	THEN cmp_ok((SELECT max(buffers) FROM cost), '<', 200, 'no receive walks over those in flight')
 	ELSE pass('without shared memory there is no frontier') END;
+SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'all is well');
+-- Of a message that was received before nobody expects that it sleeps; its owner may have written so.
+SELECT pigeon.create_queue('written', visibility_timeout => '0');
+SELECT pigeon.send('written', 'm');
+SELECT count(*) FROM pigeon.receive('written');
+SELECT count(*) FROM pigeon.receive('written', 1, '3 s');
+SELECT pg_sleep(0.2);
+SELECT format('UPDATE %s SET due_at = clock_timestamp()', queue_table) FROM pigeon.queues WHERE queue = 'written' \gexec
+SELECT is_empty($$SELECT r FROM generate_series(1, 20), LATERAL pigeon.receive('written') AS r$$, 'a message whose row was changed by SQL is in flight');
+SELECT pg_sleep(3);
+SELECT results_eq($$SELECT body FROM pigeon.receive('written')$$, $$VALUES ('m')$$, 'and found when it is not any more');
 SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'all is well');
 SELECT * FROM finish();

@@ -1,5 +1,5 @@
 -- What is counted of topics.  No transaction around the whole, since a commit counts.
-SELECT plan(6);
+SELECT plan(7);
 SELECT current_setting('shared_preload_libraries') ~ 'pigeon' AS shared \gset
 SELECT pigeon.create_topic('t', max_message_size => 2048), pigeon.create_queue('all'), pigeon.create_queue('some'), pigeon.create_queue('body'),
 	pigeon.create_queue('small', max_message_size => 1024), pigeon.create_queue('gone'), pigeon.create_queue('dead', max_message_size => 1500);
@@ -27,4 +27,8 @@ SELECT is(metrics(), expected('{"published": 5, "published_bytes": 3033, "delive
 SELECT pigeon.alter_topic('t', archive_retention => '1 day');
 SELECT pigeon.publish('t', 'x');
 SELECT ok((SELECT archived_bytes > 0 FROM pigeon.topic_metrics), 'the archive has a size');
+
+-- Plans that run in parallel
+SELECT set_config(name, 'on', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query');
+SELECT lives_ok($$SELECT FROM pigeon.queue_metrics AS q, pigeon.exact_queue_metrics(q.queue); SELECT FROM pigeon.topic_metrics$$, 'metrics do not mind parallel plans');
 SELECT * FROM finish();
