@@ -201,7 +201,10 @@ acknowledge(Lookup *lookup, const Receipt *receipt, Action *action, GroupSet *ch
 			return false;
 		if (version.held)
 		{
-			/* In a FIFO queue the lease may have ended when we come back; a new timeout counts from then. */
+			/*
+			 * In a FIFO queue the lease may have ended when we come back; a
+			 * new timeout counts from then.
+			 */
 			XactLockTableWait(version.holder, deliveries->table.rel, &version.tid, XLTW_Update);
 			action->now = GetCurrentTimestamp();
 			continue;

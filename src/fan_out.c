@@ -191,7 +191,11 @@ pgn_fan_out_begin(Topic *topic, const Subscription *subscriptions, int nsubscrip
 	out->destinations = palloc(2 * nsubscriptions * sizeof(Destination *));
 	out->match_context = AllocSetContextCreate(CurrentMemoryContext, "pigeon filter input",
 											   ALLOCSET_DEFAULT_SIZES);
-	/* Deduplication keys are taken in one order, or two batches could deadlock. */
+
+	/*
+	 * Deduplication keys are taken in one order, or two batches could
+	 * deadlock.
+	 */
 	out->chunk = topic->attributes.fifo ? n : Min(n, MAX_CHUNK);
 	out->logged = palloc(out->chunk * sizeof(Message));
 	for (int r = 0; r < nsubscriptions; r++)

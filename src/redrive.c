@@ -230,7 +230,11 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 			pgn_delivery_expired(source, &version.row, now) ||
 			(task->destination == NULL && version.row.source == 0))
 			continue;
-		/* What is in the way is found out also when it is not time to move anything. */
+
+		/*
+		 * What is in the way is found out also when it is not time to move
+		 * anything.
+		 */
 		target = open_target(task, source, &version.row, &targets);
 		if (target == NULL || moved >= budget)
 		{

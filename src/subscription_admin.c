@@ -295,7 +295,10 @@ pgn_subscribe(PG_FUNCTION_ARGS)
 	values[1] = PG_GETARG_DATUM(1);
 	if (read_row("topic_id = $1 AND queue = $2", 2, types, values, &existing))
 	{
-		/* Who has the queue now, and cannot alter the subscription, takes it over as he wants it. */
+		/*
+		 * Who has the queue now, and cannot alter the subscription, takes it
+		 * over as he wants it.
+		 */
 		if (owns_subscription(&existing))
 			check_same(topic, &existing, &options);
 		if (strcmp(existing.owner, user) != 0)
