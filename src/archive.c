@@ -234,9 +234,12 @@ newest_message(PgnTable *table)
 	return newest;
 }
 
-/* Has a segment expired, its newest message having been published before that time?  False also if it is *empty. */
+/*
+ * Has a segment expired, its newest message having been published before that
+ * time?  False also if it is *empty.  Keeps the lock if that is to be kept.
+ */
 static bool
-has_expired(const Topic *topic, int segment, TimestampTz before, LOCKMODE lockmode, bool *empty)
+has_expired(const Topic *topic, int segment, TimestampTz before, LOCKMODE lockmode, bool keep, bool *empty)
 {
 	PgnTable	table;
 	bool		expired;
@@ -244,7 +247,7 @@ has_expired(const Topic *topic, int segment, TimestampTz before, LOCKMODE lockmo
 	open_segment(&table, topic, segment, lockmode);
 	*empty = RelationGetNumberOfBlocks(table.rel) == 0;
 	expired = !*empty && newest_message(&table) < before;
-	pgn_table_close(&table, lockmode);
+	pgn_table_close(&table, keep ? NoLock : lockmode);
 	return expired;
 }
 
@@ -254,16 +257,17 @@ has_expired(const Topic *topic, int segment, TimestampTz before, LOCKMODE lockmo
  *
  * The table is the topic's owner's, and it is emptied as the extension's.  So it
  * is opened again under the lock that keeps triggers away, which fails if
- * there is one by now.  Nobody is open then who has appended to it, either.
+ * there is one by now, and keeps it from being renamed.  Nobody is open then who
+ * has appended to it, either.
  */
 static bool
 empty_segment(const Topic *topic, int segment, TimestampTz before)
 {
 	bool		empty;
 
-	if (!has_expired(topic, segment, before, AccessShareLock, &empty) ||
+	if (!has_expired(topic, segment, before, AccessShareLock, false, &empty) ||
 		!ConditionalLockRelationOid(segment_table(topic, segment), AccessExclusiveLock) ||
-		!has_expired(topic, segment, before, AccessExclusiveLock, &empty))
+		!has_expired(topic, segment, before, AccessExclusiveLock, true, &empty))
 		return empty;
 	pgn_owner_begin();
 	pgn_owner_execute(psprintf("TRUNCATE ONLY pigeon.t_%d_%d", topic->id, segment), 0, NULL, NULL, NULL);

@@ -36,7 +36,7 @@ pgn_dead_letters_begin(DeadLetters *letters, DeliveryTable *source)
  * either open or not locked.
  */
 static DeadLetterResult
-find_obstacle(DeadLetters *letters, const Delivery *row, LOCKMODE lockmode)
+find_obstacle(DeadLetters *letters, const Delivery *row)
 {
 	Queue	   *source = letters->source->queue;
 
@@ -49,11 +49,11 @@ find_obstacle(DeadLetters *letters, const Delivery *row, LOCKMODE lockmode)
 		return DEAD_LETTER_MISSING;
 	if (!letters->open)
 	{
-		if (!pgn_queue_lock_now(letters->queue, lockmode))
+		if (!pgn_queue_lock_now(letters->queue, RowExclusiveLock))
 			return DEAD_LETTER_BUSY;
-		letters->open = pgn_deliveries_try_open_indexed(&letters->target, letters->queue, lockmode);
+		letters->open = pgn_deliveries_try_open_indexed(&letters->target, letters->queue, RowExclusiveLock);
 		/* Who has opened it has locked it once more. */
-		pgn_queue_unlock(letters->queue, lockmode);
+		pgn_queue_unlock(letters->queue, RowExclusiveLock);
 		if (!letters->open)
 		{
 			letters->queue = NULL;
@@ -72,9 +72,9 @@ pgn_dead_letter_stays(DeliveryTable *source, const Delivery *row)
 	DeadLetterResult result;
 
 	pgn_dead_letters_begin(&letters, source);
-	result = find_obstacle(&letters, row, AccessShareLock);
+	result = find_obstacle(&letters, row);
 	if (letters.open)
-		pgn_deliveries_close(&letters.target, AccessShareLock);
+		pgn_deliveries_close(&letters.target, RowExclusiveLock);
 	return result == DEAD_LETTER_MISSING || result == DEAD_LETTER_DUPLICATE;
 }
 
@@ -84,7 +84,7 @@ pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampT
 {
 	Queue	   *source = letters->source->queue;
 	Delivery	row = version->row;
-	DeadLetterResult result = find_obstacle(letters, &row, RowExclusiveLock);
+	DeadLetterResult result = find_obstacle(letters, &row);
 	bool		moved;
 
 	if (result != DEAD_LETTER_MOVED)

@@ -173,11 +173,18 @@ is_duplicate(DeliveryTable *target, const Delivery *row)
 	return true;
 }
 
-/* Message groups that a step found in use. */
+/* A message group that a step found in use in a queue. */
+typedef struct GroupInUse
+{
+	int64		queue_id;
+	int64		group_key;
+} GroupInUse;
+
+/* A set of those. */
 static HTAB *
 no_groups(void)
 {
-	HASHCTL		info = {.keysize = sizeof(int64),.entrysize = sizeof(int64),.hcxt = CurrentMemoryContext};
+	HASHCTL		info = {.keysize = sizeof(GroupInUse),.entrysize = sizeof(GroupInUse),.hcxt = CurrentMemoryContext};
 
 	return hash_create("message groups in use", 64, &info, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
@@ -191,11 +198,13 @@ static bool
 move_in_order(DeliveryTable *source, DeliveryVersion *version, DeliveryTable *target, const Delivery *row,
 			  TimestampTz now, HTAB *in_use)
 {
-	if (hash_search(in_use, &row->group_key, HASH_FIND, NULL))
+	GroupInUse	group = {.queue_id = target->queue->id,.group_key = row->group_key};
+
+	if (hash_search(in_use, &group, HASH_FIND, NULL))
 		return false;
 	if (pgn_fifo_move(source, version, target, row, now, true))
 		return true;
-	(void) hash_search(in_use, &row->group_key, HASH_ENTER, NULL);
+	(void) hash_search(in_use, &group, HASH_ENTER, NULL);
 	return false;
 }
 

@@ -546,7 +546,7 @@ SELECT format('CREATE INDEX whole ON pigeon.%s (message_id) WHERE %1$s IS DISTIN
 FROM pg_class WHERE oid = queue_table('refused') \gexec
 SELECT throws_ok($$SELECT received('refused', 1)$$, '55000', NULL, 'one with a predicate on all columns');
 DROP INDEX pigeon.whole;
-SELECT is(received('refused', 1), '2-2', 'without them it goes on');
+SELECT is((SELECT count(*) FROM pigeon.receive('refused', 20)), 19::bigint, 'without them it goes on');
 
 -- Counters
 CREATE FUNCTION changes(queue text) RETURNS text LANGUAGE sql AS $$
