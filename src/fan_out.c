@@ -412,10 +412,10 @@ fan_out_chunk(FanOut *out, const Message *messages, int n)
 	if (out->nlogged == 0)
 		return;
 	pgn_log_append(out->logged, out->nlogged, out->now);
-	for (int i = 0, n; i < out->ndestinations; i += n)
+	for (int i = 0, same; i < out->ndestinations; i += same)
 	{
-		n = count_same_queue(out, i);
-		deliver(out, &out->destinations[i], n);
+		same = count_same_queue(out, i);
+		deliver(out, &out->destinations[i], same);
 	}
 }
 
