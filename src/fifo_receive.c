@@ -238,35 +238,6 @@ visit_group(Walk *walk, Schedule *schedule, const ScheduleVersion *version)
 	}
 }
 
-/* What a walk over due entries met; places that were not met are at infinity. */
-typedef struct Met
-{
-	TimestampTz first;			/* the first entry that is not dead */
-	TimestampTz first_free;		/* the first of those that nobody holds */
-	int			nheld;
-	TimestampTz held[PGN_STRAGGLERS];	/* those before first_free */
-} Met;
-
-/* Note an entry that a walk met. */
-static void
-note_entry(Met *met, const ScheduleVersion *version)
-{
-	TimestampTz at = version->row.visible_at;
-	bool		held = TransactionIdIsValid(version->inserter) || TransactionIdIsValid(version->changer);
-
-	met->first = Min(met->first, at);
-	if (met->first_free != DT_NOEND)
-		return;
-	if (!held)
-		met->first_free = at;
-	else if (met->nheld > 0 && met->held[met->nheld - 1] == at)
-		return;
-	else if (met->nheld < PGN_STRAGGLERS)
-		met->held[met->nheld++] = at;
-	else
-		met->first_free = at;
-}
-
 /* Look at a range that receives skip, and lower the frontier to what they would not see; true if there was something. */
 static bool
 look_at_skipped(Schedule *schedule, TimestampTz from, TimestampTz until)
@@ -302,13 +273,12 @@ look_again(Schedule *schedule, TimestampTz from, TimestampTz until)
 
 /* Advance the frontier to the first entry that a walk met, leaving behind those that somebody has held for long. */
 static void
-advance_frontier(Schedule *schedule, const Frontier *frontier, const Met *met, TimestampTz now)
+advance_frontier(Schedule *schedule, const Frontier *frontier, const FrontierMet *met, TimestampTz now)
 {
-	TimestampTz to = Min(now, frontier->stuck ? met->first_free : met->first);
+	TimestampTz to = Min(now, pgn_frontier_reach(frontier, met));
 
 	if (to > frontier->at &&
-		pgn_frontier_advance(schedule->queue, PGN_LANE_NORMAL, now, frontier, to,
-							 met->held, frontier->stuck ? met->nheld : 0, NULL))
+		pgn_frontier_advance(schedule->queue, PGN_LANE_NORMAL, now, frontier, to, met, NULL))
 		look_again(schedule, frontier->at, to - 1);
 }
 
@@ -362,21 +332,21 @@ has_enough(const FifoReceive *receive, bool final_only)
  * "final_only": only those whose head may be a dead letter.
  */
 static void
-visit_groups(Walk *walk, Schedule *schedule, TimestampTz from, TimestampTz until, bool final_only, Met *met)
+visit_groups(Walk *walk, Schedule *schedule, TimestampTz from, TimestampTz until, bool final_only, FrontierMet *met)
 {
 	Queue	   *queue = walk->receive->deliveries->queue;
 	ScheduleScan scan;
 	ScheduleVersion version;
 
-	met->first = met->first_free = DT_NOEND;
-	met->nheld = 0;
+	pgn_frontier_met_nothing(met);
 	pgn_schedule_scan_begin(&scan, schedule, from, until);
 	while (!has_enough(walk->receive, final_only) && pgn_schedule_scan_next(&scan, &version))
 	{
+		bool		held = TransactionIdIsValid(version.inserter) || TransactionIdIsValid(version.changer);
+
 		CHECK_FOR_INTERRUPTS();
-		note_entry(met, &version);
-		if (TransactionIdIsValid(version.inserter) || TransactionIdIsValid(version.changer) ||
-			(final_only && !version.row.final) ||
+		pgn_frontier_meet(met, version.row.visible_at, held);
+		if (held || (final_only && !version.row.final) ||
 			!pgn_group_latch_now(queue, version.row.group_key))
 			continue;
 		if (pgn_schedule_is_free(schedule, &version))
@@ -396,7 +366,7 @@ static void
 visit_stragglers(Walk *walk, Schedule *schedule, const Frontier *frontier, bool final_only)
 {
 	FifoReceive *receive = walk->receive;
-	Met			met;
+	FrontierMet met;
 
 	for (int i = 0; i < frontier->nstragglers && !has_enough(receive, final_only); i++)
 	{
@@ -418,7 +388,7 @@ visit_from_frontier(Walk *walk, Schedule *schedule, const Frontier *frontier, bo
 	Queue	   *queue = schedule->queue;
 	TimestampTz from = final_only ? frontier->at : begin_of_walk(queue, frontier);
 	int			found_before = receive->found;
-	Met			met;
+	FrontierMet met;
 
 	visit_groups(walk, schedule, from, receive->now, final_only, &met);
 	if (receive->found == found_before && from > frontier->at)

@@ -108,6 +108,39 @@ pgn_frontier_read(Queue *queue, int lane, TimestampTz now, Frontier *frontier)
 	SpinLockRelease(&shared->lock);
 }
 
+/* Nothing was met yet. */
+void
+pgn_frontier_met_nothing(FrontierMet *met)
+{
+	met->first = met->first_free = DT_NOEND;
+	met->nheld = 0;
+}
+
+/* A scan has met the next place where something is that is neither dead nor asleep. */
+void
+pgn_frontier_meet(FrontierMet *met, TimestampTz place, bool held)
+{
+	if (met->first == DT_NOEND)
+		met->first = place;
+	if (met->first_free != DT_NOEND)
+		return;
+	if (!held)
+		met->first_free = place;
+	else if (met->nheld > 0 && met->held[met->nheld - 1] == place)
+		return;
+	else if (met->nheld < PGN_STRAGGLERS)
+		met->held[met->nheld++] = place;
+	else
+		met->first_free = place;
+}
+
+/* How far a frontier can advance: one that is stuck leaves behind what is held. */
+TimestampTz
+pgn_frontier_reach(const Frontier *frontier, const FrontierMet *met)
+{
+	return frontier->stuck ? met->first_free : met->first;
+}
+
 /*
  * Advance a frontier that was read before, leaving stragglers and sleepers
  * behind.  False if it is somewhere else by now, or there is no room for the
@@ -115,10 +148,10 @@ pgn_frontier_read(Queue *queue, int lane, TimestampTz now, Frontier *frontier)
  */
 bool
 pgn_frontier_advance(Queue *queue, int lane, TimestampTz now, const Frontier *from,
-					 TimestampTz to, const TimestampTz *left_behind, int nleft_behind,
-					 const SleeperList *asleep)
+					 TimestampTz to, const FrontierMet *met, const SleeperList *asleep)
 {
 	SharedLane *shared = shared_lane(queue, lane);
+	int			nleft_behind = from->stuck ? met->nheld : 0;
 	bool		advance;
 
 	if (shared == NULL)
@@ -129,7 +162,7 @@ pgn_frontier_advance(Queue *queue, int lane, TimestampTz now, const Frontier *fr
 	if (advance)
 	{
 		for (int i = 0; i < nleft_behind; i++)
-			shared->stragglers[shared->nstragglers++] = left_behind[i];
+			shared->stragglers[shared->nstragglers++] = met->held[i];
 		if (asleep)
 			pgn_sleepers_add_all(&shared->sleepers, asleep, now);
 		/* Ahead of the clock it stays where it is until then. */

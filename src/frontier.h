@@ -22,6 +22,15 @@ typedef struct Frontier
 	TimestampTz stragglers[PGN_STRAGGLERS];
 } Frontier;
 
+/* What a scan from the frontier on met; places that were not met are at infinity. */
+typedef struct FrontierMet
+{
+	TimestampTz first;			/* the first that is neither dead nor asleep */
+	TimestampTz first_free;		/* the first of those that nobody holds */
+	int			nheld;
+	TimestampTz held[PGN_STRAGGLERS];	/* those before first_free */
+} FrontierMet;
+
 /* A place in a lane. */
 typedef struct FrontierPlace
 {
@@ -31,9 +40,11 @@ typedef struct FrontierPlace
 } FrontierPlace;
 
 extern void pgn_frontier_read(Queue *queue, int lane, TimestampTz now, Frontier *frontier);
+extern void pgn_frontier_met_nothing(FrontierMet *met);
+extern void pgn_frontier_meet(FrontierMet *met, TimestampTz place, bool held);
+extern TimestampTz pgn_frontier_reach(const Frontier *frontier, const FrontierMet *met);
 extern bool pgn_frontier_advance(Queue *queue, int lane, TimestampTz now, const Frontier *from,
-								 TimestampTz to, const TimestampTz *left_behind, int nleft_behind,
-								 const SleeperList *asleep);
+								 TimestampTz to, const FrontierMet *met, const SleeperList *asleep);
 extern bool pgn_frontier_forget(Queue *queue, int lane, TimestampTz now, TimestampTz straggler,
 								const SleeperList *asleep);
 extern bool pgn_frontier_covers(Queue *queue, int lane, TimestampTz place, TimestampTz visible_at);

@@ -92,10 +92,7 @@ typedef struct ScanResult
 {
 	TimestampTz known_until;	/* behind that our own leases look like those
 								 * of others */
-	TimestampTz first;			/* the first that is neither dead nor asleep */
-	TimestampTz first_free;		/* the first of those that nobody holds */
-	int			nheld;
-	TimestampTz held[PGN_STRAGGLERS];	/* those before first_free */
+	FrontierMet met;
 	SleeperList asleep;			/* all that sleep */
 	SleeperList awake;			/* all others that are not dead */
 	BlockNumber awake_block;	/* where the last of those was */
@@ -106,8 +103,7 @@ static void
 init_result(ScanResult *result, TimestampTz known_until)
 {
 	result->known_until = known_until;
-	result->first = result->first_free = DT_NOEND;
-	result->nheld = 0;
+	pgn_frontier_met_nothing(&result->met);
 	pgn_sleepers_init(&result->asleep);
 	pgn_sleepers_init(&result->awake);
 	result->awake_block = InvalidBlockNumber;
@@ -144,18 +140,7 @@ note_delivery(ScanResult *result, const DeliveryVersion *version, TimestampTz no
 		return;
 	}
 	note_awake(result, version, now);
-	if (result->first == DT_NOEND)
-		result->first = at;
-	if (result->first_free != DT_NOEND)
-		return;
-	if (!version->uncommitted && !version->held)
-		result->first_free = at;
-	else if (result->nheld > 0 && result->held[result->nheld - 1] == at)
-		return;
-	else if (result->nheld < PGN_STRAGGLERS)
-		result->held[result->nheld++] = at;
-	else
-		result->first_free = at;
+	pgn_frontier_meet(&result->met, at, version->uncommitted || version->held);
 }
 
 /* Is this as much as one receive returns, or clears away beside? */
@@ -399,7 +384,7 @@ receive_lane(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *l
 			return;
 		receive_range(receive, deliveries, letters, lane, place, place, now, false, &result);
 		/* What this transaction has changed is dead to it only. */
-		if (receive->advance && result.first == DT_NOEND &&
+		if (receive->advance && result.met.first == DT_NOEND &&
 			(lane != PGN_LANE_NORMAL || place < receive->changed_from) &&
 			pgn_frontier_forget(queue, lane, now, place, &result.asleep))
 			look_again(deliveries, lane, place, place);
@@ -409,15 +394,14 @@ receive_lane(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *l
 	if (has_enough(receive) || frontier.at > now)
 		return;
 	receive_range(receive, deliveries, letters, lane, frontier.at, now, now, true, &result);
-	to = Min(now, frontier.stuck ? result.first_free : result.first);
+	to = Min(now, pgn_frontier_reach(&frontier, &result.met));
 	/* In the other lanes senders would bring the frontier back all the time. */
-	if (receive->advance && result.first == DT_NOEND && (lane == PGN_LANE_FINAL || lane == PGN_LANE_RETRY))
+	if (receive->advance && result.met.first == DT_NOEND && (lane == PGN_LANE_FINAL || lane == PGN_LANE_RETRY))
 		to = nothing_due_until(deliveries, lane, now);
 	if (lane == PGN_LANE_NORMAL)
 		to = Min(to, receive->changed_from);
 	if (receive->advance && to > frontier.at &&
-		pgn_frontier_advance(queue, lane, now, &frontier, to, result.held,
-							 frontier.stuck ? result.nheld : 0, &result.asleep))
+		pgn_frontier_advance(queue, lane, now, &frontier, to, &result.met, &result.asleep))
 		look_again(deliveries, lane, frontier.at, to - 1);
 }
 
