@@ -194,7 +194,8 @@ pgn_sleepers_due(Queue *queue, int lane, TimestampTz now, Sleepers due[PGN_SLEEP
 	SharedLane *shared_lane;
 	int			n = 0;
 
-	if (shared == NULL)
+	/* One that is just being added is hardly due. */
+	if (shared == NULL || shared->lanes[lane].sleepers.n == 0)
 		return 0;
 	shared_lane = &shared->lanes[lane];
 	SpinLockAcquire(&shared_lane->lock);
@@ -219,11 +220,16 @@ pgn_sleepers_replace(Queue *queue, int lane, TimestampTz now, const Sleepers *lo
 	SpinLockAcquire(&shared->lock);
 	for (int i = 0; i < list->n; i++)
 	{
+		SleeperList left;
+
 		if (list->ranges[i].number != looked_at->number)
 			continue;
-		list->ranges[i] = list->ranges[--list->n];
-		pgn_sleepers_add_all(list, asleep, now);
-		pgn_sleepers_add_all(list, awake, now);
+		/* At once: who looks without the lock must not find an empty list. */
+		left = *list;
+		left.ranges[i] = left.ranges[--left.n];
+		pgn_sleepers_add_all(&left, asleep, now);
+		pgn_sleepers_add_all(&left, awake, now);
+		*list = left;
 		break;
 	}
 	SpinLockRelease(&shared->lock);
