@@ -273,6 +273,18 @@ pgn_job_clean_log(int64 unused)
 	return PGN_IDLE;
 }
 
+/* Take the error that was caught, in a context that outlives what is undone next. */
+ErrorData *
+pgn_take_error(MemoryContext context)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	return error;
+}
+
 /*
  * Report why a job failed, to the log by the worker, as a warning to who called
  * maintain().  Throws the error again if somebody wants all of it to end, not just
@@ -312,11 +324,8 @@ pgn_run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData  *error = pgn_take_error(context);
 
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		pgn_report_failure(what, error);
 	}
@@ -350,13 +359,8 @@ end_step(const char *what, bool may_commit)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
 		/* SPI has undone the transaction and begun another. */
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		pgn_report_failure(what, error);
+		pgn_report_failure(what, pgn_take_error(context));
 	}
 	PG_END_TRY();
 	XactIsoLevel = XACT_READ_COMMITTED;

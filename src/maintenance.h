@@ -24,6 +24,7 @@ extern TimestampTz pgn_job_free_segment(int64 segment);
 extern TimestampTz pgn_job_free_segment_in_time(int64 segment);
 extern TimestampTz pgn_job_clean_log(int64 unused);
 extern bool pgn_is_replicated(void);
+extern ErrorData *pgn_take_error(MemoryContext context);
 extern void pgn_report_failure(const char *what, ErrorData *error);
 extern bool pgn_run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next);
 

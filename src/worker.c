@@ -216,11 +216,8 @@ begin(const char *what)
 static void
 give_up(void)
 {
-	ErrorData  *error;
+	ErrorData  *error = pgn_take_error(round_context);
 
-	MemoryContextSwitchTo(round_context);
-	error = CopyErrorData();
-	FlushErrorState();
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(round_context);
 	pgstat_report_activity(STATE_IDLE, NULL);
