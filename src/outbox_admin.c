@@ -208,7 +208,13 @@ pgn_publish_changes(PG_FUNCTION_ARGS)
 	source = open_source(relid, ShareRowExclusiveLock);
 	topic = pgn_topic_open(text_to_cstring(PG_GETARG_TEXT_PP(1)), PGN_ACL_PUBLISH, AccessShareLock);
 	/* The table's owner publishes, whoever writes to it. */
-	pgn_topic_check_rights(topic, PGN_ACL_PUBLISH, source->rd_rel->relowner);
+	if (!pgn_has_right(topic->relid, PGN_ACL_PUBLISH, source->rd_rel->relowner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("owner of table \"%s\" may not publish to topic \"%s\"",
+						RelationGetRelationName(source), topic->name),
+				 errhint("Grant the right to role \"%s\" with pigeon.grant_access().",
+						 GetUserNameFromId(source->rd_rel->relowner, false))));
 	parse_events(PG_ARGISNULL(2) ? "insert,update,delete" : text_to_cstring(PG_GETARG_TEXT_PP(2)), chosen);
 	if (find_triggers(source, topic->name) != NIL)
 		ereport(ERROR,

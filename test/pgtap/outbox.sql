@@ -178,7 +178,7 @@ SELECT throws_ok($$INSERT INTO other VALUES (1)$$, '39P01', NULL, 'nor attaching
 -- Whose right it is: the table's owner's. Who has none cannot keep a topic from being dropped.
 CREATE TABLE of_another (id int);
 ALTER TABLE of_another OWNER TO pgn_owner;
-SELECT throws_ok($$SELECT pigeon.publish_changes('of_another', 'changes')$$, '42501', NULL, 'a table whose owner may not publish, even for a superuser');
+SELECT throws_ok($$SELECT pigeon.publish_changes('of_another', 'changes')$$, '42501', 'owner of table "of_another" may not publish to topic "changes"', 'a table whose owner may not publish, even for a superuser');
 SELECT pigeon.create_topic('dropped');
 CREATE TRIGGER t AFTER INSERT ON of_another FOR EACH ROW EXECUTE FUNCTION pigeon.publish_change('dropped', '');
 SELECT is(pigeon.drop_topic('dropped'), true, 'its trigger does not hold a topic');
