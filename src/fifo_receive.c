@@ -275,7 +275,7 @@ look_again(Schedule *schedule, TimestampTz from, TimestampTz until)
 static void
 advance_frontier(Schedule *schedule, const Frontier *frontier, const FrontierMet *met, TimestampTz now)
 {
-	TimestampTz to = Min(now, pgn_frontier_reach(frontier, met));
+	TimestampTz to = pgn_frontier_reach(frontier, met, now);
 
 	if (to > frontier->at &&
 		pgn_frontier_advance(schedule->queue, PGN_LANE_NORMAL, now, frontier, to, met, NULL))

@@ -134,11 +134,13 @@ pgn_frontier_meet(FrontierMet *met, TimestampTz place, bool held)
 		met->first_free = place;
 }
 
-/* How far a frontier can advance: one that is stuck leaves behind what is held. */
+/* How far a frontier can advance, at most up to now: one that is stuck leaves behind what is held. */
 TimestampTz
-pgn_frontier_reach(const Frontier *frontier, const FrontierMet *met)
+pgn_frontier_reach(const Frontier *frontier, const FrontierMet *met, TimestampTz now)
 {
-	return frontier->stuck ? met->first_free : met->first;
+	TimestampTz reach = frontier->stuck ? met->first_free : met->first;
+
+	return Min(now, reach);
 }
 
 /*

@@ -42,7 +42,7 @@ typedef struct FrontierPlace
 extern void pgn_frontier_read(Queue *queue, int lane, TimestampTz now, Frontier *frontier);
 extern void pgn_frontier_met_nothing(FrontierMet *met);
 extern void pgn_frontier_meet(FrontierMet *met, TimestampTz place, bool held);
-extern TimestampTz pgn_frontier_reach(const Frontier *frontier, const FrontierMet *met);
+extern TimestampTz pgn_frontier_reach(const Frontier *frontier, const FrontierMet *met, TimestampTz now);
 extern bool pgn_frontier_advance(Queue *queue, int lane, TimestampTz now, const Frontier *from,
 								 TimestampTz to, const FrontierMet *met, const SleeperList *asleep);
 extern bool pgn_frontier_forget(Queue *queue, int lane, TimestampTz now, TimestampTz straggler,

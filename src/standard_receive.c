@@ -394,7 +394,7 @@ receive_lane(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *l
 	if (has_enough(receive) || frontier.at > now)
 		return;
 	receive_range(receive, deliveries, letters, lane, frontier.at, now, now, true, &result);
-	to = Min(now, pgn_frontier_reach(&frontier, &result.met));
+	to = pgn_frontier_reach(&frontier, &result.met, now);
 	/* In the other lanes senders would bring the frontier back all the time. */
 	if (receive->advance && result.met.first == DT_NOEND && (lane == PGN_LANE_FINAL || lane == PGN_LANE_RETRY))
 		to = nothing_due_until(deliveries, lane, now);
