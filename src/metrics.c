@@ -36,7 +36,8 @@
  *
  * A FIFO queue has no index of due deliveries.  It is counted in the order of
  * message_id; if it is too long for that, what is in flight or delayed is found
- * by the schedule of its groups, and the rest is visible.
+ * by the schedule of its groups, and the rest is visible.  There, too, entries
+ * beyond the walk are counted and taken to be like those walked over.
  *
  * Only what is committed counts.  What has expired does not count any more.
  */
@@ -113,6 +114,7 @@ typedef struct Tally
 	int64	   *groups;			/* of what is in flight, with repetitions */
 	int64		ngroups;
 	int64		groups_size;
+	double		groups_factor;	/* how many times as many there probably are */
 } Tally;
 
 /* A walk over a part of a lane. */
@@ -177,7 +179,7 @@ count_groups(Tally *tally)
 		qsort(tally->groups, tally->ngroups, sizeof(int64), compare_keys);
 	for (int64 i = 0; i < tally->ngroups; i++)
 		n += i == 0 || tally->groups[i] != tally->groups[i - 1];
-	return n;
+	return n * tally->groups_factor;
 }
 
 /* Count one delivery. */
@@ -471,8 +473,10 @@ static bool
 count_fifo(Tally *tally, DeliveryTable *deliveries)
 {
 	Tally		empty = *tally;
-	int64		limit = WALK;
+	int64		limit = WALK,
+				entries = WALK;
 	int64		sleepers = 0;
+	Counts	   *counts = &tally->counts[QUIET];
 	TimestampTz unused,
 				oldest;
 	DeliveryScan scan;
@@ -488,20 +492,24 @@ count_fifo(Tally *tally, DeliveryTable *deliveries)
 	if (complete)
 		return true;
 
-	oldest = tally->counts[QUIET].oldest;
+	oldest = counts->oldest;
 	*tally = empty;
 	pgn_schedule_open(&schedule, tally->queue, AccessShareLock);
 	pgn_schedule_scan_begin(&groups, &schedule, tally->now + 1, PG_INT64_MAX);
 	pgn_group_scan_begin(&scan, deliveries);
-	while (limit > 0 && pgn_schedule_scan_next(&groups, &version))
+	while (limit > 0 && pgn_schedule_scan_next_within(&groups, &version, &entries))
 		if (!version.superseded)
 			count_group(tally, &scan, &version.row, &limit);
+	if (limit <= 0 || entries < 0)
+		tally->groups_factor += (double) pgn_schedule_scan_count(&groups, COUNT) / (WALK - Max(entries, 0));
+	counts->in_flight *= tally->groups_factor;
+	counts->delayed *= tally->groups_factor;
 	pgn_scan_end(&scan);
 	pgn_schedule_scan_end(&groups);
 	pgn_schedule_close(&schedule, AccessShareLock);
 	left = live_messages(deliveries->table.rel) - total(tally);
-	tally->counts[QUIET].visible = Max(0, left);
-	tally->counts[QUIET].oldest = Min(tally->counts[QUIET].oldest, oldest);
+	counts->visible = Max(0, left);
+	counts->oldest = Min(counts->oldest, oldest);
 	return false;
 }
 
@@ -512,6 +520,7 @@ begin_tally(Tally *tally, Queue *queue)
 	memset(tally, 0, sizeof(*tally));
 	tally->queue = queue;
 	tally->now = GetCurrentTimestamp();
+	tally->groups_factor = 1;
 	tally->counts[QUIET].oldest = tally->counts[NOISY].oldest = DT_NOEND;
 }
 

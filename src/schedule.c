@@ -333,11 +333,11 @@ begin_group_scan(ScheduleScan *scan, Schedule *schedule, int64 group_key)
 	begin_scan(scan, schedule, pgn_table_index(&schedule->table, group_index, 2), &key, 1);
 }
 
-/* The next version of an entry, or false at the end. */
-bool
-pgn_schedule_scan_next(ScheduleScan *scan, ScheduleVersion *version)
+/* Go to the next index entry; false at the end. */
+static bool
+next_index_entry(ScheduleScan *scan)
 {
-	while (!index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
+	while (!index_getnext_tid(scan->scan, ForwardScanDirection))
 	{
 		ScanKeyData keys[2];
 
@@ -347,8 +347,53 @@ pgn_schedule_scan_next(ScheduleScan *scan, ScheduleVersion *version)
 		begin_part(scan, scan->part_until + 1, keys);
 		index_rescan(scan->scan, keys, 2, NULL, 0);
 	}
-	read_version(scan->schedule->table.rel, scan->slot, &scan->dirty, version);
 	return true;
+}
+
+/*
+ * The next version of an entry, if it is among the next *limit index entries,
+ * dead ones included.  False at the end, and if the limit is reached, with
+ * *limit negative then.
+ */
+bool
+pgn_schedule_scan_next_within(ScheduleScan *scan, ScheduleVersion *version, int64 *limit)
+{
+	for (;;)
+	{
+		if (!scan->scan->xs_heap_continue && (--*limit < 0 || !next_index_entry(scan)))
+			return false;
+		if (index_fetch_heap(scan->scan, scan->slot))
+		{
+			read_version(scan->schedule->table.rel, scan->slot, &scan->dirty, version);
+			return true;
+		}
+	}
+}
+
+/* The next version of an entry, or false at the end. */
+bool
+pgn_schedule_scan_next(ScheduleScan *scan, ScheduleVersion *version)
+{
+	int64		limit = PG_INT64_MAX;
+
+	return pgn_schedule_scan_next_within(scan, version, &limit);
+}
+
+/*
+ * How many index entries, but no more than "limit", are left of a walk that has
+ * not come to its end, dead ones included; without looking at their rows.
+ */
+int64
+pgn_schedule_scan_count(ScheduleScan *scan, int64 limit)
+{
+	int64		n = 0;
+
+	while (n < limit && next_index_entry(scan))
+	{
+		CHECK_FOR_INTERRUPTS();
+		n++;
+	}
+	return n;
 }
 
 /* End a walk. */

@@ -81,6 +81,8 @@ extern void pgn_schedule_close(Schedule *schedule, LOCKMODE lockmode);
 extern void pgn_schedule_scan_begin(ScheduleScan *scan, Schedule *schedule,
 									TimestampTz from, TimestampTz until);
 extern bool pgn_schedule_scan_next(ScheduleScan *scan, ScheduleVersion *version);
+extern bool pgn_schedule_scan_next_within(ScheduleScan *scan, ScheduleVersion *version, int64 *limit);
+extern int64 pgn_schedule_scan_count(ScheduleScan *scan, int64 limit);
 extern void pgn_schedule_scan_end(ScheduleScan *scan);
 extern bool pgn_schedule_is_free(Schedule *schedule, const ScheduleVersion *version);
 extern void pgn_schedule_lookup(Schedule *schedule, int64 group_key, bool any, ScheduleLookup *lookup);

@@ -125,6 +125,32 @@ is(sql(q{SELECT count(*), sum((receive_count = 1)::integer) FROM pigeon.peek('q'
 all_is_well($node, 'postgres', 'all is well after 250,000 transactions');
 sql(q{SELECT pigeon.purge_queue('q')});
 
+# More in flight, and more behind a blocked group, than the 120,000 where SQS ends.
+my $many = 120001;
+sql(qq{SELECT pigeon.create_queue('busy', visibility_timeout => '1 h');
+	SELECT pigeon.create_queue('busy groups', fifo => true, visibility_timeout => '1 h');
+	SELECT count(*) FROM pigeon.send_batch('busy', array_fill('x'::text, ARRAY[$many]));
+	SELECT count(*) FROM pigeon.send_batch('busy groups', array_fill('x'::text, ARRAY[$many]),
+		group_ids => array_fill('one'::text, ARRAY[$many]), deduplication_ids => (SELECT array_agg(n::text) FROM generate_series(1, $many) AS n));
+	SELECT count(*) FROM (SELECT array_agg('g' || n) AS groups FROM generate_series(1, $many) AS n) AS g,
+		pigeon.send_batch('busy groups', groups, group_ids => groups, deduplication_ids => groups)});
+is(sql(q{SELECT count(*), sum((group_id = 'one')::integer) FROM pigeon.receive('busy groups')}), '1|1',
+	'a message of a long group is in flight');
+foreach my $queue ('busy', 'busy groups')
+{
+	is(sql(qq{SELECT count(*) FROM pigeon.receive('$queue', 100000)
+		UNION ALL SELECT count(*) FROM pigeon.receive('$queue', 100000)}), "100000\n20001", "all others of $queue can be, too");
+	is(sql(qq{SELECT count(*) FROM pigeon.receive('$queue')}), '0', 'there is no more');
+}
+is(sql(q{SELECT queue, visible BETWEEN min_visible AND min_visible * 1.1, in_flight BETWEEN 110000 AND 130000,
+		groups_in_flight BETWEEN groups * 0.9 AND groups * 1.1
+	FROM pigeon.queue_metrics JOIN (VALUES ('busy', 0, 0), ('busy groups', 110000, 120000)) AS v (queue, min_visible, groups) USING (queue)
+	ORDER BY queue}), "busy|t|t|t\nbusy groups|t|t|t", 'metrics see about as much');
+sql(q{SELECT pigeon.send('busy', 'one more'); SELECT pigeon.send('busy groups', 'one more', group_id => 'one-more', deduplication_id => '0')});
+is(sql(q{SELECT body FROM pigeon.receive('busy') UNION ALL SELECT body FROM pigeon.receive('busy groups')}), "one more\none more",
+	'and one more is received');
+sql(q{SELECT pigeon.drop_queue('busy'); SELECT pigeon.drop_queue('busy groups')});
+
 # Many queues.
 my $queues = $long ? 10000 : 300;
 timed("creating $queues queues", qq{SELECT pigeon.create_queue('many ' || n) FROM generate_series(1, $queues) AS n});
