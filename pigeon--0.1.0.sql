@@ -1153,7 +1153,7 @@ BEGIN ATOMIC
 		(d.hidden, pg_catalog.format('is below the scan frontier, due at %s', d.due_at)),
 		(d.home <= 0, 'has an impossible home'),
 		(d.segment NOT BETWEEN 0 AND 7, pg_catalog.format('is in segment %s, which does not exist', d.segment)),
-		(d.lane NOT BETWEEN 0 AND CASE WHEN d.fifo THEN 1 ELSE 3 END, pg_catalog.format('is in lane %s, which does not exist', d.lane)),
+		(d.lane NOT BETWEEN 0 AND CASE WHEN d.fifo THEN 1 ELSE 6 END, pg_catalog.format('is in lane %s, which does not exist', d.lane)),
 		(coalesce(d.queue_receive_count, d.receive_count) NOT BETWEEN 0 AND coalesce(d.receive_count, 0), 'has impossible receive counts'),
 		((coalesce(d.receive_count, 0) > 0) <> (coalesce(d.received_at, '-infinity') > '-infinity'), 'has a receive count and a time of receive that contradict each other'),
 		(d.fifo AND coalesce(d.group_key, 0) = 0, 'has no message group'),

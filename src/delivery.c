@@ -145,7 +145,7 @@ pgn_delivery_make(Queue *queue, const Message *message, TimestampTz now, int64 d
 	row.log_offset = (int16) message->place.offset;
 	row.lane = PGN_LANE_NORMAL;
 	row.group_key = message->group_id ? pgn_group_key(message->group_id) : 0;
-	if (message->group_id && !queue->attributes.fifo)
+	if (!queue->attributes.fifo)
 		row.lane = pgn_fair_lane(queue, row.group_key, now);
 	row.enqueued_at = now;
 	row.first_received_at = PGN_NEVER;
@@ -171,7 +171,7 @@ pgn_delivery_return(const Queue *queue, Delivery *row, TimestampTz visible_at)
 {
 	if (row->queue_receive_count == queue->attributes.max_receive_count)
 		row->lane = PGN_LANE_FINAL;
-	else if (row->lane != PGN_LANE_NOISY)
+	else if (row->lane < PGN_LANE_NOISY)
 		row->lane = row->queue_receive_count <= PGN_FRONT_RECEIVES ? PGN_LANE_RETRY : PGN_LANE_NORMAL;
 	pgn_delivery_show(row, visible_at);
 }

@@ -61,14 +61,15 @@ typedef struct Delivery
 /*
  * Where a delivery is served when it is due.  What was received once or twice
  * and comes back goes first; what comes back from its last allowed receive
- * is a dead letter; what a noisy tenant sends (see fair.c) goes last.  Leases are the highest in the index, since appending to
- * its end is cheapest.
+ * is a dead letter; what noisy tenants send (see fair.c) goes last, into the
+ * lane of each, as far as there are enough.
  */
 #define PGN_LANE_NORMAL 0
 #define PGN_LANE_FINAL 1
 #define PGN_LANE_RETRY 2
-#define PGN_LANE_NOISY 3
-#define PGN_LANES 4
+#define PGN_LANE_NOISY 3		/* the first of those */
+#define PGN_NOISY_LANES 4
+#define PGN_LANES (PGN_LANE_NOISY + PGN_NOISY_LANES)
 #define PGN_FRONT_RECEIVES 2
 
 /*

@@ -3,106 +3,234 @@
  *		Fair queues: no tenant makes the others wait.
  *
  * In a standard queue the group_id of a message names its tenant.  A tenant
- * that has sent much more than others lately is noisy, and what it sends goes
- * to a lane of its own, which is served when nothing else is due, and first by
- * one receive in ten, so that it gets on however much the others send.  So the
+ * with much more than others is noisy, and what it sends goes to one of a few
+ * lanes for such, which are served when nothing else is due, and first by one
+ * receive in ten, so that they get on however much the others send.  So the
  * messages of a quiet tenant mostly wait for other quiet ones only, whatever
- * the backlog of the noisy one.  Nothing is slowed down or limited: the lane
- * is served with all that receivers have left.
+ * the backlog of the noisy one.  Nothing is slowed down or limited: those lanes
+ * are served with all that receivers have left, and among them first that whose
+ * tenants have least in flight.
  *
- * Noisy is who has sent some NOISY_LOAD messages lately, and more than one
- * in NOISY_SHARE of all that were.  SQS draws the line at the same numbers,
- * but counts what is in flight; what is sent is known earlier, before there is
- * a backlog to be overtaken in.  "Lately" has a half-life of a minute, and ends
- * with five minutes of silence.
+ * Noisy is who has some MUCH messages in flight, and more than one in SHARE of
+ * all that are: here SQS draws the line.  But where few are processed at a time
+ * that never happens; and what is sent is known earlier, before there is a
+ * backlog to be overtaken in.  So who has sent that much lately is noisy, too.
+ * That ends when the backlog clears: a receive finds nothing, and nothing was
+ * sent in the last second that might not be committed yet.  Five minutes without
+ * sends end all of it.  In between the counts have a half-life, so that what
+ * happened long ago, or was counted and then rolled back, is forgotten.
  *
  * A queue's busiest tenants are watched, in shared memory.  Messages without a
- * group_id are not counted and cost nothing; without shared memory no tenant
- * is noisy and messages are served as they come.  Counts are of what was sent,
- * committed or not: they are a hint for the order, no more.
+ * group_id are each of a tenant of its own, who is never noisy, and cost nothing
+ * before the first that has one.  Without shared memory no tenant is noisy and
+ * messages are served as they come.  Counts are of what was done, committed or
+ * not; in flight is what was received and not deleted since, be it visible
+ * again: they are a hint for the order, no more.
  */
 #include "postgres.h"
 
 #include <math.h>
 
-#include "delivery.h"
+#include "utils/timestamp.h"
+
 #include "fair.h"
 #include "shared.h"
 
-#define NOISY_LOAD 30
-#define NOISY_SHARE 10
+#define MUCH 30
+#define SHARE 10
 #define NOISY_TURN 10
-#define HALF_LIFE ((double) USECS_PER_MINUTE)
+#define HALF_LIFE ((double) SILENCE)
 #define SILENCE (5 * USECS_PER_MINUTE)
 
-/* What a load has become by now. */
-static double
-decayed(const Tenant *tenant, TimestampTz now)
-{
-	if (now <= tenant->at)
-		return tenant->load;
-	return now - tenant->at > SILENCE ? 0 : tenant->load * exp2((tenant->at - now) / HALF_LIFE);
-}
+/* By then what was sent mostly is committed. */
+#define COMMITTED_AFTER USECS_PER_SEC
 
-/* Is this the load of a noisy tenant? */
-static bool
-is_noisy(double load, double load_of_all)
-{
-	return load > NOISY_LOAD - 1 && load * NOISY_SHARE > load_of_all;
-}
-
-/* Count one more message. */
+/* Bring what was counted of a tenant up to date. */
 static void
-add_load(Tenant *tenant, TimestampTz now)
+age(Tenant *tenant, TimestampTz now)
 {
-	tenant->load = decayed(tenant, now) + 1;
-	tenant->at = Max(tenant->at, now);
+	double		factor;
+
+	if (now <= tenant->at)
+		return;
+	factor = exp2((tenant->at - now) / HALF_LIFE);
+	tenant->sent *= factor;
+	tenant->in_flight *= factor;
+	tenant->at = now;
 }
 
-/* The place of a tenant among those watched; a new one takes that of the quietest. */
+/* Is this much, for one tenant? */
+static bool
+is_much(double count, double count_of_all)
+{
+	return count > MUCH - 1 && count * SHARE > count_of_all;
+}
+
+/* Is a tenant noisy?  The counts are up to date. */
+static bool
+is_noisy(const Tenant *tenant, const Tenant *all)
+{
+	return tenant->at - tenant->sent_at <= SILENCE &&
+		(is_much(tenant->sent, all->sent) || is_much(tenant->in_flight, all->in_flight));
+}
+
+/* The place of a tenant among those watched, its counts up to date, NULL if it has none. */
 static Tenant *
 find_tenant(Tenant *tenants, int64 group_key, TimestampTz now)
 {
-	Tenant	   *quietest = NULL;
-	double		least = 0;
-
 	for (int i = 0; i < PGN_TENANTS; i++)
 		if (tenants[i].group_key == group_key)
-			return &tenants[i];
-	for (int i = 0; i < PGN_TENANTS; i++)
-	{
-		double		load = decayed(&tenants[i], now);
-
-		if (quietest == NULL || load < least)
 		{
-			quietest = &tenants[i];
-			least = load;
+			age(&tenants[i], now);
+			return &tenants[i];
 		}
-	}
-	*quietest = (Tenant)
-	{
-		.group_key = group_key,.at = now
-	};
-	return quietest;
+	return NULL;
 }
 
-/* Count a message that a tenant sends; the lane it goes to. */
+/* The same, but a new one takes the place of that with least. */
+static Tenant *
+watch_tenant(Tenant *tenants, int64 group_key, TimestampTz now)
+{
+	Tenant	   *tenant = find_tenant(tenants, group_key, now);
+
+	if (tenant)
+		return tenant;
+	tenant = tenants;
+	for (int i = 0; i < PGN_TENANTS; i++)
+	{
+		age(&tenants[i], now);
+		if (tenants[i].sent + tenants[i].in_flight < tenant->sent + tenant->in_flight)
+			tenant = &tenants[i];
+	}
+	*tenant = (Tenant)
+	{
+		.group_key = group_key,.lane = PGN_LANE_NORMAL,.at = now
+	};
+	return tenant;
+}
+
+/* The lane that is shared with fewest other noisy tenants. */
+static int16
+find_lane(Tenant *tenants, const Tenant *all, TimestampTz now)
+{
+	int			used[PGN_NOISY_LANES] = {0};
+	int			least = 0;
+
+	for (int i = 0; i < PGN_TENANTS; i++)
+	{
+		age(&tenants[i], now);
+		if (tenants[i].lane != PGN_LANE_NORMAL && is_noisy(&tenants[i], all))
+			used[tenants[i].lane - PGN_LANE_NOISY]++;
+	}
+	for (int i = 1; i < PGN_NOISY_LANES; i++)
+		if (used[i] < used[least])
+			least = i;
+	return PGN_LANE_NOISY + least;
+}
+
+/* Are any tenants known? */
+static bool
+has_tenants(const SharedQueue *shared)
+{
+	return shared != NULL && shared->all_tenants.at != 0;
+}
+
+/* Count a message that a tenant (0: none) sends; the lane it goes to. */
 int16
 pgn_fair_lane(Queue *queue, int64 group_key, TimestampTz now)
 {
 	SharedQueue *shared = pgn_shared_queue(queue);
-	Tenant	   *tenant;
-	bool		noisy;
+	Tenant	   *all;
+	int16		lane = PGN_LANE_NORMAL;
 
-	if (shared == NULL)
-		return PGN_LANE_NORMAL;
+	if (shared == NULL || (group_key == 0 && !has_tenants(shared)))
+		return lane;
+	all = &shared->all_tenants;
 	SpinLockAcquire(&shared->tenants_lock);
-	tenant = find_tenant(shared->tenants, group_key, now);
-	add_load(tenant, now);
-	add_load(&shared->all_tenants, now);
-	noisy = is_noisy(tenant->load, shared->all_tenants.load);
+	age(all, now);
+	all->sent++;
+	all->sent_at = now;
+	if (group_key != 0)
+	{
+		Tenant	   *tenant = watch_tenant(shared->tenants, group_key, now);
+
+		tenant->sent++;
+		tenant->sent_at = now;
+		if (!is_noisy(tenant, all))
+			tenant->lane = PGN_LANE_NORMAL;
+		else if (tenant->lane == PGN_LANE_NORMAL)
+			tenant->lane = find_lane(shared->tenants, all, now);
+		lane = tenant->lane;
+	}
 	SpinLockRelease(&shared->tenants_lock);
-	return noisy ? PGN_LANE_NOISY : PGN_LANE_NORMAL;
+	return lane;
+}
+
+/* Count messages that were received for the first time (1), or are gone after they were received (-1). */
+void
+pgn_fair_in_flight(Queue *queue, const int64 *group_keys, int n, int change)
+{
+	SharedQueue *shared = pgn_shared_queue(queue);
+	TimestampTz now;
+	Tenant	   *all;
+
+	if (n == 0 || !has_tenants(shared))
+		return;
+	now = GetCurrentTimestamp();
+	all = &shared->all_tenants;
+	SpinLockAcquire(&shared->tenants_lock);
+	age(all, now);
+	all->in_flight = Max(0, all->in_flight + change * n);
+	for (int i = 0; i < n; i++)
+	{
+		Tenant	   *tenant = NULL;
+
+		if (group_keys[i] != 0)
+			tenant = change > 0 ? watch_tenant(shared->tenants, group_keys[i], now) :
+				find_tenant(shared->tenants, group_keys[i], now);
+		if (tenant)
+			tenant->in_flight = Max(0, tenant->in_flight + change);
+	}
+	SpinLockRelease(&shared->tenants_lock);
+}
+
+/* Count a message that is gone, if it was received. */
+void
+pgn_fair_gone(Queue *queue, const Delivery *row)
+{
+	pgn_fair_in_flight(queue, &row->group_key, row->queue_receive_count > 0 ? 1 : 0, -1);
+}
+
+/* A receive has found nothing: there is no backlog. */
+void
+pgn_fair_backlog_cleared(Queue *queue, TimestampTz now)
+{
+	SharedQueue *shared = pgn_shared_queue(queue);
+
+	if (!has_tenants(shared))
+		return;
+	SpinLockAcquire(&shared->tenants_lock);
+	if (now - shared->all_tenants.sent_at >= COMMITTED_AFTER)
+	{
+		shared->all_tenants.sent = 0;
+		for (int i = 0; i < PGN_TENANTS; i++)
+			shared->tenants[i].sent = 0;
+	}
+	SpinLockRelease(&shared->tenants_lock);
+}
+
+/* Forget all tenants: the queue was purged. */
+void
+pgn_fair_forget(Queue *queue)
+{
+	SharedQueue *shared = pgn_shared_queue(queue);
+
+	if (!has_tenants(shared))
+		return;
+	SpinLockAcquire(&shared->tenants_lock);
+	memset(shared->tenants, 0, sizeof(shared->tenants));
+	memset(&shared->all_tenants, 0, sizeof(shared->all_tenants));
+	SpinLockRelease(&shared->tenants_lock);
 }
 
 /* Is it the turn of noisy tenants, if there are any?  So it is for one receive in NOISY_TURN. */
@@ -112,26 +240,62 @@ pgn_fair_noisy_first(Queue *queue)
 	SharedQueue *shared = pgn_shared_queue(queue);
 
 	/* Where no message has a tenant nobody is noisy. */
-	return shared != NULL && shared->all_tenants.at != 0 &&
+	return has_tenants(shared) &&
 		pg_atomic_fetch_add_u32(&shared->turn, 1) % NOISY_TURN == NOISY_TURN - 1;
+}
+
+/* The tenants of a queue at this time, and what is counted of all; false if nothing is known of any. */
+static bool
+copy_tenants(Queue *queue, TimestampTz now, Tenant tenants[PGN_TENANTS], Tenant *all)
+{
+	SharedQueue *shared = pgn_shared_queue(queue);
+
+	if (!has_tenants(shared))
+		return false;
+	SpinLockAcquire(&shared->tenants_lock);
+	memcpy(tenants, shared->tenants, sizeof(shared->tenants));
+	*all = shared->all_tenants;
+	SpinLockRelease(&shared->tenants_lock);
+	age(all, now);
+	for (int i = 0; i < PGN_TENANTS; i++)
+		age(&tenants[i], now);
+	return true;
+}
+
+/* The lanes of noisy tenants, those who have least in flight first. */
+void
+pgn_fair_noisy_lanes(Queue *queue, TimestampTz now, int16 lanes[PGN_NOISY_LANES])
+{
+	double		in_flight[PGN_NOISY_LANES] = {0};
+	Tenant		tenants[PGN_TENANTS];
+	Tenant		all;
+
+	if (copy_tenants(queue, now, tenants, &all))
+		for (int i = 0; i < PGN_TENANTS; i++)
+			if (tenants[i].lane >= PGN_LANE_NOISY)
+				in_flight[tenants[i].lane - PGN_LANE_NOISY] += tenants[i].in_flight;
+	for (int i = 0; i < PGN_NOISY_LANES; i++)
+	{
+		int			place = i;
+
+		for (; place > 0 && in_flight[lanes[place - 1] - PGN_LANE_NOISY] > in_flight[i]; place--)
+			lanes[place] = lanes[place - 1];
+		lanes[place] = PGN_LANE_NOISY + i;
+	}
 }
 
 /* How many tenants are noisy; negative if nobody knows. */
 int
 pgn_fair_noisy_tenants(Queue *queue, TimestampTz now)
 {
-	SharedQueue *shared = pgn_shared_queue(queue);
 	Tenant		tenants[PGN_TENANTS];
-	double		load_of_all;
+	Tenant		all;
 	int			n = 0;
 
-	if (shared == NULL)
+	if (pgn_shared_queue(queue) == NULL)
 		return -1;
-	SpinLockAcquire(&shared->tenants_lock);
-	memcpy(tenants, shared->tenants, sizeof(tenants));
-	load_of_all = decayed(&shared->all_tenants, now);
-	SpinLockRelease(&shared->tenants_lock);
-	for (int i = 0; i < PGN_TENANTS; i++)
-		n += is_noisy(decayed(&tenants[i], now), load_of_all);
+	if (copy_tenants(queue, now, tenants, &all))
+		for (int i = 0; i < PGN_TENANTS; i++)
+			n += is_noisy(&tenants[i], &all);
 	return n;
 }

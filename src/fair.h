@@ -7,21 +7,30 @@
 
 #include "datatype/timestamp.h"
 
+#include "delivery_row.h"
 #include "queue.h"
 
 /* How many tenants of a queue are watched at a time. */
 #define PGN_TENANTS 32
 
-/* What a tenant has sent lately; older messages count less. */
+/* What a tenant has; what is older counts less. */
 typedef struct Tenant
 {
 	int64		group_key;		/* 0: nobody */
-	double		load;			/* as of "at" */
+	int16		lane;			/* where its messages go */
+	double		sent;			/* lately, as of "at" */
+	double		in_flight;		/* the same */
 	TimestampTz at;
+	TimestampTz sent_at;		/* the last one */
 } Tenant;
 
-extern bool pgn_fair_noisy_first(Queue *queue);
-extern int	pgn_fair_noisy_tenants(Queue *queue, TimestampTz now);
 extern int16 pgn_fair_lane(Queue *queue, int64 group_key, TimestampTz now);
+extern void pgn_fair_in_flight(Queue *queue, const int64 *group_keys, int n, int change);
+extern void pgn_fair_gone(Queue *queue, const Delivery *row);
+extern void pgn_fair_backlog_cleared(Queue *queue, TimestampTz now);
+extern void pgn_fair_forget(Queue *queue);
+extern bool pgn_fair_noisy_first(Queue *queue);
+extern void pgn_fair_noisy_lanes(Queue *queue, TimestampTz now, int16 lanes[PGN_NOISY_LANES]);
+extern int	pgn_fair_noisy_tenants(Queue *queue, TimestampTz now);
 
 #endif							/* PIGEON_FAIR_H */

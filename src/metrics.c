@@ -22,7 +22,7 @@
  *	  the others leave.  Otherwise their number is extrapolated from the part
  *	  that was walked to the last place in the lane.
  *
- * Messages of noisy tenants (see fair.c) are in a lane of their own, so those of
+ * Messages of noisy tenants (see fair.c) are in lanes of their own, so those of
  * quiet ones are counted apart without further cost.  If there is more of both
  * due than was counted, the entries beyond are counted without looking at their
  * rows, of that kind which has had fewer dead ones; what these leave is of the
@@ -103,7 +103,7 @@ enum
 	KINDS_OF_GROUPS
 };
 
-#define KIND(lane) ((lane) == PGN_LANE_NOISY ? NOISY : QUIET)
+#define KIND(lane) ((lane) >= PGN_LANE_NOISY ? NOISY : QUIET)
 
 /* What was counted of a queue. */
 typedef struct Tally

@@ -39,8 +39,9 @@
 #include "compat.h"
 #include "deduplication.h"
 #include "delivery_scan.h"
-#include "fifo.h"
 #include "dropped.h"
+#include "fair.h"
+#include "fifo.h"
 #include "message.h"
 #include "owner.h"
 #include "pigeon.h"
@@ -620,5 +621,6 @@ pgn_purge_queue(PG_FUNCTION_ARGS)
 	else
 		n = delete_deliveries(queue);
 	pgn_activity_count(queue, COUNT_PURGED, n);
+	pgn_fair_forget(queue);
 	PG_RETURN_INT64(n);
 }

@@ -3,9 +3,9 @@
  *		Receiving from standard queues.
  *
  * A receive serves what is due in the retry lane first (messages that were
- * received twice and came back), then the normal lane, then that of noisy
- * tenants (see fair.c), each the longest due first; but before others of the
- * last two, what was received once and came back.  On its way it
+ * received twice and came back), then the normal lane, then those of noisy
+ * tenants (see fair.c), each the longest due first; but in all but the first
+ * before others what was received once and came back.  On its way it
  * deletes what has outlived the queue's retention and moves what was received
  * too often to the dead-letter queue.  Once it has found something it clears
  * only so many away, so that it returns soon; but "nothing" it answers only
@@ -42,7 +42,7 @@
 static bool
 has_sleepers(int16 lane)
 {
-	return lane == PGN_LANE_NORMAL || lane == PGN_LANE_NOISY;
+	return lane == PGN_LANE_NORMAL || lane >= PGN_LANE_NOISY;
 }
 
 /* Is this the first lease of a delivery, and not the last one allowed?  Then it can keep its place; see delivery.c. */
@@ -77,10 +77,20 @@ static void
 return_claimed(StandardReceive *receive)
 {
 	Claims	   *claims = receive->claims;
+	Queue	   *queue = claims->deliveries->queue;
+	int64		tenants[PGN_CLAIMS];
+	int			n = 0;
 
 	pgn_claims_complete(claims);
 	for (int i = 0; i < claims->n; i++)
-		pgn_result_add_received(receive->result, claims->deliveries->queue, &claims->rows[i], receive->pop);
+	{
+		const Delivery *row = &claims->rows[i];
+
+		if (!receive->pop && row->queue_receive_count == 1)
+			tenants[n++] = row->group_key;
+		pgn_result_add_received(receive->result, queue, row, receive->pop);
+	}
+	pgn_fair_in_flight(queue, tenants, n, 1);
 	claims->n = 0;
 }
 
@@ -175,6 +185,7 @@ take_version(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *l
 		if (pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok)
 		{
 			pgn_activity_count(queue, COUNT_EXPIRED, 1);
+			pgn_fair_gone(queue, &version->row);
 			receive->cleared++;
 		}
 		return;
@@ -287,7 +298,7 @@ nothing_due_until(DeliveryTable *deliveries, int16 lane, TimestampTz now)
 
 	pgn_due_scan_begin(&scan, deliveries, lane, now, until);
 	if (pgn_scan_next(&scan, &version))
-		until = version.row.visible_at;
+		until = version.row.due_at;
 	pgn_scan_end(&scan);
 	return until;
 }
@@ -395,8 +406,8 @@ receive_lane(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *l
 		return;
 	receive_range(receive, deliveries, letters, lane, frontier.at, now, now, true, &result);
 	to = pgn_frontier_reach(&frontier, &result.met, now);
-	/* In the other lanes senders would bring the frontier back all the time. */
-	if (receive->advance && result.met.first == DT_NOEND && (lane == PGN_LANE_FINAL || lane == PGN_LANE_RETRY))
+	/* In the normal lane senders would bring the frontier back all the time. */
+	if (receive->advance && result.met.first == DT_NOEND && lane != PGN_LANE_NORMAL)
 		to = nothing_due_until(deliveries, lane, now);
 	if (lane == PGN_LANE_NORMAL)
 		to = Min(to, receive->changed_from);
@@ -405,12 +416,20 @@ receive_lane(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *l
 		look_again(deliveries, lane, frontier.at, to - 1);
 }
 
-/* Receive from the lane of noisy tenants. */
+/* Receive from the lanes of noisy tenants. */
 static void
 receive_noisy(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *letters, TimestampTz now)
 {
-	receive_sleepers(receive, deliveries, letters, PGN_LANE_NOISY, now);
-	receive_lane(receive, deliveries, letters, PGN_LANE_NOISY, now);
+	int16		lanes[PGN_NOISY_LANES];
+
+	if (has_enough(receive))
+		return;
+	pgn_fair_noisy_lanes(deliveries->queue, now, lanes);
+	for (int i = 0; i < PGN_NOISY_LANES; i++)
+	{
+		receive_sleepers(receive, deliveries, letters, lanes[i], now);
+		receive_lane(receive, deliveries, letters, lanes[i], now);
+	}
 }
 
 /* Receive what is due now.  The queue is locked. */
@@ -451,6 +470,8 @@ pgn_standard_receive(StandardReceive *receive, Queue *queue)
 		receive->knows = receive->advance = receive->knows && receive->cleared == 0;
 		receive->in_place = receive->in_place && receive->knows;
 	}
+	if (receive->result->n == 0)
+		pgn_fair_backlog_cleared(queue, now);
 	receive->claims = NULL;
 	pgn_dead_letters_end(&letters);
 	/* Who found nothing keeps no lock, least of all while waiting for more. */

@@ -101,7 +101,7 @@ DELETE FROM pigeon.log_1 WHERE message_id = 1001;
 DELETE FROM pigeon.log_2 WHERE message_id = 1001;
 UPDATE pigeon.q_2 SET log_key = log_key + 1 WHERE message_id = 1002;
 INSERT INTO pigeon.q_1 SELECT * FROM pigeon.q_2 WHERE message_id = 1003;
-UPDATE pigeon.q_2 SET lane = 4 WHERE message_id = 1004;
+UPDATE pigeon.q_2 SET lane = 7 WHERE message_id = 1004;
 UPDATE pigeon.q_2 SET queue_receive_count = 1 WHERE message_id = 1005;
 UPDATE pigeon.q_2 SET receive_count = 1 WHERE message_id = 1006;
 UPDATE pigeon.q_2 SET home = 0 WHERE message_id = 1007;
@@ -112,7 +112,7 @@ SELECT is(problems(), concat_ws(E'\n',
 	'pigeon.q_2 message 1001 (home 2) is not in the message log',
 	'pigeon.q_2 message 1002 (home 2) is not in the message log',
 	'pigeon.q_2 message 1003 (home 2) is in several queues',
-	'pigeon.q_2 message 1004 (home 2) is in lane 4, which does not exist',
+	'pigeon.q_2 message 1004 (home 2) is in lane 7, which does not exist',
 	'pigeon.q_2 message 1005 (home 2) has impossible receive counts',
 	'pigeon.q_2 message 1006 (home 2) has a receive count and a time of receive that contradict each other',
 	'pigeon.q_2 message 1007 (home 0) has an impossible home',

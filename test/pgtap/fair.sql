@@ -2,7 +2,7 @@
 -- Who is noisy is known from shared memory; without it all are served alike.
 SELECT current_setting('shared_preload_libraries') LIKE '%pigeon%' AS preloaded \gset
 BEGIN;
-SELECT plan(17);
+SELECT plan(59);
 \if :preloaded
 
 SELECT pigeon.create_queue('fair', visibility_timeout => '1 h');
@@ -66,8 +66,103 @@ SELECT send_busy(40);
 SELECT is((SELECT noisy_groups FROM pigeon.queue_metrics WHERE queue = 'share'), 1::bigint, 'eighty do');
 SELECT pigeon.create_queue('fifo', fifo => true);
 SELECT is((SELECT (noisy_groups, visible_in_quiet_groups, oldest_message_age_in_quiet_groups)::text FROM pigeon.queue_metrics WHERE queue = 'fifo'), '(,,)', 'FIFO queues have no such metrics');
+
+-- Any queue, and messages of a tenant, or of none (NULL).
+CREATE FUNCTION send_to(queue text, tenant text, n integer, delay interval = NULL) RETURNS bigint LANGUAGE sql AS $$
+	SELECT count(*) FROM pigeon.send_batch(queue, array_fill(coalesce(tenant, 'nobody''s'), ARRAY[n]), delay => delay,
+		group_ids => array_fill(tenant, ARRAY[n])) $$;
+CREATE FUNCTION take_from(queue text, n integer, visibility_timeout interval = NULL) RETURNS text LANGUAGE sql AS $$
+	SELECT coalesce(string_agg(body || ' ' || count, ', ' ORDER BY body), 'nothing') FROM
+	(SELECT body, count(*) FROM pigeon.receive(queue, n, visibility_timeout) GROUP BY body) r $$;
+CREATE FUNCTION noisy(name text) RETURNS bigint LANGUAGE sql AS $$
+	SELECT noisy_groups FROM pigeon.queue_metrics WHERE queue = name $$;
+
+-- Among the noisy, who has least in flight is served first.
+SELECT pigeon.create_queue('several', visibility_timeout => '1 h');
+SELECT send_to('several', 'first', 100), send_to('several', 'second', 100);
+SELECT is(take_from('several', 58), 'first 29, second 29', 'before they are noisy, tenants are served as they send');
+SELECT is(take_from('several', 10), 'first 10', 'one noisy tenant is served');
+SELECT is(take_from('several', 10), 'second 10', 'then the other');
+SELECT is(take_from('several', 10), 'first 10', 'in turns');
+SELECT is(take_from('several', 10), 'second 10', 'both');
+SELECT is((SELECT count(*) FILTER (WHERE deleted) FROM unnest(pigeon.delete('several', (SELECT array_agg(receipt) FROM
+	(SELECT pigeon.receive('several', 40)) AS r (message), LATERAL (SELECT (message).receipt, (message).body) AS m WHERE body = 'first'))) AS deleted),
+	40::bigint, 'who has a batch done');
+SELECT is(take_from('several', 10), 'first 10', 'is served first again');
+SELECT is(take_from('several', 1000), 'first 1, second 51', 'and what one does not need is left to the other');
+SELECT is(send_to('several', 'tenant' || n, 100), 100::bigint, 'a noisy tenant more') FROM generate_series(1, 6) AS n;
+SELECT is(take_from('several', 1000), (SELECT string_agg('tenant' || n || ' 100', ', ' ORDER BY n) FROM generate_series(1, 6) AS n),
+	'more than there are lanes for');
+
+-- Who has much in flight is noisy, too.
+SELECT pigeon.create_queue('slow', visibility_timeout => '1 h');
+SELECT send_to('slow', 'slow', 1), send_to('slow', NULL, 400), send_to('slow', 'slow', 34);
+CREATE TEMPORARY TABLE receipts AS SELECT receipt, body FROM pigeon.receive('slow', 1000);
+SELECT is(noisy('slow'), 0::bigint, 'a tenth of what is in flight makes nobody noisy, nor of what is sent');
+SELECT pigeon.delete('slow', (SELECT array_agg(receipt) FROM receipts WHERE body <> 'slow'));
+SELECT is(noisy('slow'), 1::bigint, 'more than that does');
+SELECT send_to('slow', 'slow', 1), send_to('slow', 'quick', 1), send_to('slow', NULL, 1);
+SELECT is(take_from('slow', 2), 'nobody''s 1, quick 1', 'and others are served first');
+SELECT count(*) FROM receipts WHERE body = 'slow' AND pigeon.delete('slow', receipt);
+SELECT is(noisy('slow'), 0::bigint, 'until it has less in flight');
+SELECT is(take_from('slow', 10), 'slow 1', 'what was sent meanwhile is received');
+
+-- What is received again is not more in flight, nor is what is popped, dead or too old.
+SELECT pigeon.create_queue('dead');
+SELECT pigeon.create_queue('again', visibility_timeout => '1 h', dead_letter_queue => 'dead', max_receive_count => 2, retention => '1 h');
+SELECT send_to('again', 'again', 40), send_to('again', NULL, 1000);
+SELECT count(*) FROM pigeon.pop('again', 1040);
+SELECT send_to('again', 'again', 45);
+SELECT is(noisy('again'), 0::bigint, 'what is popped was not in flight');
+SELECT take_from('again', 25, '0');
+SELECT is(take_from('again', 25, '0'), 'again 25', 'to receive twenty-five of them twice');
+SELECT is(noisy('again'), 0::bigint, 'does not make fifty');
+SELECT is(take_from('again', 25, '0'), 'again 20', 'twenty more');
+SELECT is(noisy('again'), 0::bigint, 'do not count together with dead letters');
+SELECT format('UPDATE pigeon.q_%s SET enqueued_at = now() - interval ''2 h''', id) FROM pigeon.queue WHERE name = 'again' \gexec
+SELECT is(take_from('again', 100), 'nothing', 'those become too old');
+SELECT send_to('again', 'again', 15);
+SELECT is(take_from('again', 100), 'again 15', 'and others take their place');
+SELECT is(noisy('again'), 0::bigint, 'which are too few alone');
+SELECT send_to('again', 'again', 15);
+SELECT is(take_from('again', 100), 'again 15', 'with as many again');
+SELECT is(noisy('again'), 1::bigint, 'there are enough');
+
+-- It ends when there is no backlog, or nothing in the queue.
+SELECT pigeon.create_queue('clear');
+SELECT send_to('clear', 'loud', 100);
+SELECT count(*) FROM pigeon.pop('clear', 90);
+SELECT pg_sleep(1.1);
+SELECT is(take_from('clear', 1, '0'), 'loud 1', 'with a backlog');
+SELECT is(noisy('clear'), 1::bigint, 'a tenant stays noisy');
+SELECT count(*) FROM pigeon.pop('clear', 20);
+SELECT is(noisy('clear'), 1::bigint, 'nobody knows yet that it is gone');
+SELECT is(take_from('clear', 1), 'nothing', 'when a receive finds nothing');
+SELECT is(noisy('clear'), 0::bigint, 'it is quiet');
+SELECT send_to('clear', 'loud', 100);
+SELECT is(noisy('clear'), 1::bigint, 'it can become noisy again');
+SELECT pigeon.purge_queue('clear');
+SELECT is(noisy('clear'), 0::bigint, 'and a purge ends that');
+
+-- The lanes of the noisy have delays and leases like others.
+SELECT send_to('clear', 'loud', 29);
+SELECT count(*) FROM pigeon.pop('clear', 29);
+SELECT send_to('clear', 'loud', 1, '200 ms');
+SELECT is(take_from('clear', 10), 'nothing', 'a delay is kept');
+SELECT send_to('clear', 'loud', 1);
+SELECT is(take_from('clear', 10, '200 ms'), 'loud 1', 'what is sent later has none');
+SELECT pg_sleep(0.3);
+SELECT is(take_from('clear', 10), 'loud 2', 'and both come back');
+
+-- More tenants than are watched.
+SELECT pigeon.create_queue('many');
+SELECT count(*) FROM (SELECT array_agg(CASE WHEN n % 5 = 0 THEN 'loud' ELSE 'tenant' || n END) AS tenants FROM generate_series(1, 1000) AS n) AS many,
+	pigeon.send_batch('many', tenants, group_ids => tenants);
+SELECT is(noisy('many'), 1::bigint, 'who is noisy among a thousand is found');
+SELECT pigeon.send('many', 'last', group_id => 'last');
+SELECT is((SELECT count(*) FILTER (WHERE body = 'loud') FROM pigeon.receive('many', 801)), 29::bigint, 'and all the others come first');
 \else
-SELECT skip('fair queues need shared memory', 17);
+SELECT skip('fair queues need shared memory', 59);
 \endif
 SELECT * FROM finish();
 ROLLBACK;

@@ -1,6 +1,7 @@
 # Eight clients receive from one queue in every way at the same time, few and
-# many, and send, delay, let leases run out and roll back: each message is taken
-# once, with its body, and none is below the scan frontier.
+# many, and send, for noisy tenants and others, delay, let leases run out and
+# roll back: each message is taken once, with its body, and none is below the
+# scan frontier.
 
 use strict;
 use warnings;
@@ -26,8 +27,9 @@ $node->safe_psql('postgres', q{
 my %scripts = (
 	send => q{
 		\set n random(1, 40)
+		\set tenant random(1, 10)
 		INSERT INTO sent SELECT pigeon.send_batch('work', array_fill(:n::text, ARRAY[:n]),
-			delay => make_interval(secs => random() * 0.02)), :n;},
+			group_ids => array_fill((ARRAY['a', 'a', 'b', 'b', 'c', 'd', 'e', 'f'])[:tenant], ARRAY[:n]), delay => make_interval(secs => random() * 0.02)), :n;},
 	one => q{
 		INSERT INTO taken SELECT message_id, body FROM pigeon.receive('work') WHERE pigeon.delete('work', receipt);},
 	pop => q{
