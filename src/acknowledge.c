@@ -31,7 +31,6 @@
 #include "compat.h"
 #include "delivery_scan.h"
 #include "durability.h"
-#include "fair.h"
 #include "fifo.h"
 #include "page_change.h"
 #include "pigeon.h"
@@ -225,7 +224,7 @@ acknowledge(Lookup *lookup, const Receipt *receipt, Action *action, GroupSet *ch
 			if (deliveries->queue->attributes.fifo)
 				pgn_group_set_add(changed, row);
 			if (action->is_delete)
-				pgn_fair_gone(deliveries->queue, row);
+				pgn_activity_gone(deliveries->queue, row);
 			pgn_activity_count(deliveries->queue, COUNT_DELETED, action->is_delete);
 			return true;
 		}
@@ -360,7 +359,7 @@ delete_in_walk(Walk *walk, Lookup *lookup, const Entry *entries, int n, const Ac
 {
 	DeliveryTable *deliveries = lookup->deliveries;
 	ItemPointerData tids[MAX_TOGETHER];
-	int64		tenants[MAX_TOGETHER];
+	Delivery	rows[MAX_TOGETHER];
 	int			most = pgn_snapshots_keep_rows() ? MAX_TOGETHER : 1;
 	int			found = 0,
 				done;
@@ -378,12 +377,13 @@ delete_in_walk(Walk *walk, Lookup *lookup, const Entry *entries, int n, const Ac
 		tids[found] = walk->version.tid;
 		if (pgn_page_run(tids, found + 1) <= found)
 			break;
-		tenants[found] = walk->version.row.group_key;
+		rows[found] = walk->version.row;
 		walk->deleted = true;
 		found++;
 	}
 	done = delete_versions(deliveries, tids, found);
-	pgn_fair_in_flight(deliveries->queue, tenants, done, -1);
+	for (int i = 0; i < done; i++)
+		pgn_activity_gone(deliveries->queue, &rows[i]);
 	if (done < found)
 		walk->going = false;
 	return done;

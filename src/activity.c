@@ -39,6 +39,15 @@
 /* How long after some activity the log is looked at. */
 #define LOG_INTERVAL (10 * USECS_PER_SEC)
 
+/* Messages that were received or are gone, for fair.c; in pieces, so that to join two lists cannot fail. */
+#define PIECE 64
+typedef struct InFlightPiece
+{
+	struct InFlightPiece *next;
+	int			n;
+	InFlight	messages[PIECE];
+} InFlightPiece;
+
 typedef struct Activity
 {
 	struct Activity *below;		/* in the stack */
@@ -55,6 +64,8 @@ typedef struct Activity
 	TimestampTz maintain_at;
 	bool		notify;			/* listeners may not know of what is there */
 	int64		counts[PGN_QUEUE_COUNTERS];
+	InFlightPiece *first;
+	InFlightPiece *last;
 } Activity;
 
 static Activity *top = NULL;
@@ -74,8 +85,10 @@ pop(void)
 
 /* Raise the counters of a queue. */
 static void
-add_counts(Activity *activity)
+add_counts(Activity *activity, TimestampTz now)
 {
+	for (InFlightPiece *piece = activity->first; piece; piece = piece->next)
+		pgn_fair_in_flight(activity->shared, piece->messages, piece->n, now);
 	for (int i = 0; i < PGN_QUEUE_COUNTERS; i++)
 		if (activity->counts[i] != 0)
 			pg_atomic_fetch_add_u64(&activity->shared->counters[i], activity->counts[i]);
@@ -113,7 +126,7 @@ tell_commit(Activity *activity, TimestampTz now)
 	int64		changes = activity->counts[COUNT_RECEIVED] + activity->counts[COUNT_DELETED] +
 	activity->counts[COUNT_EXPIRED] + activity->counts[COUNT_DEAD_LETTERED];
 
-	add_counts(activity);
+	add_counts(activity, now);
 	if (changes > 0)
 		pgn_vacuum_count(activity->shared, changes, now);
 	if (activity->written > 0)
@@ -170,7 +183,7 @@ at_transaction_end(XactEvent event, void *arg)
 		else if (event == XACT_EVENT_ABORT)
 			tell_abort(activity, now);
 		else
-			add_counts(activity);
+			add_counts(activity, now);
 	}
 	memset(jobs, false, sizeof(jobs));
 	any_job = false;
@@ -189,6 +202,12 @@ merge(Activity *from, Activity *to)
 	to->notify |= from->notify;
 	for (int i = 0; i < PGN_QUEUE_COUNTERS; i++)
 		to->counts[i] += from->counts[i];
+	if (to->last)
+		to->last->next = from->first;
+	else
+		to->first = from->first;
+	if (from->last)
+		to->last = from->last;
 }
 
 /* The subtransaction has ended. */
@@ -316,6 +335,45 @@ pgn_activity_count(Queue *queue, QueueCounter counter, int64 n)
 
 	if (activity)
 		activity->counts[counter] += n;
+}
+
+/* Note a message for fairness. */
+static void
+note_in_flight(Queue *queue, const InFlight *message)
+{
+	Activity   *activity = get_activity(queue);
+	InFlightPiece *piece = activity->last;
+
+	if (piece == NULL || piece->n == PIECE)
+	{
+		piece = MemoryContextAllocZero(TopTransactionContext, sizeof(InFlightPiece));
+		if (activity->last)
+			activity->last->next = piece;
+		else
+			activity->first = piece;
+		activity->last = piece;
+	}
+	piece->messages[piece->n++] = *message;
+}
+
+/* A message was received, as the row says now. */
+void
+pgn_activity_received(Queue *queue, const Delivery *row)
+{
+	InFlight	message = {row->group_key, row->received_at, 1};
+
+	if (row->queue_receive_count == 1 && pgn_fair_has_tenants(queue))
+		note_in_flight(queue, &message);
+}
+
+/* A message is gone; the row as it was before. */
+void
+pgn_activity_gone(Queue *queue, const Delivery *row)
+{
+	InFlight	message = {row->group_key, row->queue_receive_count == 1 ? row->received_at : row->first_received_at, -1};
+
+	if (row->queue_receive_count > 0 && pgn_fair_has_tenants(queue))
+		note_in_flight(queue, &message);
 }
 
 /* The worker will have a job to do; also if only a subtransaction says so that fails. */

@@ -7,6 +7,7 @@
 
 #include "datatype/timestamp.h"
 
+#include "delivery_row.h"
 #include "queue.h"
 #include "shared.h"
 
@@ -15,6 +16,8 @@ extern void pgn_activity_claimed(Queue *queue, int n);
 extern void pgn_activity_maintain(Queue *queue, TimestampTz at);
 extern void pgn_activity_notify(Queue *queue);
 extern void pgn_activity_count(Queue *queue, QueueCounter counter, int64 n);
+extern void pgn_activity_received(Queue *queue, const Delivery *row);
+extern void pgn_activity_gone(Queue *queue, const Delivery *row);
 extern void pgn_activity_job(DatabaseJob job);
 
 #endif							/* PIGEON_ACTIVITY_H */

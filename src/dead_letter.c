@@ -18,7 +18,6 @@
 #include "activity.h"
 #include "dead_letter.h"
 #include "delivery_scan.h"
-#include "fair.h"
 #include "fifo.h"
 
 /* Start; nothing is looked up before the first message is to be moved. */
@@ -104,7 +103,6 @@ pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampT
 		moved = pgn_delivery_move(letters->source, version, &letters->target, &row);
 	if (!moved)
 		return DEAD_LETTER_BUSY;
-	pgn_fair_gone(source, &version->row);
 	pgn_activity_count(source, COUNT_DEAD_LETTERED, 1);
 	return DEAD_LETTER_MOVED;
 }

@@ -423,6 +423,7 @@ pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,
 
 	if (pgn_delivery_delete(from, &tid, false) != TM_Ok)
 		return false;
+	pgn_activity_gone(from->queue, &version->row);
 	pgn_deliveries_insert(to, row, 1, NULL);
 	/* It may be older than anything else there. */
 	pgn_activity_maintain(to->queue, row->enqueued_at + to->queue->attributes.retention);

@@ -9,7 +9,8 @@
  * messages of a quiet tenant mostly wait for other quiet ones only, whatever
  * the backlog of the noisy one.  Nothing is slowed down or limited: those lanes
  * are served with all that receivers have left, and among them first that whose
- * tenants have least in flight.
+ * tenants have least in flight; those who have the same take turns, and one
+ * receive in LANE_TURN goes round them all.
  *
  * Noisy is who has some MUCH messages in flight, and more than one in SHARE of
  * all that are: here SQS draws the line.  But where few are processed at a time
@@ -18,14 +19,18 @@
  * That ends when the backlog clears: a receive finds nothing, and nothing was
  * sent in the last second that might not be committed yet.  Five minutes without
  * sends end all of it.  In between the counts have a half-life, so that what
- * happened long ago, or was counted and then rolled back, is forgotten.
+ * happened long ago is forgotten.
  *
  * A queue's busiest tenants are watched, in shared memory.  Messages without a
  * group_id are each of a tenant of its own, who is never noisy, and cost nothing
  * before the first that has one.  Without shared memory no tenant is noisy and
- * messages are served as they come.  Counts are of what was done, committed or
- * not; in flight is what was received and not deleted since, be it visible
- * again: they are a hint for the order, no more.
+ * messages are served as they come.
+ *
+ * Counts are a hint for the order, no more.  Sends are counted before they are
+ * committed, receives and what becomes of them when they are.  In flight is
+ * what was received and not deleted since, be it visible again.  The half-life
+ * applies to it, too, since nobody may ever come for a message again; what is
+ * subtracted in the end is what is left of what was added.
  */
 #include "postgres.h"
 
@@ -39,21 +44,26 @@
 #define MUCH 30
 #define SHARE 10
 #define NOISY_TURN 10
+#define LANE_TURN 5
 #define HALF_LIFE ((double) SILENCE)
 #define SILENCE (5 * USECS_PER_MINUTE)
 
 /* By then what was sent mostly is committed. */
 #define COMMITTED_AFTER USECS_PER_SEC
 
-/* Bring what was counted of a tenant up to date. */
+/* What is left of one message after that time. */
+static double
+weight(TimestampTz since, TimestampTz now)
+{
+	return since < now ? exp2((since - now) / HALF_LIFE) : 1;
+}
+
+/* Bring what was counted of a tenant up to date.  The clock may have been set back. */
 static void
 age(Tenant *tenant, TimestampTz now)
 {
-	double		factor;
+	double		factor = weight(tenant->at, now);
 
-	if (now <= tenant->at)
-		return;
-	factor = exp2((tenant->at - now) / HALF_LIFE);
 	tenant->sent *= factor;
 	tenant->in_flight *= factor;
 	tenant->at = now;
@@ -66,11 +76,18 @@ is_much(double count, double count_of_all)
 	return count > MUCH - 1 && count * SHARE > count_of_all;
 }
 
+/* Has a tenant not sent anything for long? */
+static bool
+is_silent(const Tenant *tenant, TimestampTz now)
+{
+	return now - tenant->sent_at > SILENCE;
+}
+
 /* Is a tenant noisy?  The counts are up to date. */
 static bool
 is_noisy(const Tenant *tenant, const Tenant *all)
 {
-	return tenant->at - tenant->sent_at <= SILENCE &&
+	return !is_silent(tenant, tenant->at) &&
 		(is_much(tenant->sent, all->sent) || is_much(tenant->in_flight, all->in_flight));
 }
 
@@ -87,26 +104,34 @@ find_tenant(Tenant *tenants, int64 group_key, TimestampTz now)
 	return NULL;
 }
 
-/* The same, but a new one takes the place of that with least. */
+/*
+ * The same, but a new one takes the place of that with least, or if that is not
+ * so little, wears it down: who comes again and again is watched in the end.
+ */
 static Tenant *
 watch_tenant(Tenant *tenants, int64 group_key, TimestampTz now)
 {
-	Tenant	   *tenant = find_tenant(tenants, group_key, now);
+	Tenant	   *least = find_tenant(tenants, group_key, now);
 
-	if (tenant)
-		return tenant;
-	tenant = tenants;
+	if (least)
+		return least;
+	least = tenants;
 	for (int i = 0; i < PGN_TENANTS; i++)
 	{
 		age(&tenants[i], now);
-		if (tenants[i].sent + tenants[i].in_flight < tenant->sent + tenant->in_flight)
-			tenant = &tenants[i];
+		if (tenants[i].sent + tenants[i].in_flight < least->sent + least->in_flight)
+			least = &tenants[i];
 	}
-	*tenant = (Tenant)
+	if (least->sent + least->in_flight > 1)
+	{
+		least->sent = Max(0, least->sent - 1);
+		return NULL;
+	}
+	*least = (Tenant)
 	{
 		.group_key = group_key,.lane = PGN_LANE_NORMAL,.at = now
 	};
-	return tenant;
+	return least;
 }
 
 /* The lane that is shared with fewest other noisy tenants. */
@@ -135,12 +160,20 @@ has_tenants(const SharedQueue *shared)
 	return shared != NULL && shared->all_tenants.at != 0;
 }
 
+/* Is anything to be counted of a queue? */
+bool
+pgn_fair_has_tenants(Queue *queue)
+{
+	return has_tenants(pgn_shared_queue(queue));
+}
+
 /* Count a message that a tenant (0: none) sends; the lane it goes to. */
 int16
 pgn_fair_lane(Queue *queue, int64 group_key, TimestampTz now)
 {
 	SharedQueue *shared = pgn_shared_queue(queue);
-	Tenant	   *all;
+	Tenant	   *all,
+			   *tenant = NULL;
 	int16		lane = PGN_LANE_NORMAL;
 
 	if (shared == NULL || (group_key == 0 && !has_tenants(shared)))
@@ -151,10 +184,10 @@ pgn_fair_lane(Queue *queue, int64 group_key, TimestampTz now)
 	all->sent++;
 	all->sent_at = now;
 	if (group_key != 0)
+		tenant = watch_tenant(shared->tenants, group_key, now);
+	if (tenant)
 	{
-		Tenant	   *tenant = watch_tenant(shared->tenants, group_key, now);
-
-		tenant->sent++;
+		tenant->sent = is_silent(tenant, now) ? 1 : tenant->sent + 1;
 		tenant->sent_at = now;
 		if (!is_noisy(tenant, all))
 			tenant->lane = PGN_LANE_NORMAL;
@@ -166,39 +199,25 @@ pgn_fair_lane(Queue *queue, int64 group_key, TimestampTz now)
 	return lane;
 }
 
-/* Count messages that were received for the first time (1), or are gone after they were received (-1). */
+/* Count messages that were received for the first time, or are gone after they were. */
 void
-pgn_fair_in_flight(Queue *queue, const int64 *group_keys, int n, int change)
+pgn_fair_in_flight(SharedQueue *shared, const InFlight *messages, int n, TimestampTz now)
 {
-	SharedQueue *shared = pgn_shared_queue(queue);
-	TimestampTz now;
-	Tenant	   *all;
+	Tenant	   *all = &shared->all_tenants;
 
-	if (n == 0 || !has_tenants(shared))
-		return;
-	now = GetCurrentTimestamp();
-	all = &shared->all_tenants;
 	SpinLockAcquire(&shared->tenants_lock);
 	age(all, now);
-	all->in_flight = Max(0, all->in_flight + change * n);
 	for (int i = 0; i < n; i++)
 	{
-		Tenant	   *tenant = NULL;
+		double		change = messages[i].change * weight(messages[i].since, now);
+		Tenant	   *tenant = messages[i].group_key == 0 ? NULL :
+		find_tenant(shared->tenants, messages[i].group_key, now);
 
-		if (group_keys[i] != 0)
-			tenant = change > 0 ? watch_tenant(shared->tenants, group_keys[i], now) :
-				find_tenant(shared->tenants, group_keys[i], now);
+		all->in_flight = Max(0, all->in_flight + change);
 		if (tenant)
 			tenant->in_flight = Max(0, tenant->in_flight + change);
 	}
 	SpinLockRelease(&shared->tenants_lock);
-}
-
-/* Count a message that is gone, if it was received. */
-void
-pgn_fair_gone(Queue *queue, const Delivery *row)
-{
-	pgn_fair_in_flight(queue, &row->group_key, row->queue_receive_count > 0 ? 1 : 0, -1);
 }
 
 /* A receive has found nothing: there is no backlog. */
@@ -229,7 +248,7 @@ pgn_fair_forget(Queue *queue)
 		return;
 	SpinLockAcquire(&shared->tenants_lock);
 	memset(shared->tenants, 0, sizeof(shared->tenants));
-	memset(&shared->all_tenants, 0, sizeof(shared->all_tenants));
+	shared->all_tenants.sent = shared->all_tenants.in_flight = 0;
 	SpinLockRelease(&shared->tenants_lock);
 }
 
@@ -262,25 +281,52 @@ copy_tenants(Queue *queue, TimestampTz now, Tenant tenants[PGN_TENANTS], Tenant 
 	return true;
 }
 
-/* The lanes of noisy tenants, those who have least in flight first. */
+/*
+ * In which order to look at the lanes of noisy tenants: those whose tenants
+ * have least in flight come first, and in turns if that is the same.
+ */
 void
 pgn_fair_noisy_lanes(Queue *queue, TimestampTz now, int16 lanes[PGN_NOISY_LANES])
 {
 	double		in_flight[PGN_NOISY_LANES] = {0};
+	bool		is_used[PGN_NOISY_LANES] = {false};
+	int			used[PGN_NOISY_LANES];
 	Tenant		tenants[PGN_TENANTS];
 	Tenant		all;
+	bool		known = copy_tenants(queue, now, tenants, &all);
+	uint32		turn = known ? pg_atomic_fetch_add_u32(&queue->shared->lane_turn, 1) : 0;
+	int			nused = 0,
+				n = 0;
 
-	if (copy_tenants(queue, now, tenants, &all))
-		for (int i = 0; i < PGN_TENANTS; i++)
-			if (tenants[i].lane >= PGN_LANE_NOISY)
-				in_flight[tenants[i].lane - PGN_LANE_NOISY] += tenants[i].in_flight;
+	for (int i = 0; i < PGN_TENANTS && known; i++)
+		if (tenants[i].lane >= PGN_LANE_NOISY)
+		{
+			is_used[tenants[i].lane - PGN_LANE_NOISY] = true;
+			in_flight[tenants[i].lane - PGN_LANE_NOISY] += tenants[i].in_flight;
+		}
+	for (int i = 0; i < PGN_NOISY_LANES && turn % LANE_TURN != LANE_TURN - 1; i++)
+		if (is_used[i])
+			used[nused++] = i;
+	for (; n < nused; n++)
+	{
+		int			lane = used[(turn + n) % nused];
+		int			place = n;
+
+		for (; place > 0 && rint(in_flight[lanes[place - 1] - PGN_LANE_NOISY]) > rint(in_flight[lane]); place--)
+			lanes[place] = lanes[place - 1];
+		lanes[place] = PGN_LANE_NOISY + lane;
+	}
+
+	/*
+	 * What is left in lanes that nobody uses any more; or all of them, in
+	 * turns.
+	 */
 	for (int i = 0; i < PGN_NOISY_LANES; i++)
 	{
-		int			place = i;
+		int			lane = (turn / LANE_TURN + i) % PGN_NOISY_LANES;
 
-		for (; place > 0 && in_flight[lanes[place - 1] - PGN_LANE_NOISY] > in_flight[i]; place--)
-			lanes[place] = lanes[place - 1];
-		lanes[place] = PGN_LANE_NOISY + i;
+		if (nused == 0 || !is_used[lane])
+			lanes[n++] = PGN_LANE_NOISY + lane;
 	}
 }
 

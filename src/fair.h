@@ -13,6 +13,14 @@
 /* How many tenants of a queue are watched at a time. */
 #define PGN_TENANTS 32
 
+/* A message that was received, or is gone after that. */
+typedef struct InFlight
+{
+	int64		group_key;
+	TimestampTz since;			/* its first receive */
+	int			change;			/* 1 or -1 */
+} InFlight;
+
 /* What a tenant has; what is older counts less. */
 typedef struct Tenant
 {
@@ -25,8 +33,8 @@ typedef struct Tenant
 } Tenant;
 
 extern int16 pgn_fair_lane(Queue *queue, int64 group_key, TimestampTz now);
-extern void pgn_fair_in_flight(Queue *queue, const int64 *group_keys, int n, int change);
-extern void pgn_fair_gone(Queue *queue, const Delivery *row);
+extern bool pgn_fair_has_tenants(Queue *queue);
+extern void pgn_fair_in_flight(struct SharedQueue *shared, const InFlight *messages, int n, TimestampTz now);
 extern void pgn_fair_backlog_cleared(Queue *queue, TimestampTz now);
 extern void pgn_fair_forget(Queue *queue);
 extern bool pgn_fair_noisy_first(Queue *queue);

@@ -40,7 +40,6 @@
 #include "deduplication.h"
 #include "delivery_scan.h"
 #include "earlier.h"
-#include "fair.h"
 #include "fifo.h"
 #include "fifo_receive.h"
 #include "log.h"
@@ -106,7 +105,7 @@ expire_messages(DeliveryTable *deliveries, TimestampTz now)
 		{
 			if (deliveries->queue->attributes.fifo)
 				pgn_group_set_add(&changed, &version.row);
-			pgn_fair_gone(deliveries->queue, &version.row);
+			pgn_activity_gone(deliveries->queue, &version.row);
 			deleted++;
 			unexpired = 0;
 		}

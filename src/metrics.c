@@ -37,7 +37,8 @@
  * A FIFO queue has no index of due deliveries.  It is counted in the order of
  * message_id; if it is too long for that, what is in flight or delayed is found
  * by the schedule of its groups, and the rest is visible.  There, too, entries
- * beyond the walk are counted and taken to be like those walked over.
+ * beyond the walk are counted and taken to be like those walked over, but for
+ * the largest group, of which there may be just one.
  *
  * Only what is committed counts.  What has expired does not count any more.
  */
@@ -260,15 +261,18 @@ end_walk(Walk *walk, bool count)
 	pgn_scan_end(&walk->scan);
 }
 
-/* Where those are that sleep below the frontier of a lane, which was read before. */
+/*
+ * Where those are that sleep below the frontier of a lane, which was read
+ * before.  What is after now, since the clock was set back, is not due.
+ */
 static Sleepers
-find_sleepers(Queue *queue, int16 lane, const Frontier *frontier)
+find_sleepers(const Tally *tally, int16 lane, const Frontier *frontier)
 {
-	Sleepers	sleepers = pgn_sleepers_all(queue, lane);
+	Sleepers	sleepers = pgn_sleepers_all(tally->queue, lane);
 
 	if (frontier->at == PG_INT64_MIN)
 		return PGN_NO_SLEEPERS;
-	sleepers.to = Min(sleepers.to, frontier->at - 1);
+	sleepers.to = Min(Min(sleepers.to, frontier->at - 1), tally->now);
 	return sleepers;
 }
 
@@ -288,7 +292,7 @@ count_due(Tally *tally, DeliveryTable *deliveries, Due due[KINDS_OF_GROUPS], Sle
 		Frontier	frontier;
 
 		pgn_frontier_read(tally->queue, lane, tally->now, &frontier);
-		sleepers[lane] = find_sleepers(tally->queue, lane, &frontier);
+		sleepers[lane] = find_sleepers(tally, lane, &frontier);
 		for (int i = 0; i < frontier.nstragglers; i++)
 		{
 			if (frontier.stragglers[i] >= frontier.at ||
@@ -468,23 +472,78 @@ count_group(Tally *tally, DeliveryScan *scan, const ScheduleEntry *entry, int64 
 	}
 }
 
+/*
+ * There are "more" times as many groups that are not visible as were counted.
+ * If there are "live" messages in all, no more than those can be invisible.
+ */
+static void
+enlarge_fifo(Tally *tally, double more, const Counts *largest, int64 live)
+{
+	Counts	   *counts = &tally->counts[QUIET];
+	double		in_flight = counts->in_flight + more * (counts->in_flight - largest->in_flight);
+	double		delayed = counts->delayed + more * (counts->delayed - largest->delayed);
+	double		share = live > 0 && in_flight + delayed > live ? live / (in_flight + delayed) : 1;
+
+	tally->groups_factor += more;
+	counts->in_flight = in_flight * share;
+	counts->delayed = delayed * share;
+}
+
+/* Count what is not visible of a FIFO queue that has "live" messages in all. */
+static void
+count_hidden(Tally *tally, DeliveryTable *deliveries, int64 live)
+{
+	const Counts *counts = &tally->counts[QUIET];
+	Counts		largest = {0};
+	int64		limit = WALK,
+				entries = WALK;
+	int64		counted = 0,
+				uncounted = 0;	/* groups */
+	DeliveryScan scan;
+	Schedule	schedule;
+	ScheduleScan groups;
+	ScheduleVersion version;
+
+	pgn_schedule_open(&schedule, tally->queue, AccessShareLock);
+	pgn_schedule_scan_begin(&groups, &schedule, tally->now + 1, PG_INT64_MAX);
+	pgn_group_scan_begin(&scan, deliveries);
+	while (pgn_schedule_scan_next_within(&groups, &version, &entries))
+	{
+		Counts		before = *counts;
+
+		if (version.superseded)
+			continue;
+		if (limit <= 0)
+		{
+			uncounted++;
+			continue;
+		}
+		counted++;
+		count_group(tally, &scan, &version.row, &limit);
+		largest.in_flight = Max(largest.in_flight, counts->in_flight - before.in_flight);
+		largest.delayed = Max(largest.delayed, counts->delayed - before.delayed);
+	}
+	if (entries < 0)
+		uncounted += pgn_schedule_scan_count(&groups, COUNT) * (counted + uncounted) / WALK;
+	if (uncounted > 0)
+		enlarge_fifo(tally, (double) uncounted / counted, &largest, live);
+	pgn_scan_end(&scan);
+	pgn_schedule_scan_end(&groups);
+	pgn_schedule_close(&schedule, AccessShareLock);
+}
+
 /* Count a FIFO queue; false if the numbers are approximate. */
 static bool
 count_fifo(Tally *tally, DeliveryTable *deliveries)
 {
 	Tally		empty = *tally;
-	int64		limit = WALK,
-				entries = WALK;
-	int64		sleepers = 0;
 	Counts	   *counts = &tally->counts[QUIET];
+	int64		live = live_messages(deliveries->table.rel);
+	int64		sleepers = 0;
 	TimestampTz unused,
 				oldest;
 	DeliveryScan scan;
-	Schedule	schedule;
-	ScheduleScan groups;
-	ScheduleVersion version;
 	bool		complete;
-	int64		left;
 
 	pgn_message_scan_begin(&scan, deliveries, 0, PG_INT64_MAX, NULL);
 	complete = count_scan(tally, &scan, WALK, &sleepers, &unused);
@@ -494,21 +553,9 @@ count_fifo(Tally *tally, DeliveryTable *deliveries)
 
 	oldest = counts->oldest;
 	*tally = empty;
-	pgn_schedule_open(&schedule, tally->queue, AccessShareLock);
-	pgn_schedule_scan_begin(&groups, &schedule, tally->now + 1, PG_INT64_MAX);
-	pgn_group_scan_begin(&scan, deliveries);
-	while (limit > 0 && pgn_schedule_scan_next_within(&groups, &version, &entries))
-		if (!version.superseded)
-			count_group(tally, &scan, &version.row, &limit);
-	if (limit <= 0 || entries < 0)
-		tally->groups_factor += (double) pgn_schedule_scan_count(&groups, COUNT) / (WALK - Max(entries, 0));
-	counts->in_flight *= tally->groups_factor;
-	counts->delayed *= tally->groups_factor;
-	pgn_scan_end(&scan);
-	pgn_schedule_scan_end(&groups);
-	pgn_schedule_close(&schedule, AccessShareLock);
-	left = live_messages(deliveries->table.rel) - total(tally);
-	counts->visible = Max(0, left);
+	count_hidden(tally, deliveries, live);
+	live -= total(tally);
+	counts->visible = Max(0, live);
 	counts->oldest = Min(counts->oldest, oldest);
 	return false;
 }

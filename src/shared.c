@@ -118,6 +118,7 @@ init_queue(SharedQueue *shared, int32 id)
 	memset(shared->tenants, 0, sizeof(shared->tenants));
 	memset(&shared->all_tenants, 0, sizeof(shared->all_tenants));
 	pg_atomic_init_u32(&shared->turn, 0);
+	pg_atomic_init_u32(&shared->lane_turn, 0);
 	SpinLockInit(&shared->mutex);
 	shared->first_waiter = shared->last_waiter = NO_WAITER;
 	pg_atomic_init_u32(&shared->nwaiters, 0);

@@ -75,6 +75,7 @@ typedef struct SharedQueue
 	Tenant		tenants[PGN_TENANTS];
 	Tenant		all_tenants;
 	pg_atomic_uint32 turn;		/* receives since there are tenants */
+	pg_atomic_uint32 lane_turn; /* those that came to the noisy ones */
 
 	/* wakeup.c */
 	slock_t		mutex;			/* protects the list of waiters */

@@ -78,19 +78,18 @@ return_claimed(StandardReceive *receive)
 {
 	Claims	   *claims = receive->claims;
 	Queue	   *queue = claims->deliveries->queue;
-	int64		tenants[PGN_CLAIMS];
-	int			n = 0;
 
 	pgn_claims_complete(claims);
 	for (int i = 0; i < claims->n; i++)
 	{
 		const Delivery *row = &claims->rows[i];
 
-		if (!receive->pop && row->queue_receive_count == 1)
-			tenants[n++] = row->group_key;
+		if (!receive->pop)
+			pgn_activity_received(queue, row);
+		else if (row->queue_receive_count > 1)
+			pgn_activity_gone(queue, row);
 		pgn_result_add_received(receive->result, queue, row, receive->pop);
 	}
-	pgn_fair_in_flight(queue, tenants, n, 1);
 	claims->n = 0;
 }
 
@@ -185,7 +184,7 @@ take_version(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *l
 		if (pgn_delivery_delete(deliveries, &version->tid, false) == TM_Ok)
 		{
 			pgn_activity_count(queue, COUNT_EXPIRED, 1);
-			pgn_fair_gone(queue, &version->row);
+			pgn_activity_gone(queue, &version->row);
 			receive->cleared++;
 		}
 		return;

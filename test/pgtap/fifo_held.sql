@@ -2,7 +2,7 @@
 -- the group is found when he lets go (src/fifo_receive.c, src/frontier.c).  Who waits beside it is woken in vain often.
 -- Other sessions are dblink connections; everything here is committed as it goes.
 CREATE EXTENSION dblink;
-SELECT plan(23);
+SELECT plan(26);
 
 CREATE FUNCTION connect(name text) RETURNS text LANGUAGE sql AS $$
 	SELECT dblink_connect(name, format('host=%L port=%s dbname=%L user=%L',
@@ -86,6 +86,24 @@ SELECT dblink_exec('a', 'ROLLBACK');
 SELECT is((SELECT body FROM dblink_get_result('b') AS t (body text)), 'held', 'and gets it');
 SELECT cmp_ok(clock_timestamp() - :'before', '<', interval '30 s', 'when it is free');
 SELECT count(*) FROM dblink_get_result('b') AS t (body text);
+SELECT pigeon.purge_queue('q');
+
+-- Groups that are blocked, and what waits in them
+SELECT count(*) FROM (SELECT array_agg('l' || n) AS ids FROM generate_series(1, 4000) AS n) AS many,
+	pigeon.send_batch('q', ids, group_ids => array_fill('long'::text, ARRAY[4000]), deduplication_ids => ids);
+SELECT is((SELECT body FROM pigeon.receive('q', 1, '1 h')), 'l1', 'a long group is blocked');
+SELECT count(*) FROM (SELECT array_agg('b' || n) AS ids FROM generate_series(1, 4000) AS n) AS many,
+	pigeon.send_batch('q', ids || ids, group_ids => ids || ids, deduplication_ids => ids || ARRAY(SELECT id || 'x' FROM unnest(ids) AS id));
+DO $$ BEGIN
+	FOR i IN 1 .. 4000 LOOP
+		PERFORM count(*) FROM pigeon.receive('q', 1, '1 h');
+		COMMIT;
+	END LOOP;
+END $$;
+SELECT is((SELECT count(*) FROM pigeon.peek('q', 20000) WHERE receive_count = 1), 4001::bigint, 'and so are four thousand others');
+CALL work(1000);
+SELECT buffers_of_receive() AS buffers \gset
+SELECT is_cheap(:buffers, 'a receive does not walk over them');
 SELECT pigeon.purge_queue('q');
 
 -- A dead letter

@@ -1,6 +1,6 @@
 -- FIFO queues: deduplication, dead letters, redrive, retention, purge and drop.
 BEGIN;
-SELECT plan(59);
+SELECT plan(78);
 
 CREATE FUNCTION queue_id(name text) RETURNS integer LANGUAGE sql AS $$ SELECT id FROM pigeon.queue q WHERE q.name = queue_id.name $$;
 CREATE FUNCTION bodies(queue text) RETURNS text LANGUAGE sql AS $$
@@ -54,6 +54,11 @@ ROLLBACK TO s;
 SELECT pigeon.send('ids', 'done', group_id => 'b', deduplication_id => 'undone');
 SELECT is(bodies('ids'), 'long done', 'what was rolled back is no duplicate');
 
+SELECT pigeon.alter_queue('ids', content_based_deduplication => true);
+SELECT is(pigeon.send('ids', 'b', group_id => 'a'), pigeon.send('ids', 'b', group_id => 'a'), 'deduplication by content can be turned on');
+SELECT pigeon.alter_queue('ids', content_based_deduplication => false);
+SELECT throws_ok($$SELECT pigeon.send('ids', 'b', group_id => 'a')$$, '22023', 'queue "ids" needs a deduplication_id', 'and off');
+
 -- Content
 CREATE TEMP TABLE content AS SELECT pigeon.send('content', 'body', group_id => 'a') AS id;
 SELECT is(pigeon.send('content', 'body', '{"a": 1}', group_id => 'b'), (SELECT id FROM content), 'the body alone counts');
@@ -65,11 +70,30 @@ SELECT is(pigeon.send('content', '{"b": 1,   "a": 2}'::jsonb, group_id => 'a'), 
 SELECT is((SELECT string_agg(DISTINCT CASE deduplication_id WHEN encode(sha256(body::bytea), 'hex') THEN 'hash' ELSE deduplication_id END, ' ') FROM pigeon.peek('content')),
 	'hash mine', 'the hash is shown as the deduplication id, or what was given');
 
+SELECT is(pigeon.send('content', 'first by id', group_id => 'a', deduplication_id => encode(sha256('later'), 'hex')), pigeon.send('content', 'later', group_id => 'a'),
+	'so is a body whose hash was an id');
+
 -- Scope
 SELECT isnt(pigeon.send('groups', 'x', group_id => 'a', deduplication_id => '1'), pigeon.send('groups', 'x', group_id => 'b', deduplication_id => '1'),
 	'with scope message_group, the same id in two groups is two messages');
 SELECT is(pigeon.send('groups', 'x', group_id => 'c', deduplication_id => '1'), pigeon.send('groups', 'x', group_id => 'c', deduplication_id => '1'),
 	'in one group it is one');
+SELECT pigeon.create_queue('both', fifo => true, content_based_deduplication => true, deduplication_scope => 'message_group');
+SELECT is((SELECT count(DISTINCT id) FROM pigeon.send_batch('both', '{x,x,x}'::text[], group_ids => '{a,b,a}') AS id), 2::bigint,
+	'the same body in two groups is two messages');
+
+-- What is remembered is forgotten when its time is over, and not before.
+SELECT pigeon.create_queue('keys', fifo => true);
+SELECT pigeon.send('keys', 'x', group_id => 'a', deduplication_id => 'old');
+SELECT age_keys('keys', '6 min');
+CREATE TEMP TABLE kept AS SELECT pigeon.send('keys', 'x', group_id => 'a', deduplication_id => 'new') AS id;
+SELECT count(*) FROM pigeon.receive('keys', 1, '0', receive_attempt_id => 'old');
+SELECT count(*) FROM pigeon.receive('keys', 1, '0', receive_attempt_id => 'new');
+UPDATE pigeon.receive_attempt SET expires_at = clock_timestamp() WHERE attempt_id = 'old';
+CALL pigeon.maintain();
+SELECT format('SELECT is((SELECT count(*) FROM pigeon.d_%s), 1::bigint, %L)', queue_id('keys'), 'maintenance forgets a key') \gexec
+SELECT is(pigeon.send('keys', 'x', group_id => 'a', deduplication_id => 'new'), (SELECT id FROM kept), 'that has expired');
+SELECT is((SELECT array_agg(attempt_id) FROM pigeon.receive_attempt), '{new}', 'and an attempt');
 
 -- Dead letters
 SELECT pigeon.create_queue('dead', fifo => true);
@@ -90,15 +114,53 @@ SELECT is((SELECT count(*) FROM pigeon.peek('source')), 0::bigint, 'maintenance 
 SELECT is(bodies('dead'), 'p1 p2 q1', 'in order');
 
 -- Redrive
+SELECT pigeon.create_queue('plain');
+SELECT throws_ok($$SELECT pigeon.redrive('dead', 'plain')$$, '22023', 'destination must be of the same kind as the dead-letter queue', 'redrive to another kind');
+SELECT format('UPDATE pigeon.q_%s SET enqueued_at = enqueued_at - interval ''1 h''', queue_id('dead')) \gexec
 SELECT pigeon.send('source', 'p3', group_id => 'p', deduplication_id => '4');
 SELECT lives_ok($$SELECT pigeon.redrive('dead')$$, 'redrive');
 SELECT is((SELECT string_agg(body || ' ' || receive_count || coalesce(dead_letter_source, ' ') || deduplication_id, ', ') FROM pigeon.peek('source')),
 	'p1 0 1, p2 0 2, q1 0 3, p3 0 4', 'messages are as new');
+SELECT is((SELECT count(*) FROM pigeon.peek('source') WHERE sent_at < now()), 0::bigint, 'their retention begins anew');
 SELECT is((SELECT string_agg(body, ' ' ORDER BY message_id) FROM pigeon.receive('source', 10, '1 h') WHERE group_id = 'p'), 'p1 p2 p3', 'and in their place');
 SELECT is((SELECT count(*) FROM pigeon.peek('dead')), 0::bigint, 'none is left behind');
 SELECT is(bodies('dead'), '', 'nor returned');
 
+-- A dead letter at the head of its group lets nobody past what is in flight.
+SELECT pigeon.create_queue('flight', fifo => true, dead_letter_queue => 'dead', max_receive_count => 1);
+SELECT pigeon.send_batch('flight', '{f1,f2,f3}'::text[], group_ids => '{f,f,f}', deduplication_ids => '{1,2,3}');
+CREATE TEMP TABLE flight AS SELECT body, receipt FROM pigeon.receive('flight', 2, '1 h');
+SELECT is(pigeon.change_visibility('flight', receipt, '0'), true, 'two are in flight, one is released') FROM flight WHERE body = 'f1';
+SELECT is((SELECT count(*) FROM pigeon.receive('flight', 10)), 0::bigint, 'nothing comes past the other');
+SELECT is((SELECT body FROM pigeon.peek('dead') WHERE group_id = 'f'), 'f1', 'the dead letter is moved');
+
+-- A lower limit moves nothing by itself.
+SELECT pigeon.create_queue('lower', fifo => true, dead_letter_queue => 'dead', max_receive_count => 3);
+SELECT pigeon.send('lower', 'l1', group_id => 'l', deduplication_id => '1');
+SELECT count(*) FROM pigeon.receive('lower', 1, '0');
+SELECT pigeon.alter_queue('lower', max_receive_count => 1);
+CALL pigeon.maintain();
+SELECT is((SELECT body FROM pigeon.peek('lower')), 'l1', 'a lower limit moves nothing by itself');
+SELECT is(bodies('lower'), '', 'a receive does');
+
+-- A dead-letter queue that is gone
+SELECT pigeon.create_queue('gone', fifo => true);
+SELECT pigeon.create_queue('keeps', fifo => true, dead_letter_queue => 'gone', max_receive_count => 1);
+SELECT pigeon.send_batch('keeps', '{k1,k2}'::text[], group_ids => '{k,k}', deduplication_ids => '{1,2}');
+SELECT pigeon.drop_queue('gone', true);
+SELECT is((SELECT string_agg(body, ' ') FROM (SELECT (pigeon.receive('keeps', 1, '0')).body FROM generate_series(1, 5)) r), 'k1 k1 k1 k1 k1',
+	'without its dead-letter queue a message stays, and before its group');
+SELECT pigeon.create_queue('gone', fifo => true);
+SELECT is(bodies('keeps'), 'k2', 'when that is there again');
+SELECT is((SELECT body FROM pigeon.peek('gone')), 'k1', 'the message moves');
+
 -- Retention
+SELECT pigeon.create_queue('brief', fifo => true, retention => '60 s');
+SELECT pigeon.send_batch('brief', '{a1,a2}'::text[], group_ids => '{a,a}', deduplication_ids => '{1,2}');
+SELECT format('UPDATE pigeon.q_%s SET enqueued_at = enqueued_at - interval ''58 s'' WHERE message_id = (SELECT min(message_id) FROM pigeon.peek(''brief''))', queue_id('brief')) \gexec
+SELECT is((SELECT body FROM pigeon.receive('brief', 1, '1 h')), 'a1', 'what will expire in flight');
+SELECT pg_sleep(2.2);
+SELECT is((SELECT body FROM pigeon.receive('brief')), 'a2', 'holds its group no longer than that');
 SELECT pigeon.create_queue('short', fifo => true, retention => '60 s');
 SELECT pigeon.send_batch('short', '{a1,a2,a3,b1}'::text[], group_ids => '{a,a,a,b}', deduplication_ids => '{1,2,3,4}');
 SELECT is((SELECT count(*) FROM pigeon.receive('short', 1, '1 h')), 1::bigint, 'one is in flight');

@@ -1,6 +1,6 @@
 -- FIFO queues: order and blocking of message groups, leases, receive attempts.
 BEGIN;
-SELECT plan(95);
+SELECT plan(105);
 
 CREATE TEMP TABLE got (body text, receipt pigeon.receipt);
 
@@ -42,6 +42,10 @@ SELECT lives_ok($$SELECT pigeon.send('f', 'x', delay => '0', group_id => 'g', de
 SELECT throws_ok(format('SELECT pigeon.send(%L, %L, group_id => %L, deduplication_id => %L)', 'f', 'x', id, '2'), '22023', 'invalid group_id', 'group_id ' || left(id, 5))
 FROM (VALUES (''), ('a b'), (repeat('x', 129)), ('ä')) AS v (id);
 SELECT lives_ok(format('SELECT pigeon.send(%L, %L, group_id => %L, deduplication_id => %L)', 'f', 'x', repeat('~', 128), repeat('!', 128)), 'ids of 128 characters');
+SELECT throws_ok(format('SELECT pigeon.send(%L, %L, group_id => %L, deduplication_id => %L)', 'f', 'x', 'g', id), '22023', 'invalid deduplication_id',
+	'deduplication_id ' || left(id, 5)) FROM (VALUES (''), ('a b'), (repeat('x', 129)), ('ä')) AS v (id);
+SELECT throws_ok($$SELECT pigeon.send_batch('f', '{x}'::text[], delay => '1 s', group_ids => '{g}', deduplication_ids => '{9}')$$, '22023',
+	'messages of FIFO queue "f" cannot have a delay of their own', 'nor has a batch a delay');
 SELECT throws_ok($$SELECT pigeon.send('standard', 'x', deduplication_id => '1')$$, '22023', NULL, 'a standard queue takes no deduplication_id');
 SELECT clear();
 
@@ -101,6 +105,18 @@ SELECT is(extend('a1', '0'), true, 'a message is released');
 SELECT is(gone('a1'), '{f}', 'then its receipt has ended');
 SELECT is(take(), 'a1 a2', 'and the group is free');
 SELECT throws_ok($$SELECT extend('a1', '13 h')$$, '22023', NULL, 'the total is limited');
+SELECT clear();
+
+SELECT put('a1', 'a2', 'b1');
+SELECT take();
+SELECT gone('b1');
+SELECT is(pigeon.change_visibility('f', (SELECT array_agg(receipt_of(b) ORDER BY n) FROM unnest('{a2,b1,a1}'::text[]) WITH ORDINALITY u (b, n)), '0'),
+	'{t,f,t}', 'a batch of releases has its answers in order');
+SELECT is(take(), 'a1 a2', 'and frees the group');
+SELECT clear();
+SELECT put('a1', 'a2');
+SELECT is((SELECT string_agg(body, ' ') FROM (SELECT (pigeon.receive('f', 1, '0')).body FROM generate_series(1, 5)) r), 'a1 a1 a1 a1 a1',
+	'what fails again and again holds its group');
 SELECT clear();
 
 -- pop and peek
@@ -207,6 +223,17 @@ CREATE TEMP TABLE sixth AS SELECT * FROM pigeon.receive('f', 3, '1 h', receive_a
 SELECT is(pigeon.change_visibility('f', receipt, '2 h'), true, 'a message is extended') FROM sixth WHERE body = 'a2';
 SELECT is((SELECT count(*) FROM pigeon.receive('f', 3, receive_attempt_id => 'try-6')), 0::bigint, 'after that the attempt cannot be repeated');
 SELECT throws_ok(format($$SELECT pigeon.receive('f', receive_attempt_id => %L)$$, repeat('x', 129)), '22023', 'invalid receive_attempt_id', 'an attempt id has 128 characters at the most');
+
+-- A repetition is no other receive until the timeout has ended.
+SELECT clear();
+SELECT put('a1', 'a2');
+CREATE TEMP TABLE seventh AS SELECT * FROM pigeon.receive('f', 3, '1 s', receive_attempt_id => repeat('~', 128));
+SELECT is((SELECT string_agg(body || ' ' || receive_count, ', ') FROM pigeon.receive('f', 1, '1 s', receive_attempt_id => repeat('~', 128))), 'a1 1, a2 1',
+	'a repetition returns all, in order, and counts no receive');
+SELECT pg_sleep(1.1);
+SELECT is((SELECT string_agg(r.body || ' ' || r.receive_count || ' ' || (r.receipt OPERATOR(pigeon.=) s.receipt), ', ' ORDER BY r.message_id)
+	FROM pigeon.receive('f', 3, receive_attempt_id => repeat('~', 128)) r JOIN seventh s USING (message_id)), 'a1 2 false, a2 2 false',
+	'when the timeout has ended it is another receive');
 
 -- Groups are served in the order in which they became available, also by a release.
 SELECT clear();

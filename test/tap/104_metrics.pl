@@ -58,6 +58,30 @@ is(metrics("$counts, groups_in_flight, deduplicated, sent", 'fifo'), '6|3|0|2|1|
 is(sql(q{SELECT visible, in_flight, delayed, groups_in_flight FROM pigeon.exact_queue_metrics('fifo')}),
 	'6|3|0|2', 'exact metrics agree');
 
+sql(q{SELECT pigeon.create_queue('fifo later', fifo => true, delay => '1 h', content_based_deduplication => true);
+	SELECT pigeon.send('fifo later', n::text, group_id => 'g') FROM generate_series(1, 2) AS n});
+is(metrics($counts, 'fifo later'), '0|0|2', 'delayed in a FIFO queue');
+
+# A FIFO queue too large to be counted, one of whose groups has most of what is in flight.
+sql(q{SELECT pigeon.create_queue('fifo large', fifo => true, visibility_timeout => '1 h');
+	SELECT count(*) FROM (SELECT array_agg(n::text) AS ids, array_agg(CASE WHEN n <= 30000 THEN 'large' ELSE 'g' || n % 50 END) AS groups
+		FROM generate_series(1, 31000) AS n) AS m, pigeon.send_batch('fifo large', ids, group_ids => groups, deduplication_ids => ids);
+	SELECT count(*) FROM pigeon.receive('fifo large', 20000);
+	SELECT (pigeon.receive('fifo large', 1)).message_id FROM generate_series(1, 50)});
+is(metrics('in_flight BETWEEN 9000 AND 21000, visible BETWEEN 9000 AND 23000, groups_in_flight BETWEEN 40 AND 60', 'fifo large'), 't|t|t',
+	'a large group does not stand for others');
+
+# The age of a dead letter counts from the move, until it is received.
+sql(q{SELECT pigeon.create_queue('aged dead');
+	SELECT pigeon.create_queue('aged', dead_letter_queue => 'aged dead', max_receive_count => 1);
+	SELECT pigeon.send('aged', 'x')});
+my $aged = sql(q{SELECT queue_table FROM pigeon.queues WHERE queue = 'aged'});
+sql(qq{UPDATE $aged SET enqueued_at = enqueued_at - interval '1 h';
+	SELECT pigeon.receive('aged', visibility_timeout => '0'); SELECT pigeon.receive('aged')});
+is(metrics(q{oldest_message_age < '1 min'}, 'aged dead'), 't', 'a dead letter is young');
+sql(q{SELECT pigeon.receive('aged dead')});
+is(metrics(q{oldest_message_age > '59 min'}, 'aged dead'), 't', 'until it is received');
+
 # A queue too large to be counted each time.
 sql(q{SELECT pigeon.create_queue('large');
 	SELECT pigeon.send_batch('large', array_agg('m' || n)) FROM generate_series(1, 60000) AS n \g /dev/null
