@@ -41,12 +41,12 @@
 
 /* Messages that were received or are gone, for fair.c; in pieces, so that to join two lists cannot fail. */
 #define PIECE 64
-typedef struct InFlightPiece
+typedef struct TenantMessages
 {
-	struct InFlightPiece *next;
+	struct TenantMessages *next;
 	int			n;
-	InFlight	messages[PIECE];
-} InFlightPiece;
+	TenantMessage messages[PIECE];
+} TenantMessages;
 
 typedef struct Activity
 {
@@ -64,8 +64,8 @@ typedef struct Activity
 	TimestampTz maintain_at;
 	bool		notify;			/* listeners may not know of what is there */
 	int64		counts[PGN_QUEUE_COUNTERS];
-	InFlightPiece *first;
-	InFlightPiece *last;
+	TenantMessages *first;
+	TenantMessages *last;
 } Activity;
 
 static Activity *top = NULL;
@@ -87,7 +87,7 @@ pop(void)
 static void
 add_counts(Activity *activity, TimestampTz now)
 {
-	for (InFlightPiece *piece = activity->first; piece; piece = piece->next)
+	for (TenantMessages *piece = activity->first; piece; piece = piece->next)
 		pgn_fair_in_flight(activity->shared, piece->messages, piece->n, now);
 	for (int i = 0; i < PGN_QUEUE_COUNTERS; i++)
 		if (activity->counts[i] != 0)
@@ -339,14 +339,14 @@ pgn_activity_count(Queue *queue, QueueCounter counter, int64 n)
 
 /* Note a message for fairness. */
 static void
-note_in_flight(Queue *queue, const InFlight *message)
+note_in_flight(Queue *queue, const TenantMessage *message)
 {
 	Activity   *activity = get_activity(queue);
-	InFlightPiece *piece = activity->last;
+	TenantMessages *piece = activity->last;
 
 	if (piece == NULL || piece->n == PIECE)
 	{
-		piece = MemoryContextAllocZero(TopTransactionContext, sizeof(InFlightPiece));
+		piece = MemoryContextAllocZero(TopTransactionContext, sizeof(TenantMessages));
 		if (activity->last)
 			activity->last->next = piece;
 		else
@@ -360,7 +360,7 @@ note_in_flight(Queue *queue, const InFlight *message)
 void
 pgn_activity_received(Queue *queue, const Delivery *row)
 {
-	InFlight	message = {row->group_key, row->received_at, 1};
+	TenantMessage message = {row->group_key, row->received_at, 1};
 
 	if (row->queue_receive_count == 1 && pgn_fair_has_tenants(queue))
 		note_in_flight(queue, &message);
@@ -370,7 +370,7 @@ pgn_activity_received(Queue *queue, const Delivery *row)
 void
 pgn_activity_gone(Queue *queue, const Delivery *row)
 {
-	InFlight	message = {row->group_key, row->queue_receive_count == 1 ? row->received_at : row->first_received_at, -1};
+	TenantMessage message = {row->group_key, row->queue_receive_count == 1 ? row->received_at : row->first_received_at, -1};
 
 	if (row->queue_receive_count > 0 && pgn_fair_has_tenants(queue))
 		note_in_flight(queue, &message);

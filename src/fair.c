@@ -201,7 +201,7 @@ pgn_fair_lane(Queue *queue, int64 group_key, TimestampTz now)
 
 /* Count messages that were received for the first time, or are gone after they were. */
 void
-pgn_fair_in_flight(SharedQueue *shared, const InFlight *messages, int n, TimestampTz now)
+pgn_fair_in_flight(SharedQueue *shared, const TenantMessage *messages, int n, TimestampTz now)
 {
 	Tenant	   *all = &shared->all_tenants;
 

@@ -14,12 +14,12 @@
 #define PGN_TENANTS 32
 
 /* A message that was received, or is gone after that. */
-typedef struct InFlight
+typedef struct TenantMessage
 {
 	int64		group_key;
 	TimestampTz since;			/* its first receive */
 	int			change;			/* 1 or -1 */
-} InFlight;
+} TenantMessage;
 
 /* What a tenant has; what is older counts less. */
 typedef struct Tenant
@@ -34,7 +34,7 @@ typedef struct Tenant
 
 extern int16 pgn_fair_lane(Queue *queue, int64 group_key, TimestampTz now);
 extern bool pgn_fair_has_tenants(Queue *queue);
-extern void pgn_fair_in_flight(struct SharedQueue *shared, const InFlight *messages, int n, TimestampTz now);
+extern void pgn_fair_in_flight(struct SharedQueue *shared, const TenantMessage *messages, int n, TimestampTz now);
 extern void pgn_fair_backlog_cleared(Queue *queue, TimestampTz now);
 extern void pgn_fair_forget(Queue *queue);
 extern bool pgn_fair_noisy_first(Queue *queue);
