@@ -446,6 +446,20 @@ BEGIN
 	JOIN pg_namespace n ON n.nspname = c.schema_name
 	WHERE n.nspname = 'pigeon' AND NOT c.in_extension AND NOT pg_has_role(n.nspowner, 'USAGE')
 	LIMIT 1;
+	-- An extension may bring such, and be moved here with all that it has.
+	IF NOT FOUND AND TG_TAG IN ('CREATE EXTENSION', 'ALTER EXTENSION') THEN
+		SELECT (pg_identify_object(o.classid, o.oid, 0)).identity INTO intruder
+		FROM (SELECT 'pg_proc'::regclass AS classid, oid, pronamespace AS namespace, proowner AS owner FROM pg_proc
+			  UNION ALL SELECT 'pg_operator'::regclass, oid, oprnamespace, oprowner FROM pg_operator
+			  UNION ALL SELECT 'pg_type'::regclass, t.oid, typnamespace, typowner FROM pg_type t LEFT JOIN pg_class c ON c.oid = typrelid
+			  WHERE typelem = 0 AND (typrelid = 0 OR relkind = 'c')) o
+		JOIN pg_namespace n ON n.oid = o.namespace
+		WHERE n.nspname = 'pigeon' AND o.owner <> n.nspowner AND NOT pg_has_role(n.nspowner, 'USAGE')
+			AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+							WHERE d.classid = o.classid AND d.objid = o.oid AND d.deptype = 'e'
+								AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'pigeon')
+		LIMIT 1;
+	END IF;
 	IF FOUND THEN
 		RAISE EXCEPTION USING
 			ERRCODE = 'insufficient_privilege',
@@ -459,7 +473,7 @@ COMMENT ON FUNCTION pigeon.guard_schema() IS 'event trigger: keeps functions, op
 CREATE EVENT TRIGGER pigeon_guard_schema ON ddl_command_end
 	WHEN TAG IN ('CREATE FUNCTION', 'CREATE PROCEDURE', 'CREATE AGGREGATE', 'CREATE OPERATOR', 'CREATE TYPE', 'CREATE DOMAIN',
 				 'ALTER FUNCTION', 'ALTER PROCEDURE', 'ALTER ROUTINE', 'ALTER AGGREGATE', 'ALTER OPERATOR', 'ALTER TYPE',
-				 'ALTER DOMAIN')
+				 'ALTER DOMAIN', 'CREATE EXTENSION', 'ALTER EXTENSION')
 	EXECUTE FUNCTION pigeon.guard_schema();
 
 ------------------------------------------------------------------------------

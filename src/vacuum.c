@@ -18,11 +18,13 @@
  *	- Nobody is waited for, so the table is not truncated, which needs a lock that
  *	  nobody may have beside.
  *
+ *	- Only if the table has what we know how to handle: there are indexes whose
+ *	  cleaning runs functions of the table's owner.
+ *
  * Autovacuum goes on as ever.
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "nodes/plannodes.h"
@@ -35,6 +37,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "delivery.h"
 #include "jobs.h"
 #include "queue.h"
 #include "transaction.h"
@@ -75,19 +78,20 @@ pgn_vacuum_command(int32 queue_id)
 {
 	Queue	   *queue = pgn_queue_find_by_id(queue_id);
 	SharedQueue *shared;
-	Relation	rel;
+	DeliveryTable deliveries;
 	BlockNumber pages;
 	uint64		horizon,
 				changes,
 				dead;
 
-	if (queue == NULL || !pgn_queue_lock_now(queue, AccessShareLock))
+	if (queue == NULL || !pgn_queue_lock_now(queue, ShareUpdateExclusiveLock))
 		return NULL;
 	shared = pgn_shared_queue(queue);
-	rel = table_open(queue->relid, NoLock);
-	pages = RelationGetNumberOfBlocks(rel);
-	horizon = pgn_widen_xid(GetOldestNonRemovableTransactionId(rel));
-	table_close(rel, AccessShareLock);
+	if (!pgn_deliveries_try_open_indexed(&deliveries, queue, AccessShareLock))
+		return NULL;
+	pages = RelationGetNumberOfBlocks(deliveries.table.rel);
+	horizon = pgn_widen_xid(GetOldestNonRemovableTransactionId(deliveries.table.rel));
+	pgn_deliveries_close(&deliveries, AccessShareLock);
 	if (shared == NULL || pages == 0 || pages > MAX_PAGES)
 		return NULL;
 
