@@ -10,7 +10,7 @@
 
 #include "index_insert.h"
 
-#define PGN_MAX_INDEXES 8
+#define PGN_MAX_INDEXES 32
 
 typedef struct PgnTable
 {

@@ -1,5 +1,5 @@
 -- What owners may do to the tables of queues, and how the extension goes and comes again.
-SELECT plan(69);
+SELECT plan(71);
 CREATE ROLE pgn_owner;
 GRANT CREATE ON SCHEMA pigeon TO pgn_owner;
 SET ROLE pgn_owner;
@@ -35,6 +35,15 @@ SELECT throws_ok($$SELECT pigeon.receive('q')$$, '55000', NULL, 'one in another 
 DROP INDEX pigeon.descending;
 SELECT format('CREATE INDEX %I ON %s (lane, due_at)', :'name' || '_due', :'q') \gexec
 SELECT is((SELECT body FROM pigeon.receive('q', 1, '0')), 'here', 'can be created again');
+
+-- There may be many, twice as many while they are made anew
+SELECT format('CREATE INDEX many_%s ON %s (lease)', n, :'q') FROM generate_series(1, 14) AS n \gexec
+SELECT format('REINDEX TABLE CONCURRENTLY %s', :'q') \gexec
+SELECT format('CREATE INDEX more_%s ON %s (lease)', n, :'q') FROM generate_series(1, 16) AS n \gexec
+SELECT is((SELECT body FROM pigeon.receive('q', 1, '0')), 'here', 'thirty-two indexes');
+SELECT format('CREATE INDEX one_more ON %s (lease)', :'q') \gexec
+SELECT throws_ok($$SELECT pigeon.receive('q', 1, '0')$$, '54000', NULL, 'one more is too many');
+SELECT format('DROP INDEX pigeon.%I', indexname) FROM pg_indexes WHERE schemaname = 'pigeon' AND indexname ~ '^(many_|more_|one_more)' \gexec
 
 -- A plain index is maintained
 SELECT format('CREATE INDEX extra ON %s (lease) INCLUDE (visible_at)', :'q') \gexec
