@@ -105,36 +105,44 @@ has_column(Relation rel, AttrNumber attnum, Oid type)
 		TupleDescAttr(desc, attnum - 1)->atttypid == type;
 }
 
-/* The primary key if it is good for finding messages in any snapshot, or InvalidOid. */
-static Oid
-message_index(Relation rel)
+/*
+ * Find the primary key, and lock it, if it is good for finding messages in any
+ * snapshot; InvalidOid if not.  False if somebody else has locked it.
+ */
+static bool
+lock_message_index(Relation rel, Oid *oid)
 {
-	Oid			oid;
 	Relation	index;
 	bool		usable;
 
 	list_free(RelationGetIndexList(rel));
-	oid = rel->rd_pkindex;
-	if (!OidIsValid(oid))
-		return InvalidOid;
-	index = index_open(oid, AccessShareLock);
+	*oid = rel->rd_pkindex;
+	if (!OidIsValid(*oid))
+		return true;
+	if (!ConditionalLockRelationOid(*oid, AccessShareLock))
+		return false;
+	index = index_open(*oid, NoLock);
 	usable = index->rd_index->indisvalid && !index->rd_index->indcheckxmin &&
 		index->rd_index->indkey.values[0] == Anum_delivery_message_id;
-	index_close(index, AccessShareLock);
-	return usable ? oid : InvalidOid;
+	index_close(index, usable ? NoLock : AccessShareLock);
+	if (!usable)
+		*oid = InvalidOid;
+	return true;
 }
 
-/* Find references in an open table; false if the callback ended the search. */
+/* Find references in an open table; false if that cannot be done, or the callback ended the search. */
 static bool
 scan_table(Relation rel, Snapshot snapshot, int64 from_id, int64 to_id, int segment,
 		   PgnReferenceCallback callback, void *arg)
 {
-	Oid			index = message_index(rel);
+	Oid			index;
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	bool		more = true;
 
+	if (!lock_message_index(rel, &index))
+		return in_the_way(RelationGetRelationName(rel), "Somebody has locked its primary key exclusively.", NULL);
 	ScanKeyInit(&keys[0], Anum_delivery_message_id, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(from_id));
 	ScanKeyInit(&keys[1], Anum_delivery_message_id, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(to_id));
 	scan = systable_beginscan(rel, index, OidIsValid(index), snapshot, 2, keys);
@@ -149,6 +157,8 @@ scan_table(Relation rel, Snapshot snapshot, int64 from_id, int64 to_id, int segm
 													   RelationGetDescr(rel), &isnull)), arg);
 	}
 	systable_endscan(scan);
+	if (OidIsValid(index))
+		UnlockRelationOid(index, AccessShareLock);
 	return more;
 }
 
