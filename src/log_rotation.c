@@ -529,30 +529,23 @@ delete_unneeded(OldMessages *old)
 }
 
 /*
- * Delete the messages of the old generation that no delivery refers to, so
- * many at a time that their ids fit into memory.
+ * Delete of the old generation the messages that no delivery refers to: of the
+ * next CLEAN_MESSAGES, going on from where the last call was.  True if there may
+ * be more; the next call begins anew if not.
  */
-void
+bool
 pgn_log_clean_old(void)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext context;
+	static int64 last = PG_INT64_MIN;
 	OldMessages old;
-	int64		last = PG_INT64_MIN;
+	int64		after = last;
 
-	if (!become_maintainer())
-		return;
-	context = AllocSetContextCreate(caller, "pigeon cleaning of the message log", ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(context);
-	while (read_old(last, &old))
-	{
+	last = PG_INT64_MIN;
+	if (!become_maintainer() || !read_old(after, &old) || !delete_unneeded(&old))
+		return false;
+	if (old.n == CLEAN_MESSAGES)
 		last = DatumGetInt64(old.ids[old.n - 1]);
-		if (!delete_unneeded(&old))
-			break;
-		MemoryContextReset(context);
-	}
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(context);
+	return old.n == CLEAN_MESSAGES;
 }
 
 /* Is there nothing in the old generation? */

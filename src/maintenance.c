@@ -266,12 +266,11 @@ pgn_job_free_segment_in_time(int64 segment)
 	return pgn_log_free_segment(segment, true) ? PGN_AGAIN : PGN_IDLE;
 }
 
-/* Delete what is not needed in the old generation of the log. */
+/* Delete what is not needed in a part of the old generation of the log. */
 TimestampTz
 pgn_job_clean_log(int64 unused)
 {
-	pgn_log_clean_old();
-	return PGN_IDLE;
+	return pgn_log_clean_old() ? PGN_AGAIN : PGN_IDLE;
 }
 
 /* Take the error that was caught, in a context that outlives what is undone next. */
@@ -305,18 +304,19 @@ pgn_report_failure(const char *what, ErrorData *error)
 }
 
 /*
- * Run a step of a job in a subtransaction.  If it fails, the error is reported,
- * and the answer is false.
+ * Run a step of a job in a subtransaction, and free what it allocates.  If it
+ * fails, the error is reported, and the answer is false.
  */
 bool
 pgn_run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
 {
 	MemoryContext context = CurrentMemoryContext;
+	MemoryContext job_context = AllocSetContextCreate(context, "pigeon job", ALLOCSET_DEFAULT_SIZES);
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool done = false;
 
 	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
+	MemoryContextSwitchTo(job_context);
 	PG_TRY();
 	{
 		*next = job(argument);
@@ -332,6 +332,7 @@ pgn_run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
+	MemoryContextDelete(job_context);
 	CurrentResourceOwner = owner;
 	return done;
 }

@@ -266,6 +266,13 @@ run_job(PgnJob job, int64 argument, const char *what, TimestampTz *next)
 	return done;
 }
 
+/* When to go on with what has begun at that time of the processor, so that the log takes its share of that and no more. */
+static TimestampTz
+after_share_of_log(TimestampTz now, clock_t start)
+{
+	return now + LOG_SHARE * (clock() - start) * USECS_PER_SEC / CLOCKS_PER_SEC;
+}
+
 /* Free what can be freed of the log; when to look again, with many queues not all the time. */
 static bool
 care_for_log(TimestampTz *next)
@@ -287,20 +294,26 @@ care_for_log(TimestampTz *next)
 	if (!begin("look at the message log"))
 		return false;
 	now = GetCurrentTimestamp();
-	*next = pgn_later(more ? now : pgn_log_next_look(now),
-					  now + LOG_SHARE * (clock() - start) * USECS_PER_SEC / CLOCKS_PER_SEC);
+	*next = pgn_later(more ? now : pgn_log_next_look(now), after_share_of_log(now, start));
 	if (!pgn_log_old_is_empty())
 		pgn_database_job_request(JOB_LOG_OLD, GetCurrentTimestamp() + CLEAN_LOG_INTERVAL);
 	commit();
 	return done;
 }
 
-/* Clean the old generation of the log. */
+/* Clean the old generation of the log; where that is large, not all the time. */
 static bool
 care_for_old_log(TimestampTz *next)
 {
+	clock_t		start = clock();
+
 	if (!run_job(pgn_job_clean_log, 0, "cleaning of the message log", next))
 		return false;
+	if (*next == PGN_AGAIN)
+	{
+		*next = after_share_of_log(GetCurrentTimestamp(), start);
+		return true;
+	}
 	if (!begin("look at the message log"))
 		return false;
 	*next = pgn_log_old_is_empty() ? PGN_IDLE : GetCurrentTimestamp() + CLEAN_LOG_INTERVAL;

@@ -1,5 +1,5 @@
 -- The archive of a topic: what it keeps, for how long, and replay.  No transaction around the whole, since maintenance commits.
-SELECT plan(47);
+SELECT plan(49);
 SELECT pigeon.create_queue('q'), pigeon.create_queue('late');
 SELECT lives_ok($$SELECT pigeon.create_topic('t', archive_retention => '6 days')$$, 'a topic with an archive');
 SELECT topic_view AS view, replace(topic_view::text, 'pigeon.t_', '') AS id FROM pigeon.topics WHERE topic = 't' \gset
@@ -141,6 +141,22 @@ SELECT lives_ok($$SELECT pigeon.alter_topic('t', archive_retention => '1 day')$$
 SELECT pigeon.publish('t', 'y');
 SELECT is((SELECT string_agg(body, ',') FROM :view), 'y', 'from now on');
 SELECT is(pigeon.drop_topic('t'), true, 'drop it without one') FROM pigeon.alter_topic('t', archive_retention => '0');
+-- A replay in one call of maintain() takes no more memory than its steps.
+SELECT pigeon.create_topic('long', archive_retention => '1 day');
+SELECT pigeon.create_queue('long');
+SELECT topic_view AS view FROM pigeon.topics WHERE topic = 'long' \gset
+SELECT count(*) FROM generate_series(1, 160) AS n, LATERAL (SELECT pigeon.publish('long', repeat(md5(n::text), 16000))) AS p;
+CREATE FUNCTION peak() RETURNS bigint LANGUAGE sql AS $$
+	SELECT substring(pg_read_file(format('/proc/%s/status', pg_backend_pid())) FROM 'VmPeak:\s*(\d+)')::bigint / 1024
+$$;
+SELECT pigeon.subscribe('long', 'long') AS subscription \gset
+SELECT pigeon.replay(:subscription, '-infinity') AS task \gset
+SELECT peak() AS before \gset
+CALL pigeon.maintain();
+SELECT is((SELECT status || ' ' || replayed FROM pigeon.replay_tasks WHERE task_id = :task), 'COMPLETED 160', 'eighty megabytes are replayed');
+SELECT cmp_ok(peak() - :before, '<', 40::bigint, 'without growing by them');
+SELECT pigeon.alter_topic('long', archive_retention => '0');
+SELECT pigeon.drop_topic('long'), pigeon.drop_queue('long');
 -- An archive that somebody else has turned on belongs to the topic's owner, too.
 CREATE ROLE pgn_keeper;
 GRANT CREATE ON SCHEMA pigeon TO pgn_keeper;
