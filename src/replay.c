@@ -350,21 +350,6 @@ pgn_replay_step(int64 task_id)
 	return more && (batch.looked_at == STEP_MESSAGES || batch.bytes >= STEP_BYTES);
 }
 
-/* Fail if a task of the subscription is running. */
-static void
-check_not_running(int32 subscription_id)
-{
-	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(subscription_id)};
-
-	if (pgn_owner_row("SELECT FROM pigeon.replay_task WHERE subscription_id = $1 AND status = 'RUNNING'",
-					  1, types, values, 0, NULL, NULL))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("a replay task of subscription %d is already running", subscription_id),
-				 errhint("Wait for it, or stop it with pigeon.cancel_replay().")));
-}
-
 /* The topic that has the archive, locked. */
 static Topic *
 open_archive(int32 topic_id)
@@ -422,8 +407,6 @@ pgn_replay(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_per_second must be at least 1")));
 	values[2] = Int32GetDatum(open_archive(pgn_check_subscription_owner(subscription_id))->id);
-	LockRelationOid(pgn_relation("replay_task"), ShareRowExclusiveLock);
-	check_not_running(subscription_id);
 
 	task_id = nextval_internal(pgn_relation("replay_task_id_seq"), false);
 	values[0] = Int64GetDatum(task_id);
@@ -434,8 +417,14 @@ pgn_replay(PG_FUNCTION_ARGS)
 	pgn_owner_begin();
 	pgn_owner_execute("INSERT INTO pigeon.replay_task (id, subscription_id, topic_id, from_time, to_time,"
 					  " max_per_second, started_by, position_time, position_id, status, started_at, next_xid, origin, paid_until)"
-					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $4, 0, 'RUNNING', clock_timestamp(), $8, $9, clock_timestamp() - interval '1 s')",
+					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $4, 0, 'RUNNING', clock_timestamp(), $8, $9, clock_timestamp() - interval '1 s')"
+					  " ON CONFLICT DO NOTHING",
 					  lengthof(types), types, values, PG_ARGISNULL(3) ? "     n   " : NULL);
+	if (SPI_processed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a replay task of subscription %d is already running", subscription_id),
+				 errhint("Wait for it, or stop it with pigeon.cancel_replay().")));
 	pgn_tasks_forget("replay_task", "subscription_id", subscription_id);
 	pgn_owner_end();
 	CommandCounterIncrement();
