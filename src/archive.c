@@ -302,7 +302,9 @@ pgn_archive_maintain(Topic *topic, TimestampTz now)
 	TimestampTz look_again = now + Max(share / 4, USECS_PER_SEC);
 	bool		next_is_empty = false;
 
-	if (!ConditionalLockRelationOid(topic->relid, ShareUpdateExclusiveLock))
+	/* In this order, as who alters a topic does. */
+	if (!ConditionalLockRelationOid(pgn_relation("topic"), RowExclusiveLock) ||
+		!ConditionalLockRelationOid(topic->relid, ShareUpdateExclusiveLock))
 		return look_again;
 	for (int segment = 0; segment < PGN_ARCHIVE_SEGMENTS; segment++)
 	{
