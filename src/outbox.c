@@ -39,11 +39,13 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "json_out.h"
 #include "outbox.h"
 #include "publish.h"
@@ -59,6 +61,7 @@ typedef struct Source
 	const char *operation;
 	char	   *topic;
 	AttrNumber	group_by;		/* 0: none */
+	bool		chosen;			/* the columns were */
 	int			ncolumns;		/* 0: all */
 	AttrNumber *columns;
 	TupleDesc	shown;			/* the row type of the columns */
@@ -119,6 +122,26 @@ column_number(Relation rel, const char *name)
 	return attnum;
 }
 
+/* Show all columns but virtual generated ones, if there are such: their values are not in the row. */
+static void
+leave_out_virtual(Source *source, TupleDesc desc)
+{
+	int			n = 0;
+
+	source->columns = palloc(desc->natts * sizeof(AttrNumber));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+
+		if (pgn_is_virtual(attr))
+			source->ncolumns = -1;
+		else if (!attr->attisdropped)
+			source->columns[n++] = attr->attnum;
+	}
+	if (source->ncolumns < 0)
+		source->ncolumns = n;
+}
+
 /* The row type that is shown. */
 static TupleDesc
 shown_type(Relation rel, int ncolumns, const AttrNumber *columns)
@@ -169,9 +192,12 @@ make_source(const TriggerData *trigger)
 	if (args[PGN_OUTBOX_GROUP_BY][0] != '\0')
 		source->group_by = column_number(rel, args[PGN_OUTBOX_GROUP_BY]);
 	source->ncolumns = nargs - PGN_OUTBOX_COLUMNS;
+	source->chosen = source->ncolumns > 0;
 	source->columns = palloc(source->ncolumns * sizeof(AttrNumber));
 	for (int i = 0; i < source->ncolumns; i++)
 		source->columns[i] = column_number(rel, args[PGN_OUTBOX_COLUMNS + i]);
+	if (!source->chosen)
+		leave_out_virtual(source, RelationGetDescr(rel));
 	if (source->ncolumns > 0)
 		source->shown = shown_type(rel, source->ncolumns, source->columns);
 	source->operation = operation_name(trigger->tg_event);
@@ -183,7 +209,7 @@ make_source(const TriggerData *trigger)
 static bool
 nothing_changed(const Source *source, TupleDesc desc, HeapTuple old, HeapTuple new)
 {
-	for (int i = 0; i < source->ncolumns; i++)
+	for (int i = 0; i < source->ncolumns && source->chosen; i++)
 	{
 		Form_pg_attribute attr = TupleDescAttr(desc, source->columns[i] - 1);
 		bool		old_isnull,
@@ -196,7 +222,7 @@ nothing_changed(const Source *source, TupleDesc desc, HeapTuple old, HeapTuple n
 		if (!old_isnull && !datum_image_eq(old_value, new_value, attr->attbyval, attr->attlen))
 			return false;
 	}
-	return source->ncolumns > 0;
+	return source->chosen;
 }
 
 /* Append a row as a JSON object, null if there is none. */
@@ -247,6 +273,53 @@ message_body(const Source *source, const TriggerData *trigger, HeapTuple old, He
 	return cstring_to_text_with_len(json.data, json.len);
 }
 
+/* Begin to write values as every session does, whatever its settings are; to be ended with AtEOXact_GUC(). */
+static int
+begin_common_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"DateStyle", "ISO, YMD"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
+		{"bytea_output", "hex"}, {"extra_float_digits", "1"}, {"lc_monetary", "C"}
+	};
+	int			level = NewGUCNestLevel();
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+/* A value as text, the same in every session. */
+static char *
+common_text(Oid type, Datum value)
+{
+	Oid			output;
+	bool		is_varlena;
+	char	   *text;
+	int			level;
+
+	getTypeOutputInfo(type, &output, &is_varlena);
+	switch (getBaseType(type))
+	{
+		case BOOLOID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case NUMERICOID:
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+		case UUIDOID:
+			return OidOutputFunctionCall(output, value);
+		default:
+			level = begin_common_settings();
+			text = OidOutputFunctionCall(output, value);
+
+			AtEOXact_GUC(true, level);
+			return text;
+	}
+}
+
 /*
  * The message group of a change: the value by which changes are grouped, or
  * its hash if the value cannot be the name of a group.
@@ -254,9 +327,7 @@ message_body(const Source *source, const TriggerData *trigger, HeapTuple old, He
 static text *
 message_group(const Source *source, TupleDesc desc, HeapTuple tuple)
 {
-	Oid			output;
-	bool		is_varlena,
-				isnull;
+	bool		isnull;
 	Datum		value;
 	char	   *text;
 
@@ -267,8 +338,7 @@ message_group(const Source *source, TupleDesc desc, HeapTuple tuple)
 	value = heap_getattr(tuple, source->group_by, desc, &isnull);
 	if (isnull)
 		return cstring_to_text("null");
-	getTypeOutputInfo(TupleDescAttr(desc, source->group_by - 1)->atttypid, &output, &is_varlena);
-	text = OidOutputFunctionCall(output, value);
+	text = common_text(TupleDescAttr(desc, source->group_by - 1)->atttypid, value);
 
 	if (!pgn_is_id(text, strlen(text)))
 		text = psprintf("%016llx", (unsigned long long)

@@ -140,15 +140,23 @@ parse_events(const char *argument, bool *chosen)
 	}
 }
 
-/* Fail unless the table has the column. */
+/* Fail unless the table has the column, and triggers know its value. */
 static void
 check_column(Relation source, const char *name)
 {
-	if (get_attnum(RelationGetRelid(source), name) <= 0)
+	AttrNumber	attnum = get_attnum(RelationGetRelid(source), name);
+
+	if (attnum <= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("column \"%s\" of relation \"%s\" does not exist",
 						name, RelationGetRelationName(source))));
+	if (pgn_is_virtual(TupleDescAttr(RelationGetDescr(source), attnum - 1)))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("column \"%s\" of relation \"%s\" is a virtual generated column",
+						name, RelationGetRelationName(source)),
+				 errhint("Make it a stored one, or publish the columns it is made of.")));
 }
 
 /* The arguments of the triggers, as they are written in SQL. */
