@@ -18,6 +18,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "arguments.h"
 #include "owner.h"
@@ -30,7 +31,8 @@ PG_FUNCTION_INFO_V1(pgn_mark_processed);
 Datum
 pgn_mark_processed(PG_FUNCTION_ARGS)
 {
-	Oid			types[] = {INT4OID, INT8OID, INT8OID};
+	Oid			types[] = {INT4OID, INT8OID, TIMESTAMPTZOID};
+	TimestampTz now = GetCurrentTimestamp();
 	Datum		values[lengthof(types)];
 	Queue	   *queue;
 	bool		marked;
@@ -44,11 +46,12 @@ pgn_mark_processed(PG_FUNCTION_ARGS)
 
 	values[0] = Int32GetDatum(queue->id);
 	values[1] = PG_GETARG_DATUM(1);
-	values[2] = Int64GetDatum(queue->attributes.retention);
+	values[2] = TimestampTzGetDatum(now - MIN_TIMESTAMP < queue->attributes.retention ? DT_NOBEGIN :
+									now - queue->attributes.retention);
 	pgn_owner_begin();
 	pgn_owner_execute("DELETE FROM pigeon.processed WHERE ctid = ANY (ARRAY(SELECT ctid FROM pigeon.processed"
 					  " WHERE queue_id = $1 AND message_id <> $2"
-					  " AND processed_at < now() - pigeon.to_interval($3)"
+					  " AND processed_at < $3"
 					  " ORDER BY processed_at LIMIT 10 FOR UPDATE SKIP LOCKED))",
 					  lengthof(types), types, values, NULL);
 	pgn_owner_execute("INSERT INTO pigeon.processed VALUES ($1, $2) ON CONFLICT DO NOTHING",

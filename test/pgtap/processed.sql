@@ -1,6 +1,6 @@
 -- mark_processed
 BEGIN;
-SELECT plan(9);
+SELECT plan(10);
 SELECT pigeon.create_queue('q', retention => '60 s');
 SELECT pigeon.create_queue('other');
 CREATE ROLE reader;
@@ -15,6 +15,9 @@ UPDATE pigeon.processed SET processed_at = processed_at - interval '61 s' WHERE 
 SELECT pigeon.mark_processed('q', 3);
 SELECT is((SELECT array_agg(message_id ORDER BY message_id) FROM pigeon.processed JOIN pigeon.queue ON id = queue_id WHERE name = 'q'), '{2,3}',
 	'notes older than the retention are removed');
+SELECT pigeon.create_queue('for ever', retention => '10000 years');
+SELECT is(pigeon.mark_processed('for ever', 1), true, 'or for as long as can be');
+SELECT pigeon.drop_queue('for ever');
 SELECT throws_ok($$SELECT pigeon.mark_processed(NULL, 1)$$, '22023', NULL, 'a queue is needed');
 SET ROLE reader;
 SELECT throws_ok($$SELECT pigeon.mark_processed('q', 1)$$, '42501', NULL, 'and the right to delete');
