@@ -441,9 +441,12 @@ AS $$
 DECLARE
 	intruder text;
 BEGIN
+	-- With a range comes a multirange, which may be elsewhere.
 	SELECT c.object_identity INTO intruder
 	FROM pg_event_trigger_ddl_commands() c
-	JOIN pg_namespace n ON n.nspname = c.schema_name
+	LEFT JOIN pg_range r ON c.classid = 'pg_type'::regclass AND r.rngtypid = c.objid
+	LEFT JOIN pg_type m ON m.oid = r.rngmultitypid
+	JOIN pg_namespace n ON n.nspname = c.schema_name OR n.oid = m.typnamespace
 	WHERE n.nspname = 'pigeon' AND NOT c.in_extension AND NOT pg_has_role(n.nspowner, 'USAGE')
 	LIMIT 1;
 	-- An extension may bring such, and be moved here with all that it has.
@@ -454,10 +457,11 @@ BEGIN
 			  UNION ALL SELECT 'pg_type'::regclass, t.oid, typnamespace, typowner FROM pg_type t LEFT JOIN pg_class c ON c.oid = typrelid
 			  WHERE typelem = 0 AND (typrelid = 0 OR relkind = 'c')) o
 		JOIN pg_namespace n ON n.oid = o.namespace
-		WHERE n.nspname = 'pigeon' AND o.owner <> n.nspowner AND NOT pg_has_role(n.nspowner, 'USAGE')
-			AND NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
-							WHERE d.classid = o.classid AND d.objid = o.oid AND d.deptype = 'e'
-								AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'pigeon')
+		LEFT JOIN pg_depend d ON d.classid = o.classid AND d.objid = o.oid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+		LEFT JOIN pg_extension e ON e.oid = d.refobjid
+		WHERE n.nspname = 'pigeon' AND NOT pg_has_role(n.nspowner, 'USAGE') AND e.extname IS DISTINCT FROM 'pigeon'
+			-- What a trusted extension has belongs to a superuser, whoever created it.
+			AND NOT pg_has_role(coalesce(e.extowner, o.owner), n.nspowner, 'USAGE')
 		LIMIT 1;
 	END IF;
 	IF FOUND THEN

@@ -370,8 +370,11 @@ pgn_activity_received(Queue *queue, const Delivery *row)
 void
 pgn_activity_gone(Queue *queue, const Delivery *row)
 {
-	TenantMessage message = {row->group_key, row->queue_receive_count == 1 ? row->received_at : row->first_received_at, -1};
+	TenantMessage message = {row->group_key, row->received_at, -1};
 
+	/* In a dead-letter queue its first receive was elsewhere. */
+	if (row->queue_receive_count > 1 && row->source == 0)
+		message.since = row->first_received_at;
 	if (row->queue_receive_count > 0 && pgn_fair_has_tenants(queue))
 		note_in_flight(queue, &message);
 }

@@ -38,6 +38,9 @@
 #include "delivery.h"
 #include "owner.h"
 
+/* What somebody has locked is looked at again after that time. */
+#define BUSY_INTERVAL (10 * USECS_PER_SEC)
+
 static const PgnColumn archive_columns[Natts_archive] = {
 	{"body", TEXTOID, true},
 	{"subject", TEXTOID, false},
@@ -263,15 +266,16 @@ has_expired(const Topic *topic, int segment, TimestampTz before, LOCKMODE lockmo
 static bool
 empty_segment(const Topic *topic, int segment, TimestampTz before)
 {
+	PgnOwner	as_owner;
 	bool		empty;
 
 	if (!has_expired(topic, segment, before, AccessShareLock, false, &empty) ||
 		!ConditionalLockRelationOid(segment_table(topic, segment), AccessExclusiveLock) ||
 		!has_expired(topic, segment, before, AccessExclusiveLock, true, &empty))
 		return empty;
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute(psprintf("TRUNCATE ONLY pigeon.t_%d_%d", topic->id, segment), 0, NULL, NULL, NULL);
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 	return true;
 }
 
@@ -279,13 +283,14 @@ empty_segment(const Topic *topic, int segment, TimestampTz before)
 static void
 rotate(Topic *topic, int segment)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT4OID, INT4OID};
 	Datum		values[] = {Int32GetDatum(topic->id), Int32GetDatum(segment)};
 
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute("UPDATE pigeon.topic SET archive_segment = $2, archive_since = clock_timestamp()"
 					  " WHERE id = $1", 2, types, values, NULL);
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 	CacheInvalidateRelcacheByRelid(topic->relid);
 }
 
@@ -305,7 +310,7 @@ pgn_archive_maintain(Topic *topic, TimestampTz now)
 	/* In this order, as who alters a topic does. */
 	if (!ConditionalLockRelationOid(pgn_relation("topic"), RowExclusiveLock) ||
 		!ConditionalLockRelationOid(topic->relid, ShareUpdateExclusiveLock))
-		return look_again;
+		return Min(look_again, now + BUSY_INTERVAL);
 	for (int segment = 0; segment < PGN_ARCHIVE_SEGMENTS; segment++)
 	{
 		if (segment == a.archive_segment)

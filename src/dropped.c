@@ -46,7 +46,7 @@ drop_side_tables(Datum ids)
 			char	   *name = psprintf("%s_%d", prefixes[i], DatumGetInt32(id));
 
 			if (OidIsValid(pgn_relation(name)))
-				pgn_owner_run(psprintf("DROP TABLE pigeon.%s", name));
+				pgn_owner_run(psprintf("DROP TABLE pigeon.%s CASCADE", name));
 		}
 	}
 }
@@ -113,12 +113,13 @@ pgn_forget_topic(int32 id)
 void
 pgn_forget_subscription(int32 id)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(id)};
 
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute("DELETE FROM pigeon.subscription WHERE id = $1", 1, types, values, NULL);
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 	pgn_tasks_end("replay_task", "subscription_id", array_of_one(id), "subscription does not exist any more");
 }
 

@@ -119,12 +119,17 @@ watch_tenant(Tenant *tenants, int64 group_key, TimestampTz now)
 	for (int i = 0; i < PGN_TENANTS; i++)
 	{
 		age(&tenants[i], now);
+		if (is_silent(&tenants[i], now))
+			tenants[i].sent = 0;
 		if (tenants[i].sent + tenants[i].in_flight < least->sent + least->in_flight)
 			least = &tenants[i];
 	}
 	if (least->sent + least->in_flight > 1)
 	{
-		least->sent = Max(0, least->sent - 1);
+		if (least->sent > 0)
+			least->sent = Max(0, least->sent - 1);
+		else
+			least->in_flight = Max(0, least->in_flight - 1);
 		return NULL;
 	}
 	*least = (Tenant)

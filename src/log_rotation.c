@@ -78,6 +78,7 @@
 #include "pigeon.h"
 #include "queue.h"
 #include "references.h"
+#include "shared.h"
 #include "transaction.h"
 
 /*
@@ -322,15 +323,16 @@ begin_joins(void)
 static void
 copy_survivors(int segment, const MessageIds *survivors)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT8ARRAYOID};
 	Datum		values[] = {ids_to_array(survivors)};
 	int			level = begin_joins();
 
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute(psprintf("INSERT INTO pigeon.log_old SELECT * FROM pigeon.log_%d"
 							   " WHERE message_id IN (SELECT unnest($1)) ON CONFLICT DO NOTHING", segment),
 					  1, types, values, NULL);
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 	AtEOXact_GUC(true, level);
 }
 
@@ -505,6 +507,7 @@ note_needed(int64 message_id, void *arg)
 static bool
 delete_unneeded(OldMessages *old)
 {
+	PgnOwner	as_owner;
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool		known = pgn_references_find(snapshot, DatumGetInt64(old->ids[0]),
 											DatumGetInt64(old->ids[old->n - 1]), -1, note_needed, old);
@@ -521,11 +524,31 @@ delete_unneeded(OldMessages *old)
 		Oid			types[] = {INT8ARRAYOID};
 		Datum		values[] = {ids_to_array(&unneeded)};
 
-		pgn_owner_begin();
+		pgn_owner_begin(&as_owner);
 		pgn_owner_execute("DELETE FROM pigeon.log_old WHERE message_id = ANY ($1)", 1, types, values, NULL);
-		pgn_owner_end();
+		pgn_owner_end(&as_owner);
 	}
 	return true;
+}
+
+/*
+ * Up to which message the old generation has been cleaned; in shared memory if
+ * there is some, since a worker may leave before it has come to the end.
+ */
+static pg_atomic_uint64 *
+cleaned_until(void)
+{
+	static pg_atomic_uint64 own = {(uint64) PG_INT64_MIN};
+	SharedDatabase *database = pgn_shared_database(MyDatabaseId, false);
+
+	return database ? &database->log_cleaned_until : &own;
+}
+
+/* Clean the old generation from its beginning. */
+void
+pgn_log_clean_anew(void)
+{
+	pg_atomic_write_u64(cleaned_until(), (uint64) PG_INT64_MIN);
 }
 
 /*
@@ -536,16 +559,18 @@ delete_unneeded(OldMessages *old)
 bool
 pgn_log_clean_old(void)
 {
-	static int64 last = PG_INT64_MIN;
+	int64		after = (int64) pg_atomic_read_u64(cleaned_until());
 	OldMessages old;
-	int64		after = last;
 
-	last = PG_INT64_MIN;
-	if (!become_maintainer() || !read_old(after, &old) || !delete_unneeded(&old))
+	if (!become_maintainer())
 		return false;
-	if (old.n == CLEAN_MESSAGES)
-		last = DatumGetInt64(old.ids[old.n - 1]);
-	return old.n == CLEAN_MESSAGES;
+	if (!read_old(after, &old) || !delete_unneeded(&old) || old.n < CLEAN_MESSAGES)
+	{
+		pgn_log_clean_anew();
+		return false;
+	}
+	pg_atomic_write_u64(cleaned_until(), (uint64) DatumGetInt64(old.ids[old.n - 1]));
+	return true;
 }
 
 /* Is there nothing in the old generation? */

@@ -9,6 +9,7 @@
 
 extern void pgn_log_rotate(void);
 extern bool pgn_log_free_segment(int segment, bool patient);
+extern void pgn_log_clean_anew(void);
 extern bool pgn_log_clean_old(void);
 extern TimestampTz pgn_log_next_look(TimestampTz now);
 extern bool pgn_log_old_is_empty(void);

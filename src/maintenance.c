@@ -438,6 +438,7 @@ pgn_maintain(PG_FUNCTION_ARGS)
 		for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
 			run_all_steps(pgn_job_free_segment, segment,
 						  psprintf("freeing of message log segment %d", segment), may_commit);
+		pgn_log_clean_anew();
 		run_all_steps(pgn_job_clean_log, 0, "cleaning of the message log", may_commit);
 	}
 

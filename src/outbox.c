@@ -279,7 +279,8 @@ begin_common_settings(void)
 {
 	static const char *const settings[][2] = {
 		{"DateStyle", "ISO, YMD"}, {"IntervalStyle", "postgres"}, {"TimeZone", "UTC"},
-		{"bytea_output", "hex"}, {"extra_float_digits", "1"}, {"lc_monetary", "C"}
+		{"bytea_output", "hex"}, {"extra_float_digits", "1"}, {"lc_monetary", "C"},
+		{"search_path", "pg_catalog"}, {"quote_all_identifiers", "off"}
 	};
 	int			level = NewGUCNestLevel();
 
@@ -310,6 +311,8 @@ common_text(Oid type, Datum value)
 		case VARCHAROID:
 		case BPCHAROID:
 		case UUIDOID:
+		case NAMEOID:
+		case OIDOID:
 			return OidOutputFunctionCall(output, value);
 		default:
 			level = begin_common_settings();

@@ -13,73 +13,106 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "owner.h"
 #include "queue.h"
 
-/*
- * The user to go back to.  Calls do not nest; a (sub)transaction that fails
- * takes an unfinished one with it.
- */
-static Oid	caller_userid;
-static int	caller_context;
-static int	caller_settings;
-static bool in_use = false;
-static LocalTransactionId used_in;
-static SubTransactionId used_in_sub;
-
-/* Become the owner and connect to SPI.  An error undoes it all. */
+/* Become the owner and connect to SPI.  An error undoes it all.  Calls may nest: what is run may fire triggers that call us. */
 void
-pgn_owner_begin(void)
+pgn_owner_begin(PgnOwner *state)
 {
 	Relation	registry = table_open(pgn_relation("queue"), AccessShareLock);
 	Oid			owner = registry->rd_rel->relowner;
 
-	Assert(!in_use || used_in != pgn_local_transaction() || used_in_sub != GetCurrentSubTransactionId());
-	in_use = true;
-	used_in = pgn_local_transaction();
-	used_in_sub = GetCurrentSubTransactionId();
 	table_close(registry, NoLock);
-	GetUserIdAndSecContext(&caller_userid, &caller_context);
-	SetUserIdAndSecContext(owner, caller_context | SECURITY_LOCAL_USERID_CHANGE);
-	caller_settings = NewGUCNestLevel();
+	GetUserIdAndSecContext(&state->caller, &state->context);
+	SetUserIdAndSecContext(owner, state->context | SECURITY_LOCAL_USERID_CHANGE);
+	state->settings = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
 }
 
-/* Run one statement; results are where SPI leaves them. */
+/* Run a statement in a snapshot that is newer than the transaction's; answers as SPI does. */
+static int
+execute_latest(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	SPIPlanPtr	plan = SPI_prepare(sql, nargs, types);
+	int			code;
+
+	if (plan == NULL)
+		elog(ERROR, "statement failed with %s: %s", SPI_result_code_string(SPI_result), sql);
+	code = SPI_execute_snapshot(plan, values, nulls, snapshot, InvalidSnapshot, false, true, 0);
+	SPI_freeplan(plan);
+	UnregisterSnapshot(snapshot);
+	return code;
+}
+
+/*
+ * Run one statement; results are where SPI leaves them.  It sees what is
+ * committed, whatever the caller's isolation level is: locks and catalogs are
+ * not of a snapshot either, and who drops a queue that his does not show must
+ * not leave half of it.
+ */
 void
 pgn_owner_execute(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
 {
-	int			code = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
+	int			code;
 
+	if (IsolationUsesXactSnapshot())
+		code = execute_latest(sql, nargs, types, values, nulls);
+	else
+		code = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
 	if (code < 0)
 		elog(ERROR, "statement failed with %s: %s", SPI_result_code_string(code), sql);
 }
 
 /* Disconnect and become the caller again. */
 void
-pgn_owner_end(void)
+pgn_owner_end(const PgnOwner *state)
 {
 	SPI_finish();
-	AtEOXact_GUC(true, caller_settings);
-	SetUserIdAndSecContext(caller_userid, caller_context);
-	in_use = false;
+	AtEOXact_GUC(true, state->settings);
+	SetUserIdAndSecContext(state->caller, state->context);
 }
 
-/* Run statements as the owner. */
+/* Run statements as the owner; what they create is where the database is. */
 void
 pgn_owner_run(const char *sql)
 {
-	pgn_owner_begin();
+	PgnOwner	state;
+
+	pgn_owner_begin(&state);
+	(void) set_config_option("default_tablespace", "", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	pgn_owner_execute(sql, 0, NULL, NULL, NULL);
-	pgn_owner_end();
+	pgn_owner_end(&state);
+}
+
+/* Create a table of the extension's, on which nobody gets rights by default. */
+void
+pgn_owner_create_table(const char *sql, const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	Datum		revoke;
+	bool		isnull;
+
+	pgn_owner_run(sql);
+	if (pgn_owner_row("SELECT string_agg(DISTINCT format('REVOKE ALL ON %s FROM %s;', oid::regclass,"
+					  " CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END), ' ')"
+					  " FROM pg_class, aclexplode(relacl)"
+					  " WHERE relnamespace = 'pigeon'::regnamespace AND relname = $1 AND grantee <> relowner",
+					  1, types, values, 1, &revoke, &isnull) && !isnull)
+		pgn_owner_run(TextDatumGetCString(revoke));
 }
 
 /*
@@ -91,9 +124,10 @@ pgn_owner_row(const char *sql, int nargs, Oid *types, Datum *values,
 			  int ncolumns, Datum *row, bool *isnull)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	PgnOwner	state;
 	bool		found;
 
-	pgn_owner_begin();
+	pgn_owner_begin(&state);
 	pgn_owner_execute(sql, nargs, types, values, NULL);
 	found = SPI_processed > 0 && SPI_tuptable != NULL;
 	for (int i = 0; found && i < ncolumns; i++)
@@ -109,7 +143,7 @@ pgn_owner_row(const char *sql, int nargs, Oid *types, Datum *values,
 			datumCopy(row[i], attr->attbyval, attr->attlen);
 		MemoryContextSwitchTo(spi);
 	}
-	pgn_owner_end();
+	pgn_owner_end(&state);
 	return found;
 }
 
@@ -130,9 +164,10 @@ int64 *
 pgn_owner_numbers(const char *sql, int nargs, Oid *types, Datum *values, int *n)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	PgnOwner	state;
 	int64	   *numbers;
 
-	pgn_owner_begin();
+	pgn_owner_begin(&state);
 	pgn_owner_execute(sql, nargs, types, values, NULL);
 	*n = SPI_processed;
 	numbers = MemoryContextAlloc(caller, (*n + 1) * sizeof(int64));
@@ -142,6 +177,6 @@ pgn_owner_numbers(const char *sql, int nargs, Oid *types, Datum *values, int *n)
 
 		numbers[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 	}
-	pgn_owner_end();
+	pgn_owner_end(&state);
 	return numbers;
 }

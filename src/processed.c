@@ -31,6 +31,7 @@ PG_FUNCTION_INFO_V1(pgn_mark_processed);
 Datum
 pgn_mark_processed(PG_FUNCTION_ARGS)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT4OID, INT8OID, TIMESTAMPTZOID};
 	TimestampTz now = GetCurrentTimestamp();
 	Datum		values[lengthof(types)];
@@ -48,7 +49,7 @@ pgn_mark_processed(PG_FUNCTION_ARGS)
 	values[1] = PG_GETARG_DATUM(1);
 	values[2] = TimestampTzGetDatum(now - MIN_TIMESTAMP < queue->attributes.retention ? DT_NOBEGIN :
 									now - queue->attributes.retention);
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute("DELETE FROM pigeon.processed WHERE ctid = ANY (ARRAY(SELECT ctid FROM pigeon.processed"
 					  " WHERE queue_id = $1 AND message_id <> $2"
 					  " AND processed_at < $3"
@@ -57,6 +58,6 @@ pgn_mark_processed(PG_FUNCTION_ARGS)
 	pgn_owner_execute("INSERT INTO pigeon.processed VALUES ($1, $2) ON CONFLICT DO NOTHING",
 					  2, types, values, NULL);
 	marked = SPI_processed == 1;
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 	PG_RETURN_BOOL(marked);
 }

@@ -281,6 +281,7 @@ check_sources(const char *name)
 static void
 write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a, const Given *given)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT4OID, TEXTOID, BOOLOID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID,
 	TEXTOID, INT4OID, TEXTARRAYOID, BOOLOID, TEXTOID, BOOLOID, JSONBOID, INT8OID};
 	Datum		values[] = {
@@ -305,7 +306,7 @@ write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a
 	if (!GIVEN(given, ARG_TAGS))
 		nulls[Anum_queue_tags - 1] = 'n';
 
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute(is_new ?
 					  "INSERT INTO pigeon.queue VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
 					  " coalesce($11, '{*}'), $12, $13, $14, coalesce($15, '{}'), $16)" :
@@ -315,7 +316,7 @@ write_registry(bool is_new, int32 id, const char *name, const QueueAttributes *a
 					  " content_based_deduplication = $12, deduplication_scope = $13, notify = $14,"
 					  " tags = coalesce($15, tags), deduplication_window = $16, altered_at = now() WHERE id = $1",
 					  lengthof(values), types, values, nulls);
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 }
 
 /* Fail if the existing queue differs in what the caller of create_queue gave. */
@@ -391,8 +392,8 @@ create_tables(int32 id, const char *name, bool fifo)
 	SPI_finish();
 	if (!fifo)
 		return;
-	pgn_owner_run(pgn_schedule_table_sql(id));
-	pgn_owner_run(pgn_deduplication_table_sql(id));
+	pgn_owner_create_table(pgn_schedule_table_sql(id), psprintf("g_%d", (int) id));
+	pgn_owner_create_table(pgn_deduplication_table_sql(id), psprintf("d_%d", (int) id));
 }
 
 /* create_queue(queue, fifo, visibility_timeout, ...) */

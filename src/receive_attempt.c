@@ -50,13 +50,14 @@ pgn_attempt_begin(const Queue *queue, const text *attempt_id)
 static Remembered *
 read_attempt(const Queue *queue, text *attempt_id, TimestampTz now, int *n)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT4OID, TEXTOID, TIMESTAMPTZOID};
 	Datum		values[] = {Int32GetDatum(queue->id), PointerGetDatum(attempt_id),
 	TimestampTzGetDatum(now)};
 	MemoryContext caller = CurrentMemoryContext;
 	Remembered *remembered;
 
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute("SELECT message_id, home, lease, visible_at, expires_at FROM pigeon.receive_attempt"
 					  " WHERE queue_id = $1 AND attempt_id = $2 AND expires_at > $3"
 					  " ORDER BY position", 3, types, values, NULL);
@@ -74,7 +75,7 @@ read_attempt(const Queue *queue, text *attempt_id, TimestampTz now, int *n)
 		remembered[i].visible_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull));
 		remembered[i].expires_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull));
 	}
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 	return remembered;
 }
 
@@ -154,11 +155,12 @@ pgn_attempt_repeat(DeliveryTable *deliveries, text *attempt_id, TimestampTz now,
 void
 pgn_attempt_record(const Queue *queue, text *attempt_id, const Delivery *rows, int n, TimestampTz expires_at)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT4OID, TEXTOID, INT4OID, INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID,
 	TIMESTAMPTZOID};
 	Datum		values[lengthof(types)] = {Int32GetDatum(queue->id), PointerGetDatum(attempt_id)};
 
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute("DELETE FROM pigeon.receive_attempt WHERE queue_id = $1 AND attempt_id = $2",
 					  2, types, values, NULL);
 	for (int i = 0; i < n; i++)
@@ -172,20 +174,21 @@ pgn_attempt_record(const Queue *queue, text *attempt_id, const Delivery *rows, i
 		pgn_owner_execute("INSERT INTO pigeon.receive_attempt VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
 						  lengthof(types), types, values, NULL);
 	}
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 }
 
 /* Forget the attempts of a queue that cannot be repeated any more.  Never waits. */
 void
 pgn_attempts_expire(const Queue *queue)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(queue->id)};
 
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute("DELETE FROM pigeon.receive_attempt WHERE ctid = ANY (ARRAY(SELECT ctid"
 					  " FROM pigeon.receive_attempt WHERE queue_id = $1"
 					  " AND expires_at <= clock_timestamp() FOR UPDATE SKIP LOCKED))",
 					  1, types, values, NULL);
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 }

@@ -306,6 +306,7 @@ read_task(int64 task_id, Task *task)
 static void
 write_task(const Task *task, const char *status)
 {
+	PgnOwner	as_owner;
 	const char *reason = task->failure ? task->failure : task->obstacle;
 	Oid			types[] = {INT8OID, INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
 	Datum		values[] = {Int64GetDatum(task->id), Int64GetDatum(task->moved),
@@ -314,12 +315,12 @@ write_task(const Task *task, const char *status)
 		TimestampTzGetDatum(task->paid_until)
 	};
 
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute("UPDATE pigeon.redrive_task SET moved = $2, status = $3, failure_reason = $4, paid_until = $5,"
 					  " finished_at = CASE WHEN $3 = 'RUNNING' THEN NULL ELSE clock_timestamp() END"
 					  " WHERE id = $1 AND (moved, status, failure_reason) IS DISTINCT FROM ($2, $3, $4)",
 					  lengthof(types), types, values, reason ? NULL : "   n ");
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 }
 
 /*
@@ -391,6 +392,7 @@ check_destination(Queue *source, const char *destination)
 Datum
 pgn_redrive(PG_FUNCTION_ARGS)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT8OID, TEXTOID, INT4OID, TEXTOID, INT4OID, INT8OID, NAMEOID, INT8OID};
 	Datum		values[lengthof(types)];
 	char		nulls[] = "        ";
@@ -428,7 +430,7 @@ pgn_redrive(PG_FUNCTION_ARGS)
 	values[7] = Int64GetDatum(pgn_task_origin());
 	nulls[3] = PG_ARGISNULL(1) ? 'n' : ' ';
 	nulls[4] = PG_ARGISNULL(2) ? 'n' : ' ';
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute("INSERT INTO pigeon.redrive_task (id, dead_letter_queue, queue_id, destination,"
 					  " max_per_second, status, to_move, started_by, started_at, origin, paid_until)"
 					  " VALUES ($1, $2, $3, $4, $5, 'RUNNING', $6, $7, clock_timestamp(), $8, clock_timestamp() - interval '1 s')"
@@ -440,7 +442,7 @@ pgn_redrive(PG_FUNCTION_ARGS)
 				 errmsg("a redrive task of queue \"%s\" is already running", queue->name),
 				 errhint("Wait for it, or stop it with pigeon.cancel_redrive().")));
 	pgn_tasks_forget("redrive_task", "queue_id", queue->id);
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 	CommandCounterIncrement();
 	(void) pgn_redrive_step(task_id);
 	pgn_activity_job(JOB_REDRIVE);
@@ -451,6 +453,7 @@ pgn_redrive(PG_FUNCTION_ARGS)
 Datum
 pgn_cancel_redrive(PG_FUNCTION_ARGS)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT8OID, NAMEOID};
 	NameData	role;
 	Datum		values[] = {PG_GETARG_DATUM(0), NameGetDatum(&role)};
@@ -480,9 +483,9 @@ pgn_cancel_redrive(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("redrive task " INT64_FORMAT " is not running", PG_GETARG_INT64(0)),
 				 errhint("The view pigeon.redrive_tasks shows what became of it.")));
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute("UPDATE pigeon.redrive_task SET status = 'CANCELLED',"
 					  " finished_at = clock_timestamp() WHERE id = $1", 1, types, values, NULL);
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 	PG_RETURN_DATUM(row[0]);
 }

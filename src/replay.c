@@ -119,6 +119,7 @@ read_task(int64 task_id, Task *task)
 static void
 write_task(const Task *task, const char *status)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, TEXTOID, TIMESTAMPTZOID};
 	Datum		values[] = {
 		Int64GetDatum(task->id), CStringGetTextDatum(status), TimestampTzGetDatum(task->position_time),
@@ -127,14 +128,14 @@ write_task(const Task *task, const char *status)
 		TimestampTzGetDatum(task->paid_until)
 	};
 
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute("UPDATE pigeon.replay_task SET status = $2, position_time = $3, position_id = $4,"
 					  " replayed = $5, filtered_out = $6, failure_reason = $7, paid_until = $8,"
 					  " finished_at = CASE WHEN $2 = 'RUNNING' THEN NULL ELSE clock_timestamp() END"
 					  " WHERE id = $1 AND (status, position_time, position_id, replayed, filtered_out, failure_reason)"
 					  " IS DISTINCT FROM ($2, $3, $4, $5, $6, $7)",
 					  lengthof(types), types, values, task->failure ? NULL : "      n ");
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 }
 
 /* A column of an archived row, copied; NULL if it is null. */
@@ -389,6 +390,7 @@ to_time_argument(FunctionCallInfo fcinfo)
 Datum
 pgn_replay(PG_FUNCTION_ARGS)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, NAMEOID, XID8OID,
 	INT8OID};
 	Datum		values[lengthof(types)];
@@ -414,7 +416,7 @@ pgn_replay(PG_FUNCTION_ARGS)
 	values[6] = NameGetDatum(&role);
 	values[7] = FullTransactionIdGetDatum(ReadNextFullTransactionId());
 	values[8] = Int64GetDatum(pgn_task_origin());
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute("INSERT INTO pigeon.replay_task (id, subscription_id, topic_id, from_time, to_time,"
 					  " max_per_second, started_by, position_time, position_id, status, started_at, next_xid, origin, paid_until)"
 					  " VALUES ($1, $2, $3, $4, $5, $6, $7, $4, 0, 'RUNNING', clock_timestamp(), $8, $9, clock_timestamp() - interval '1 s')"
@@ -426,7 +428,7 @@ pgn_replay(PG_FUNCTION_ARGS)
 				 errmsg("a replay task of subscription %d is already running", subscription_id),
 				 errhint("Wait for it, or stop it with pigeon.cancel_replay().")));
 	pgn_tasks_forget("replay_task", "subscription_id", subscription_id);
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 	CommandCounterIncrement();
 	(void) pgn_replay_step(task_id);
 	pgn_activity_job(JOB_REPLAY);
@@ -437,6 +439,7 @@ pgn_replay(PG_FUNCTION_ARGS)
 Datum
 pgn_cancel_replay(PG_FUNCTION_ARGS)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT8OID, NAMEOID};
 	NameData	role;
 	Datum		values[] = {PG_GETARG_DATUM(0), NameGetDatum(&role)};
@@ -458,9 +461,9 @@ pgn_cancel_replay(PG_FUNCTION_ARGS)
 				 errmsg("replay task " INT64_FORMAT " is not running", PG_GETARG_INT64(0))));
 	if (!DatumGetBool(row[3]) && !superuser())
 		(void) pgn_check_subscription_owner(DatumGetInt32(row[0]));
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute("UPDATE pigeon.replay_task SET status = 'CANCELLED', finished_at = clock_timestamp()"
 					  " WHERE id = $1", 1, types, values, NULL);
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 	PG_RETURN_INT64(DatumGetInt64(row[2]));
 }

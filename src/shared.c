@@ -202,6 +202,7 @@ pgn_shared_database(Oid oid, bool create)
 		pg_atomic_init_u32(&database->worker, NO_WAITER);
 		pg_atomic_init_u32(&database->worker_pid, 0);
 		pg_atomic_init_u32(&database->at_work, 0);
+		pg_atomic_init_u64(&database->log_cleaned_until, (uint64) PG_INT64_MIN);
 		for (int job = 0; job < PGN_DATABASE_JOBS; job++)
 		{
 			pg_atomic_init_u64(&database->job_at[job], (uint64) PG_INT64_MIN);

@@ -135,6 +135,7 @@ typedef struct SharedDatabase
 	pg_atomic_uint32 worker_pid;
 	pg_atomic_uint32 at_work;	/* a worker has begun, and not ended well */
 	pg_atomic_uint64 job_at[PGN_DATABASE_JOBS];
+	pg_atomic_uint64 log_cleaned_until; /* see log_rotation.c */
 	pg_atomic_uint32 failures[PGN_DATABASE_JOBS];	/* in a row */
 	FailedTasks failed_tasks[PGN_DATABASE_JOBS];
 } SharedDatabase;

@@ -65,9 +65,10 @@ static bool
 read_row(const char *condition, int nargs, Oid *types, Datum *values, Row *row)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	PgnOwner	as_owner;
 	bool		found;
 
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute(psprintf("SELECT * FROM pigeon.subscription WHERE %s", condition),
 					  nargs, types, values, NULL);
 	found = SPI_processed == 1;
@@ -93,7 +94,7 @@ read_row(const char *condition, int nargs, Oid *types, Datum *values, Row *row)
 #undef COLUMN
 		MemoryContextSwitchTo(spi);
 	}
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 	return found;
 }
 
@@ -116,6 +117,7 @@ read_subscription(int32 id)
 static void
 write_row(bool is_new, int32 id, const Topic *topic, const char *queue, const char *owner, const Options *options)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT4OID, INT4OID, TEXTOID, NAMEOID, JSONBOID, TEXTOID, BOOLOID, TEXTOID};
 	NameData	owner_name;
 	Datum		values[] = {
@@ -131,14 +133,14 @@ write_row(bool is_new, int32 id, const Topic *topic, const char *queue, const ch
 		nulls[Anum_subscription_filter_policy - 1] = 'n';
 	if (options->dead_letter_queue == NULL)
 		nulls[Anum_subscription_dead_letter_queue - 1] = 'n';
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute(is_new ?
 					  "INSERT INTO pigeon.subscription VALUES ($1, $2, $3, $4, $5, $6, $7, $8)" :
 					  "UPDATE pigeon.subscription SET topic_id = $2, queue = $3, owner = $4,"
 					  " filter_policy = $5, filter_scope = $6, raw_delivery = $7, dead_letter_queue = $8,"
 					  " altered_at = now() WHERE id = $1",
 					  lengthof(values), types, values, nulls);
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 	CacheInvalidateRelcacheByRelid(topic->relid);
 }
 

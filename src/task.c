@@ -62,14 +62,15 @@ pgn_tasks_forget(const char *table, const char *column, int32 id)
 void
 pgn_tasks_end(const char *table, const char *column, Datum ids, const char *reason)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT4ARRAYOID, TEXTOID};
 	Datum		values[] = {ids, CStringGetTextDatum(reason)};
 
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute(psprintf("UPDATE pigeon.%s SET status = 'FAILED', failure_reason = $2, finished_at = clock_timestamp()"
 							   " WHERE id IN (SELECT id FROM pigeon.%s WHERE %s = ANY ($1) AND status = 'RUNNING'"
 							   " FOR UPDATE SKIP LOCKED)", table, table, column), 2, types, values, NULL);
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 }
 
 /*

@@ -83,6 +83,7 @@ apply(const Given *given, TopicAttributes *a)
 static void
 write_registry(bool is_new, int32 id, const char *name, const TopicAttributes *a, const Given *given)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT4OID, TEXTOID, BOOLOID, BOOLOID, INT4OID, INT8OID, JSONBOID};
 	Datum		values[] = {
 		Int32GetDatum(id), CStringGetTextDatum(name), BoolGetDatum(a->fifo),
@@ -97,7 +98,7 @@ write_registry(bool is_new, int32 id, const char *name, const TopicAttributes *a
 	if (!GIVEN(given, ARG_TAGS))
 		nulls[Anum_topic_tags - 1] = 'n';
 
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute(is_new ?
 					  "INSERT INTO pigeon.topic VALUES ($1, $2, $3, $4, $5, $6, coalesce($7, '{}'))" :
 					  "UPDATE pigeon.topic SET name = $2, fifo = $3, content_based_deduplication = $4,"
@@ -105,21 +106,22 @@ write_registry(bool is_new, int32 id, const char *name, const TopicAttributes *a
 					  " archive_since = CASE WHEN archive_retention IS NULL THEN now() ELSE archive_since END,"
 					  " altered_at = now() WHERE id = $1",
 					  lengthof(values), types, values, nulls);
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 }
 
 /* Have the topics of the registry these tags? */
 static bool
 has_tags(const Topic *topic, Datum tags)
 {
+	PgnOwner	as_owner;
 	Oid			types[] = {INT4OID, JSONBOID};
 	Datum		values[] = {Int32GetDatum(topic->id), tags};
 	bool		found;
 
-	pgn_owner_begin();
+	pgn_owner_begin(&as_owner);
 	pgn_owner_execute("SELECT FROM pigeon.topic WHERE id = $1 AND tags = $2", 2, types, values, NULL);
 	found = SPI_processed == 1;
-	pgn_owner_end();
+	pgn_owner_end(&as_owner);
 	return found;
 }
 
@@ -182,7 +184,7 @@ create_view(int32 id, const TopicAttributes *a)
 	if (archived)
 		execute(pgn_archive_create_sql(id));
 	if (a->fifo)
-		pgn_owner_run(pgn_deduplication_table_sql(id));
+		pgn_owner_create_table(pgn_deduplication_table_sql(id), psprintf("d_%d", (int) id));
 	execute(pgn_topic_view_sql(id, archived));
 	execute(psprintf("CREATE TRIGGER publish_row INSTEAD OF INSERT ON pigeon.t_%d"
 					 " FOR EACH ROW EXECUTE FUNCTION pigeon.publish_rows();"

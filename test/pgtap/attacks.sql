@@ -1,6 +1,6 @@
 -- What somebody with some rights may try in order to get more: objects of his in our schema, what he does to the tables of his
 -- queues and topics, names that are SQL, default privileges, row security, event triggers.
-SELECT plan(149);
+SELECT plan(150);
 CREATE ROLE pgn_victim;
 CREATE ROLE pgn_eve;
 CREATE ROLE pgn_reader;
@@ -79,6 +79,7 @@ FROM unnest(ARRAY[
 	$$ALTER AGGREGATE eve.peek(text) SET SCHEMA pigeon$$,
 	$$ALTER OPERATOR eve.= (text, text) SET SCHEMA pigeon$$,
 	$$ALTER DOMAIN eve.purge_queue SET SCHEMA pigeon$$,
+	$$CREATE TYPE eve.r AS RANGE (SUBTYPE = text, MULTIRANGE_TYPE_NAME = pigeon.receive)$$,
 	$$ALTER TYPE eve.pop SET SCHEMA pigeon$$,
 	$$CREATE OR REPLACE FUNCTION pigeon.queue_table(queue_id integer) RETURNS regclass LANGUAGE sql AS 'SELECT NULL::regclass'$$,
 	$$ALTER FUNCTION pigeon.queue_table(integer) SECURITY DEFINER$$,

@@ -10,7 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_server('main', 'log_statement = none');
+my $node = new_server('main', 'log_statement = none', 'autovacuum = off');
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 
 # What a role is told.
@@ -29,14 +29,16 @@ sql(q{CREATE EXTENSION pigeon; CREATE ROLE eve; CREATE SCHEMA eve AUTHORIZATION 
 my $directory = $node->config_data('--sharedir') . '/extension';
 my %contents = (
 	'pigeon_guest_function' => 'CREATE FUNCTION send(text, text) RETURNS bigint LANGUAGE sql RETURN 1;',
+	'pigeon_guest_trusted' => 'CREATE FUNCTION delete(text, integer) RETURNS bigint LANGUAGE sql RETURN 1;',
 	'pigeon_guest_type' => 'CREATE TYPE "user" AS (a integer);',
 	'pigeon_guest_table' => 'CREATE TABLE guests (a integer);');
 SKIP:
 {
-	skip 'extensions cannot be installed', 8 unless -w $directory;
+	skip 'extensions cannot be installed', 11 unless -w $directory;
 	foreach my $name (keys %contents)
 	{
-		append_to_file("$directory/$name.control", "default_version = '1'\nrelocatable = true\nsuperuser = false\n");
+		my $rights = $name =~ /trusted/ ? 'trusted = true' : 'superuser = false';
+		append_to_file("$directory/$name.control", "default_version = '1'\nrelocatable = true\n$rights\n");
 		append_to_file("$directory/$name--1.sql", $contents{$name});
 	}
 	foreach my $name ('pigeon_guest_function', 'pigeon_guest_type')
@@ -45,10 +47,36 @@ SKIP:
 		is(as_eve("CREATE EXTENSION $name SCHEMA eve"), '', 'but elsewhere');
 		like(as_eve("ALTER EXTENSION $name SET SCHEMA pigeon"), qr/permission denied to create pigeon/, 'and not be moved there');
 	}
+	like(as_eve('CREATE EXTENSION pigeon_guest_trusted SCHEMA pigeon'), qr/permission denied to create pigeon/, 'nor what a superuser would own there');
+	is(as_eve('CREATE EXTENSION pigeon_guest_trusted SCHEMA eve'), '', 'but elsewhere');
+	is(sql('ALTER EXTENSION pigeon_guest_trusted SET SCHEMA eve'), '', 'a superuser may do as he likes');
 	is(as_eve('CREATE EXTENSION pigeon_guest_table SCHEMA pigeon'), '', 'tables are no danger');
 	is(sql('ALTER EXTENSION pigeon_guest_function SET SCHEMA public; DROP EXTENSION pigeon_guest_function'), '', 'the owner may do anything');
 	unlink glob "$directory/pigeon_guest_*";
 }
+
+# Event triggers that call us while we create tables.
+sql(q{SELECT pigeon.create_queue('ddl'); SELECT pigeon.grant_access('ddl', 'public', '{send}');
+	CREATE FUNCTION audit() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+		PERFORM pigeon.create_queue('ddl', if_not_exists => true);
+		PERFORM pigeon.send('ddl', tg_tag);
+	END $$;
+	CREATE EVENT TRIGGER audit ON ddl_command_end EXECUTE FUNCTION audit()});
+is(sql(q{SET SESSION AUTHORIZATION eve; SELECT pigeon.create_queue('audited', fifo => true) \g /dev/null
+	SELECT current_user}), 'eve', 'who creates a queue stays who he is');
+cmp_ok(sql(q{SELECT count(*) FROM pigeon.pop('ddl', 100)}), '>=', 3, 'and what he did is told');
+sql(q{DROP EVENT TRIGGER audit; SELECT pigeon.drop_queue('ddl')});
+
+# What others get by default of what is created.
+sql(q{CREATE ROLE app; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO app, PUBLIC;
+	SET ROLE eve; SELECT pigeon.create_queue('private', fifo => true); SELECT pigeon.create_topic('private', fifo => true)});
+is(sql(q{SELECT string_agg(relname, ' ') FROM pg_class WHERE relname ~ '^[gd]_[0-9]+$' AND has_table_privilege('app', oid, 'SELECT, INSERT, DELETE')}),
+	'', 'no default privileges on the tables of a queue or topic');
+sql(q{ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM app, PUBLIC});
+
+# The tables of a FIFO queue can be dropped whoever uses their types.
+is(sql(q{SELECT format('CREATE FUNCTION eve.f(pigeon.g_%s) RETURNS integer LANGUAGE sql RETURN 1', id) FROM pigeon.queue WHERE name = 'private' \gexec
+	SELECT pigeon.drop_queue('private')}), 't', 'a queue whose row type somebody uses is dropped');
 
 # An index whose cleaning evaluates an expression.
 sql(q{SET ROLE eve;
@@ -58,16 +86,22 @@ sql(q{SET ROLE eve;
 		RAISE LOG 'evaluated by %', (SELECT backend_type FROM pg_stat_get_activity(pg_backend_pid()));
 		RETURN $1;
 	END $$});
-my $table = sql('SELECT queue_table FROM pigeon.queues');
+my $table = sql(q{SELECT queue_table FROM pigeon.queues WHERE queue = 'q'});
 my $session = $node->background_psql('postgres');
 $session->query_safe(q{SET ROLE eve; CREATE TEMP TABLE got AS SELECT message_id, receipt FROM pigeon.receive('q', 19999)});
 sql(qq{SET ROLE eve; SET client_min_messages = error;
-	CREATE INDEX ON $table USING brin (eve.f(message_id)) WITH (pages_per_range = 1);
+	CREATE INDEX owners_index ON $table USING brin (eve.f(message_id)) WITH (pages_per_range = 1);
 	INSERT INTO $table SELECT message_id + 1000000, log_key, enqueued_at, home, log_block, segment, log_offset, lane, due_at FROM $table LIMIT 1000});
 my $offset = -s $node->logfile;
 is($session->query_safe(q{SELECT pigeon.delete('q', receipt) FROM got WHERE message_id = (SELECT max(message_id) FROM got)}), 't', 'many changes, by which the worker is called');
 $session->quit;
 sleep 10;
-unlike(slurp_file($node->logfile, $offset), qr/evaluated by/, 'who has nothing to do with the index');
+unlike(slurp_file($node->logfile, $offset), qr/evaluated by (?!client backend)/, 'who has nothing to do with the index');
+sql("DROP INDEX pigeon.owners_index; DELETE FROM $table WHERE message_id > 1000000");
+$session = $node->background_psql('postgres');
+is($session->query_safe(q{SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[20001])) \g /dev/null
+	SELECT count(*) FROM pigeon.pop('q', 20001)}), '20001', 'without it');
+$session->quit;
+ok($node->poll_query_until('postgres', qq{SELECT vacuum_count > 0 FROM pg_stat_user_tables WHERE relid = '$table'::regclass}), 'the queue is vacuumed');
 
 done_testing();
