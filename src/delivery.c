@@ -32,6 +32,7 @@
 #include "frontier.h"
 #include "known_place.h"
 #include "message_group.h"
+#include "message_id.h"
 
 /* The columns that a lease in place changes, and those that other updates may change, be it from null to 0. */
 #define CHANGED_IN_PLACE \
@@ -413,7 +414,9 @@ pgn_deliveries_delete_in_page(DeliveryTable *deliveries, const ItemPointerData *
 /*
  * Take a delivery out of one queue and put it into another as *row says.
  * False, and nothing done, if somebody else holds it.  The other queue must
- * not have it; see pgn_delivery_is_there().
+ * not have it; see pgn_delivery_is_there().  What the owner of the first has
+ * forged with a number that is yet to come stays where it is: it would be in
+ * the way of the message that will have it.
  */
 bool
 pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,
@@ -421,7 +424,7 @@ pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,
 {
 	ItemPointerData tid = version->tid;
 
-	if (pgn_delivery_delete(from, &tid, false) != TM_Ok)
+	if (row->message_id > pgn_last_message_id() || pgn_delivery_delete(from, &tid, false) != TM_Ok)
 		return false;
 	pgn_activity_gone(from->queue, &version->row);
 	pgn_deliveries_insert(to, row, 1, NULL);

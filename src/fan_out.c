@@ -49,7 +49,7 @@
 
 #include "activity.h"
 #include "deduplication.h"
-#include "delivery.h"
+#include "delivery_scan.h"
 #include "fan_out.h"
 #include "fifo.h"
 #include "log.h"
@@ -85,6 +85,7 @@ typedef struct Route
 struct FanOut
 {
 	Topic	   *topic;
+	Oid			owner;			/* of the topic */
 	TimestampTz now;
 	int			nroutes;
 	Route	   *routes;
@@ -186,6 +187,7 @@ pgn_fan_out_begin(Topic *topic, const Subscription *subscriptions, int nsubscrip
 	FanOut	   *out = palloc0(sizeof(FanOut));
 
 	out->topic = topic;
+	out->owner = pgn_relation_owner(topic->relid);
 	out->nroutes = nsubscriptions;
 	out->routes = palloc0(nsubscriptions * sizeof(Route));
 	out->destinations = palloc(2 * nsubscriptions * sizeof(Destination *));
@@ -358,6 +360,34 @@ add_deliveries(FanOut *out, Destination *destination, Batch *batch)
 }
 
 /*
+ * Leave out what is in the queue already; how many deliveries are left.  Its
+ * owner can have written rows with numbers that were yet to come, and nobody else
+ * is to fail for that.  Who owns the topic, too, may do to it what he likes.
+ */
+static int
+leave_out_forged(FanOut *out, DeliveryTable *deliveries, Delivery *rows, int n)
+{
+	DeliveryScan scan;
+	DeliveryVersion version;
+	int			left = 0;
+
+	if (deliveries->table.rel->rd_rel->relowner == out->owner ||
+		!pgn_table_find_index(&deliveries->table, pgn_message_index, lengthof(pgn_message_index)))
+		return n;
+	pgn_message_scan_begin(&scan, deliveries, 0, 0, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		pgn_message_scan_restart(&scan, rows[i].message_id, rows[i].home);
+		if (pgn_scan_next(&scan, &version))
+			pgn_activity_count(&out->topic->queue, COUNT_FAILED, 1);
+		else
+			rows[left++] = rows[i];
+	}
+	pgn_scan_end(&scan);
+	return left;
+}
+
+/*
  * Make the deliveries that are waiting for n destinations that are the same
  * queue.  They go in together: to a group of a FIFO queue nothing may come
  * before what is there.
@@ -370,6 +400,8 @@ deliver(FanOut *out, Destination **destinations, int n)
 
 	for (int i = 0; i < n; i++)
 		add_deliveries(out, destinations[i], &batch);
+	if (batch.n > 0)
+		batch.n = leave_out_forged(out, deliveries, batch.rows, batch.n);
 	if (batch.n > 0 && deliveries->queue->attributes.fifo)
 		pgn_fifo_insert(deliveries, batch.rows, batch.n, out->now);
 	else if (batch.n > 0)

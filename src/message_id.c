@@ -191,3 +191,21 @@ pgn_number_messages(Message *messages, int n)
 		if (messages[i].message_id == 0)
 			messages[i].message_id = together ? next++ : nextval_internal(sequence(), false);
 }
+
+/* The last number that any message has got. */
+int64
+pgn_last_message_id(void)
+{
+	Relation	rel = relation_open(sequence(), AccessShareLock);
+	Buffer		buffer = ReadBuffer(rel, 0);
+	Page		page = BufferGetPage(buffer);
+	HeapTupleHeader row;
+	FormData_pg_sequence_data data;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	row = (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, FirstOffsetNumber));
+	memcpy(&data, (char *) row + row->t_hoff, sizeof(data));
+	UnlockReleaseBuffer(buffer);
+	relation_close(rel, AccessShareLock);
+	return data.is_called ? data.last_value : 0;
+}

@@ -90,18 +90,27 @@ pgn_has_right(Oid relid, AclMode rights, Oid role)
 	return pg_class_aclcheck_ext(relid, role, rights, &is_missing) == ACLCHECK_OK;
 }
 
-/* Is a role the owner of a relation, or a member of the owner?  False, too, if that was just dropped. */
-bool
-pgn_is_owner(Oid relid, Oid role)
+/* The owner of a relation; InvalidOid if that was just dropped. */
+Oid
+pgn_relation_owner(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Oid			owner;
 
 	if (!HeapTupleIsValid(tuple))
-		return false;
+		return InvalidOid;
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
-	return has_privs_of_role(role, owner);
+	return owner;
+}
+
+/* Is a role the owner of a relation, or a member of the owner?  False, too, if that was just dropped. */
+bool
+pgn_is_owner(Oid relid, Oid role)
+{
+	Oid			owner = pgn_relation_owner(relid);
+
+	return OidIsValid(owner) && has_privs_of_role(role, owner);
 }
 
 /* Fail unless a role has all of these rights on the relation. */

@@ -18,6 +18,7 @@ extern bool pgn_named_lock(Oid relid, const bool *valid, LOCKMODE lockmode, bool
 extern bool pgn_just_dropped(Oid relid);
 extern void pgn_unknown(const char *kind, const char *name) __attribute__((noreturn));
 extern bool pgn_has_right(Oid relid, AclMode rights, Oid role);
+extern Oid	pgn_relation_owner(Oid relid);
 extern bool pgn_is_owner(Oid relid, Oid role);
 extern void pgn_check_rights(const char *kind, const char *name, Oid relid, AclMode rights, Oid role);
 extern void pgn_check_owner(const char *kind, const char *name, Oid relid);

@@ -78,6 +78,30 @@ sql(q{ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM app, PUBLIC});
 is(sql(q{SELECT format('CREATE FUNCTION eve.f(pigeon.g_%s) RETURNS integer LANGUAGE sql RETURN 1', id) FROM pigeon.queue WHERE name = 'private' \gexec
 	SELECT pigeon.drop_queue('private')}), 't', 'a queue whose row type somebody uses is dropped');
 
+# Deliveries that a queue's owner has forged with the numbers of messages to come.
+sql(q{SELECT pigeon.create_topic('sales'), pigeon.create_queue('good'); SELECT pigeon.grant_access('sales', 'eve', '{subscribe}');
+	SELECT pigeon.subscribe('sales', 'good');
+	SELECT pigeon.create_queue('victim'); SELECT pigeon.grant_access('victim', 'eve', '{send}');
+	SET ROLE eve; SELECT pigeon.create_queue('forger'); SELECT pigeon.subscribe('sales', 'forger');
+	SELECT pigeon.create_queue('forged dead'); SELECT pigeon.create_queue('forged source', dead_letter_queue => 'forged dead', max_receive_count => 1)});
+sub forge
+{
+	my ($queue, $home, $source) = @_;
+
+	my $ids = sql("SELECT id FROM pigeon.queue WHERE name IN ('$queue', '$home') ORDER BY name = '$queue' DESC");
+	my ($into, $of) = split /\n/, "$ids\n$ids";
+	my $last = sql('SELECT last_value FROM pigeon.message_id_seq');
+	is(as_eve("INSERT INTO pigeon.q_$into (message_id, log_key, enqueued_at, home, log_block, segment, log_offset, lane, due_at, source)
+		SELECT n, 0, now(), $of, 0, 0, 0, 0, now(), $source FROM generate_series($last + 1, $last + 100) AS n"), '', "$queue is forged");
+	return;
+}
+forge('forger', 'forger', 'NULL');
+is(sql(q{SELECT pigeon.publish('sales', 'x') IS NOT NULL FROM generate_series(1, 10)}), join("\n", ('t') x 10), 'nobody fails to publish');
+is(sql(q{SELECT count(*) FROM pigeon.pop('good', 100)}), '10', 'and others get all');
+forge('forged dead', 'victim', sql(q{SELECT id FROM pigeon.queue WHERE name = 'forged source'}));
+is(as_eve(q{SELECT pigeon.redrive('forged dead', 'victim')}), '', 'a redrive to a queue of somebody else');
+is(sql(q{SELECT count(pigeon.send('victim', 'x')) FROM generate_series(1, 10)}), '10', 'who can send as before');
+
 # An index whose cleaning evaluates an expression.
 sql(q{SET ROLE eve;
 	SELECT pigeon.create_queue('q', visibility_timeout => '1 h');
