@@ -19,6 +19,7 @@
 #include "dead_letter.h"
 #include "delivery_scan.h"
 #include "fifo.h"
+#include "message_id.h"
 
 /* Start; nothing is looked up before the first message is to be moved. */
 void
@@ -60,7 +61,13 @@ find_obstacle(DeadLetters *letters, const Delivery *row)
 			return DEAD_LETTER_MISSING;
 		}
 	}
-	return pgn_delivery_is_there(&letters->target, row->message_id, row->home) ?
+
+	/*
+	 * One that was forged with a number yet to come would be in the way of
+	 * that message.
+	 */
+	return row->message_id > pgn_last_message_id() ||
+		pgn_delivery_is_there(&letters->target, row->message_id, row->home) ?
 		DEAD_LETTER_DUPLICATE : DEAD_LETTER_MOVED;
 }
 

@@ -32,7 +32,6 @@
 #include "frontier.h"
 #include "known_place.h"
 #include "message_group.h"
-#include "message_id.h"
 
 /* The columns that a lease in place changes, and those that other updates may change, be it from null to 0. */
 #define CHANGED_IN_PLACE \
@@ -105,8 +104,11 @@ pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmo
 	deliveries->queue = queue;
 	if (!pgn_table_try_open(table, queue->relid, lockmode))
 		return false;
+	/* What is unique must be what we can look for. */
 	usable = pgn_table_has_columns(table->rel, pgn_delivery_columns, Natts_delivery) &&
-		pgn_table_unique_by(table, pgn_message_index, lengthof(pgn_message_index));
+		pgn_table_unique_by(table, pgn_message_index, lengthof(pgn_message_index)) &&
+		(pgn_table_find_index(table, pgn_message_index, lengthof(pgn_message_index)) ||
+		 pgn_table_unique_by(table, NULL, 0));
 	if (!usable)
 		pgn_table_close(table, lockmode);
 	return usable;
@@ -414,9 +416,7 @@ pgn_deliveries_delete_in_page(DeliveryTable *deliveries, const ItemPointerData *
 /*
  * Take a delivery out of one queue and put it into another as *row says.
  * False, and nothing done, if somebody else holds it.  The other queue must
- * not have it; see pgn_delivery_is_there().  What the owner of the first has
- * forged with a number that is yet to come stays where it is: it would be in
- * the way of the message that will have it.
+ * not have it; see pgn_delivery_is_there().
  */
 bool
 pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,
@@ -424,7 +424,7 @@ pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,
 {
 	ItemPointerData tid = version->tid;
 
-	if (row->message_id > pgn_last_message_id() || pgn_delivery_delete(from, &tid, false) != TM_Ok)
+	if (pgn_delivery_delete(from, &tid, false) != TM_Ok)
 		return false;
 	pgn_activity_gone(from->queue, &version->row);
 	pgn_deliveries_insert(to, row, 1, NULL);

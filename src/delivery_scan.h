@@ -37,6 +37,7 @@ extern bool pgn_scan_place(DeliveryScan *scan, ItemPointer place, DeliveryVersio
 extern bool pgn_scan_known(DeliveryScan *scan, int64 message_id, int32 home, DeliveryVersion *version);
 extern void pgn_scan_skip_versions(DeliveryScan *scan);
 extern int	pgn_scan_ahead(DeliveryScan *scan, ItemPointerData *places, int max, TimestampTz *until);
+extern bool pgn_scan_any(DeliveryScan *scan);
 extern bool pgn_scan_next(DeliveryScan *scan, DeliveryVersion *version);
 extern bool pgn_scan_next_within(DeliveryScan *scan, DeliveryVersion *version, int64 *limit);
 extern bool pgn_scan_count(DeliveryScan *scan, int64 limit, int64 *count);

@@ -368,7 +368,6 @@ static int
 leave_out_forged(FanOut *out, DeliveryTable *deliveries, Delivery *rows, int n)
 {
 	DeliveryScan scan;
-	DeliveryVersion version;
 	int			left = 0;
 
 	if (deliveries->table.rel->rd_rel->relowner == out->owner ||
@@ -378,7 +377,7 @@ leave_out_forged(FanOut *out, DeliveryTable *deliveries, Delivery *rows, int n)
 	for (int i = 0; i < n; i++)
 	{
 		pgn_message_scan_restart(&scan, rows[i].message_id, rows[i].home);
-		if (pgn_scan_next(&scan, &version))
+		if (pgn_scan_any(&scan))
 			pgn_activity_count(&out->topic->queue, COUNT_FAILED, 1);
 		else
 			rows[left++] = rows[i];

@@ -207,5 +207,5 @@ pgn_last_message_id(void)
 	memcpy(&data, (char *) row + row->t_hoff, sizeof(data));
 	UnlockReleaseBuffer(buffer);
 	relation_close(rel, AccessShareLock);
-	return data.is_called ? data.last_value : 0;
+	return data.is_called ? data.last_value : data.last_value - 1;
 }

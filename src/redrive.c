@@ -32,6 +32,7 @@
 #include "compat.h"
 #include "delivery_scan.h"
 #include "fifo.h"
+#include "message_id.h"
 #include "owner.h"
 #include "redrive.h"
 #include "task.h"
@@ -173,6 +174,28 @@ is_duplicate(DeliveryTable *target, const Delivery *row)
 	return true;
 }
 
+/*
+ * Has no message this number yet?  Then the owner of the queue has forged it, and
+ * it would be in the way of the message that will have it; or a dump is being
+ * restored, in which the sequence comes after the tables.
+ */
+static bool
+is_to_come(Task *task, const Delivery *row, bool *more)
+{
+	if (row->message_id <= pgn_last_message_id())
+		return false;
+	if (task->restored)
+	{
+		task->obstacle = "the sequence of message numbers is not restored yet";
+		*more = true;
+	}
+	else
+		ereport(WARNING,
+				(errmsg("message " INT64_FORMAT " is not redriven: no message has this number yet", row->message_id),
+				 errhint("Set the sequence pigeon.message_id_seq beyond all messages.")));
+	return true;
+}
+
 /* A message group that a step found in use in a queue. */
 typedef struct GroupInUse
 {
@@ -250,7 +273,7 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 			*more = true;
 			break;
 		}
-		if (is_duplicate(target, &version.row))
+		if (is_to_come(task, &version.row, more) || is_duplicate(target, &version.row))
 			continue;
 		row = fresh_delivery(&version.row, now);
 		if (!source->attributes.fifo)
