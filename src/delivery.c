@@ -104,11 +104,8 @@ pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmo
 	deliveries->queue = queue;
 	if (!pgn_table_try_open(table, queue->relid, lockmode))
 		return false;
-	/* What is unique must be what we can look for. */
 	usable = pgn_table_has_columns(table->rel, pgn_delivery_columns, Natts_delivery) &&
-		pgn_table_unique_by(table, pgn_message_index, lengthof(pgn_message_index)) &&
-		(pgn_table_find_index(table, pgn_message_index, lengthof(pgn_message_index)) ||
-		 pgn_table_unique_by(table, NULL, 0));
+		pgn_table_unique_by(table, pgn_message_index, lengthof(pgn_message_index));
 	if (!usable)
 		pgn_table_close(table, lockmode);
 	return usable;

@@ -103,6 +103,22 @@ struct FanOut
 };
 
 /*
+ * Can we look for deliveries that are in the queue already?  What is unique
+ * there must be what we can look for.  If not, it is closed.
+ */
+static bool
+can_look(DeliveryTable *deliveries)
+{
+	PgnTable   *table = &deliveries->table;
+
+	if (pgn_table_find_index(table, pgn_message_index, lengthof(pgn_message_index)) ||
+		pgn_table_unique_by(table, NULL, 0))
+		return true;
+	pgn_deliveries_close(deliveries, RowExclusiveLock);
+	return false;
+}
+
+/*
  * Open the queue of this name, if there is one (NULL: none), it can take
  * messages of the topic, and the subscription's owner may send to it; once.
  */
@@ -124,7 +140,8 @@ open_destination(const FanOut *out, Destination *destination, const char *name, 
 	if (!pgn_has_right(queue->relid, ACL_INSERT, owner))
 		return;
 	if (!queue->attributes.fifo)
-		destination->open = pgn_deliveries_try_open(&destination->deliveries, queue, RowExclusiveLock);
+		destination->open = pgn_deliveries_try_open(&destination->deliveries, queue, RowExclusiveLock) &&
+			can_look(&destination->deliveries);
 	else if (out->topic->attributes.fifo && pgn_schedule_usable(queue) && pgn_deduplication_usable(queue))
 		destination->open = pgn_deliveries_try_open_indexed(&destination->deliveries, queue, RowExclusiveLock);
 }
