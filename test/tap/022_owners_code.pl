@@ -106,6 +106,14 @@ like(as_eve(q{SELECT pigeon.redrive('forged dead', 'victim')}), qr/WARNING:  mes
 	'a redrive to a queue of somebody else');
 is(sql(q{SELECT count(pigeon.send('victim', 'x')) FROM generate_series(1, 10)}), '10', 'who can send as before');
 
+my ($from, $to) = split /\n/, sql(q{SELECT queue_table FROM pigeon.queues WHERE queue LIKE 'forged%' ORDER BY queue DESC});
+my $last = sql('SELECT last_value FROM pigeon.message_id_seq');
+is(as_eve(qq{INSERT INTO $from (message_id, log_key, enqueued_at, home, log_block, segment, log_offset, lane, due_at, received_at, lease, receive_count,
+		visible_at, first_received_at, queue_receive_count)
+	SELECT n, 0, now(), 0, 0, 0, 0, 1, now(), now(), 1, 1, now(), now(), 1 FROM (VALUES ($last - 1), ($last + 1000)) AS v (n)}), '', 'dead letters are forged');
+sql('CALL pigeon.maintain()');
+is(sql("SELECT message_id - $last FROM $to WHERE home = 0"), '-1', 'one with the number of a message to come is not moved');
+
 # An index whose cleaning evaluates an expression.
 sql(q{SET ROLE eve;
 	SELECT pigeon.create_queue('q', visibility_timeout => '1 h');
