@@ -4,7 +4,8 @@
  *
  *	- DROP DATABASE, CREATE DATABASE, and ALTER DATABASE with RENAME or SET
  *	  TABLESPACE want nobody to be connected to a database: our worker leaves it
- *	  before, and stays away until the command has ended one way or the other.
+ *	  before, and stays away until the transaction has ended one way or the
+ *	  other: until its commit the database looks as if it were still there.
  *	  Not so if the command will be refused: who has no right to it must not be
  *	  able to keep a worker from its work by trying again and again.
  *
@@ -27,8 +28,8 @@
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "storage/ipc.h"
 #include "tcop/utility.h"
+#include "utils/memutils.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -42,8 +43,14 @@
 
 static ProcessUtility_hook_type previous_hook = NULL;
 
-/* This transaction creates, drops or changes a database. */
+/* The databases that workers stay away from until the end of this transaction. */
+static List *held = NIL;
+
+/* It creates, drops or changes a database. */
 static bool changes_databases = false;
+
+/* It drops a database; then it does nothing else. */
+static bool drops_database = false;
 
 /* The value of an option of a command as a string, "otherwise" if it is not given. */
 static const char *
@@ -125,43 +132,40 @@ is_permitted(Node *command, Oid database)
 	return owns && (!IsA(command, RenameStmt) || may_create_databases());
 }
 
-/* Let the worker of a database that was held come back. */
-static void
-release(int code, Datum database)
-{
-	if (OidIsValid(DatumGetObjectId(database)))
-		pgn_release_database(DatumGetObjectId(database));
-}
-
-/* Tell the launcher of it when it is visible. */
+/* Let workers come back, and tell the launcher of what is visible now.  It forgets a dropped database, which stays held. */
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+	ListCell   *lc;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
 	if (changes_databases && event == XACT_EVENT_COMMIT)
 		pgn_databases_changed();
-	changes_databases = false;
+	if (!drops_database || event != XACT_EVENT_COMMIT)
+		foreach(lc, held)
+			pgn_release_database(lfirst_oid(lc));
+	held = NIL;
+	changes_databases = drops_database = false;
 }
 
-/* Execute a command that wants a database for itself. */
+/* Keep workers away from a database until the end of the transaction. */
 static void
-execute_alone(Oid database, ProcessUtility_hook_type next, PlannedStmt *pstmt, const char *query,
-			  bool read_only_tree, ProcessUtilityContext context, ParamListInfo params,
-			  QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+hold_database(Oid database)
 {
 	static bool registered = false;
-	volatile Oid held;
+	MemoryContext old;
 
 	if (!registered)
 		RegisterXactCallback(at_transaction_end, NULL);
 	registered = true;
-	held = pgn_hold_database(database) ? database : InvalidOid;
-	PG_ENSURE_ERROR_CLEANUP(release, ObjectIdGetDatum(held));
-	next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
-	PG_END_ENSURE_ERROR_CLEANUP(release, ObjectIdGetDatum(held));
-	release(0, ObjectIdGetDatum(held));
-	changes_databases = true;
+	if (list_member_oid(held, database))
+		return;
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	held = lappend_oid(held, database);
+	MemoryContextSwitchTo(old);
+	if (!pgn_hold_database(database))
+		held = list_delete_last(held);
 }
 
 /* Nobody knows what a prepared transaction has done: look at everything. */
@@ -217,12 +221,13 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	Oid			database = name ? get_database_oid(name, true) : InvalidOid;
 	bool		prepared = ends_prepared(command);
 	bool		extension = creates_extension(command);
+	bool		alone = OidIsValid(database) && is_permitted(command, database);
 
-	if (OidIsValid(database) && is_permitted(command, database))
-		execute_alone(database, next, pstmt, query, read_only_tree, context, params,
-					  environment, dest, completion);
-	else
-		next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
+	if (alone)
+		hold_database(database);
+	next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
+	changes_databases |= alone;
+	drops_database |= alone && IsA(command, DropdbStmt);
 	if (prepared)
 		look_again();
 	if (extension)

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use PigeonTest;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = new_server('main', q{pigeon.log_segment_size = '64kB'});
@@ -160,6 +161,22 @@ sql(q{ALTER DATABASE shop OWNER TO owner; SET ROLE owner; CREATE DATABASE shop2 
 becomes_true('and again', "count(*) = 1 $shop");
 sql(q{SET ROLE owner; ALTER DATABASE shop RENAME TO shop3; DROP DATABASE shop3});
 pass('the owner copies, renames and drops a database with a worker');
+
+# Until its commit, which waits here for a standby, a database that is dropped looks as if it were there.
+sql(q{CREATE DATABASE going});
+sql("CREATE EXTENSION pigeon; $busy", 'going');
+becomes_true('a busy worker', q{count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pigeon worker' AND datname = 'going'});
+$node->append_conf('postgresql.conf', q{synchronous_standby_names = 'nobody'});
+$node->reload;
+my $dropper = $node->background_psql('postgres');
+$dropper->query_until(qr/begun/, "\\echo begun\nDROP DATABASE going;\n");
+becomes_true('the commit waits', q{count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query ~ '^DROP'});
+sleep 1;
+$node->append_conf('postgresql.conf', q{synchronous_standby_names = ''});
+$node->reload;
+$dropper->quit;
+is(sql(q{SELECT count(*) FROM pg_database WHERE datname = 'going'}), '0', 'the database is dropped');
+unlike(slurp_file($node->logfile), qr/FATAL:  (database .* does not exist|cannot connect to)/, 'no worker was sent there meanwhile');
 
 # DROP EXTENSION under a busy worker.
 sql($busy =~ s/create_queue\('/create_queue('2/gr =~ s/'q'/'2q'/gr =~ s/=> 'd'/=> '2d'/r, 'copy');
