@@ -63,13 +63,17 @@ typedef struct Activity
 	int64		claimed;
 	TimestampTz maintain_at;
 	bool		notify;			/* listeners may not know of what is there */
+	bool		dropped;
 	int64		counts[PGN_QUEUE_COUNTERS];
 	TenantMessages *first;
 	TenantMessages *last;
 } Activity;
 
 static Activity *top = NULL;
+
+/* Jobs for the worker, and how long after the end of the transaction they are due. */
 static bool jobs[PGN_DATABASE_JOBS];
+static TimestampTz delays[PGN_DATABASE_JOBS];
 static bool any_job = false;
 
 /* Take the topmost note from the stack. */
@@ -133,6 +137,9 @@ tell_commit(Activity *activity, TimestampTz now)
 		tell_waiters(activity, now);
 	if (activity->notify)
 		pgn_notify_request(activity->shared, now);
+	/* They wait for the end of the transaction, and then find no queue. */
+	if (activity->dropped)
+		pgn_wake_waiters(activity->shared, PG_INT64_MAX);
 	if (activity->maintain_at != PG_INT64_MAX)
 		pgn_queue_job_request(&activity->shared->maintain_at, activity->maintain_at);
 }
@@ -155,7 +162,7 @@ request_jobs(TimestampTz now)
 {
 	for (int job = 0; any_job && job < PGN_DATABASE_JOBS; job++)
 		if (jobs[job])
-			pgn_database_job_request(job, now);
+			pgn_database_job_request(job, now + delays[job]);
 }
 
 /* The transaction has ended. */
@@ -200,6 +207,7 @@ merge(Activity *from, Activity *to)
 	to->claimed += from->claimed;
 	to->maintain_at = Min(to->maintain_at, from->maintain_at);
 	to->notify |= from->notify;
+	to->dropped |= from->dropped;
 	for (int i = 0; i < PGN_QUEUE_COUNTERS; i++)
 		to->counts[i] += from->counts[i];
 	if (to->last)
@@ -317,6 +325,16 @@ pgn_activity_maintain(Queue *queue, TimestampTz at)
 		activity->maintain_at = Min(activity->maintain_at, at);
 }
 
+/* The queue is there no more. */
+void
+pgn_activity_dropped(Queue *queue)
+{
+	Activity   *activity = get_activity(queue);
+
+	if (activity)
+		activity->dropped = true;
+}
+
 /* Who listens to the queue may not know of what is there already. */
 void
 pgn_activity_notify(Queue *queue)
@@ -379,12 +397,16 @@ pgn_activity_gone(Queue *queue, const Delivery *row)
 		note_in_flight(queue, &message);
 }
 
-/* The worker will have a job to do; also if only a subtransaction says so that fails. */
+/*
+ * The worker will have a job to do, so long after the commit; also if only a
+ * subtransaction says so that fails.
+ */
 void
-pgn_activity_job(DatabaseJob job)
+pgn_activity_job(DatabaseJob job, TimestampTz delay)
 {
 	if (pgn_shared_queues == NULL)
 		return;
 	register_callbacks();
+	delays[job] = jobs[job] ? Min(delays[job], delay) : delay;
 	jobs[job] = any_job = true;
 }

@@ -62,7 +62,8 @@ forget(const char *sql, Datum ids)
 	(void) pgn_owner_row(sql, 1, types, &ids, 1, &fifo, &none);
 	if (!none)
 		drop_side_tables(fifo);
-	pgn_activity_job(JOB_REGISTRY);
+	/* Others hear of the drop a moment after the commit. */
+	pgn_activity_job(JOB_REGISTRY, USECS_PER_SEC);
 }
 
 /* Forget queues; "ids" is an array of their numbers. */

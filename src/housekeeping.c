@@ -22,14 +22,15 @@
 #include "shared.h"
 #include "wakeup.h"
 
-/* If a queue's table has been dropped, wake its waiters, or forget it if there are none. */
-static void
+/* If a queue's table has been dropped, wake its waiters, or forget it if there are none.  False if it is to be tried again. */
+static bool
 forget_if_dropped(const SharedQueueKey *key)
 {
 	SharedQueue *shared;
+	bool		done = true;
 
 	if (!ConditionalLockRelationOid(key->relid, AccessExclusiveLock))
-		return;
+		return false;
 	AcceptInvalidationMessages();
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(key->relid)))
 	{
@@ -38,10 +39,14 @@ forget_if_dropped(const SharedQueueKey *key)
 		if (shared && pg_atomic_read_u32(&shared->nwaiters) == 0)
 			hash_search(pgn_shared_queues, key, HASH_REMOVE, NULL);
 		else if (shared)
+		{
 			pgn_wake_waiters(shared, PG_INT64_MAX);
+			done = false;
+		}
 		LWLockRelease(pgn_shared_lock);
 	}
 	UnlockRelationOid(key->relid, AccessExclusiveLock);
+	return done;
 }
 
 /* The keys of all queues of a database. */
@@ -63,30 +68,38 @@ queue_keys(Oid database, int *n)
 	return keys;
 }
 
-/* Forget the queues of this database that have been dropped. */
-void
+/* Forget the queues of this database that have been dropped; false if some are left. */
+bool
 pgn_forget_dropped_queues(void)
 {
 	int			n;
 	SharedQueueKey *keys = queue_keys(MyDatabaseId, &n);
+	bool		done = true;
 
 	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(keys[i].relid)))
-			forget_if_dropped(&keys[i]);
+			done &= forget_if_dropped(&keys[i]);
+	}
 	pfree(keys);
+	return done;
 }
 
-/* Forget a database that has been dropped. */
+/* Forget a database that has been dropped; not yet if a worker that found it so has not ended. */
 void
 pgn_forget_database(Oid oid)
 {
 	int			n;
 	SharedQueueKey *keys = queue_keys(oid, &n);
+	SharedDatabase *database;
 
 	LWLockAcquire(pgn_shared_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < n; i++)
 		hash_search(pgn_shared_queues, &keys[i], HASH_REMOVE, NULL);
-	hash_search(pgn_shared_databases, &oid, HASH_REMOVE, NULL);
+	database = hash_search(pgn_shared_databases, &oid, HASH_FIND, NULL);
+	if (database && pg_atomic_read_u32(&database->worker_pid) == 0)
+		hash_search(pgn_shared_databases, &oid, HASH_REMOVE, NULL);
 	LWLockRelease(pgn_shared_lock);
 	pfree(keys);
 }

@@ -5,7 +5,7 @@
 #ifndef PIGEON_HOUSEKEEPING_H
 #define PIGEON_HOUSEKEEPING_H
 
-extern void pgn_forget_dropped_queues(void);
+extern bool pgn_forget_dropped_queues(void);
 extern void pgn_forget_database(Oid oid);
 
 #endif							/* PIGEON_HOUSEKEEPING_H */

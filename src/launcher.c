@@ -114,8 +114,8 @@ pgn_hold_database(Oid oid)
 }
 
 /* Make the launcher look at everything. */
-static void
-wake_launcher(void)
+void
+pgn_wake_launcher(void)
 {
 	int32		launcher = (int32) pg_atomic_read_u32(&pgn_shared_state->launcher);
 
@@ -132,7 +132,7 @@ pgn_release_database(Oid oid)
 	if (database == NULL)
 		return;
 	pg_atomic_fetch_sub_u32(&database->holds, 1);
-	wake_launcher();
+	pgn_wake_launcher();
 }
 
 /* A database has come or gone. */
@@ -140,7 +140,7 @@ void
 pgn_databases_changed(void)
 {
 	pg_atomic_write_u32(&pgn_shared_state->databases_changed, 1);
-	wake_launcher();
+	pgn_wake_launcher();
 }
 
 /* All databases, and of them those that may have a worker. */
@@ -213,10 +213,12 @@ scan_databases(void)
 			pgn_forget_database(oid);
 		else if (database)
 		{
-			database->visit = list_member_oid(visit, oid);
+			bool		may_visit = list_member_oid(visit, oid);
+
 			/* It may be known only because somebody holds it. */
-			if (database->visit && !database->checked)
+			if (may_visit && !(database->visit && database->checked))
 				(void) pgn_lower(&database->run_at, PG_INT64_MIN);
+			database->visit = may_visit;
 			database->checked = true;
 		}
 	}

@@ -12,5 +12,6 @@ extern PGDLLEXPORT void pgn_launcher_main(Datum unused);
 extern bool pgn_hold_database(Oid database);
 extern void pgn_release_database(Oid database);
 extern void pgn_databases_changed(void);
+extern void pgn_wake_launcher(void);
 
 #endif							/* PIGEON_LAUNCHER_H */

@@ -193,7 +193,8 @@ maintain_topic(int64 topic_id)
 TimestampTz
 pgn_job_queue(int64 queue_id)
 {
-	Queue	   *queue = pgn_queue_find_by_id(queue_id);
+	/* Who has shortened the retention asks for this before we hear of it. */
+	Queue	   *queue = pgn_queue_find_anew(queue_id);
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = now + LONGEST_INTERVAL;
 	DeliveryTable deliveries;

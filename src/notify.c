@@ -39,10 +39,7 @@ pgn_job_notify(int64 queue_id)
 
 	/* alter_queue asks for it before we hear of the alteration. */
 	if (queue && !queue->attributes.notify)
-	{
-		queue->valid = false;
-		queue = pgn_queue_find_by_id(queue_id);
-	}
+		queue = pgn_queue_find_anew(queue_id);
 	if (queue == NULL || !queue->attributes.notify)
 		return PGN_IDLE;
 	if (!pgn_queue_lock_now(queue, AccessShareLock))

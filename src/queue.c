@@ -206,6 +206,17 @@ pgn_queue_find_by_id(int32 id)
 	return load_queue(Anum_queue_id, "queue_pkey", F_INT4EQ, Int32GetDatum(id));
 }
 
+/* The same, with attributes that were altered just now, of which we may not have heard. */
+Queue *
+pgn_queue_find_anew(int32 id)
+{
+	IdEntry    *entry = hash_search(queues_by_id, &id, HASH_FIND, NULL);
+
+	if (entry)
+		entry->queue->valid = false;
+	return pgn_queue_find_by_id(id);
+}
+
 /* The numbers in the first column of a table of the registry, in a snapshot. */
 int32 *
 pgn_registry_ids(const char *table, Snapshot snapshot, int *n)

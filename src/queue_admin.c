@@ -437,7 +437,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	id = pgn_new_id();
 	create_tables(id, name, a.fifo);
 	write_registry(true, id, name, &a, &given);
-	pgn_activity_job(JOB_REGISTRY);
+	pgn_activity_job(JOB_REGISTRY, 0);
 	PG_RETURN_VOID();
 }
 
@@ -521,6 +521,7 @@ pgn_drop_queue(PG_FUNCTION_ARGS)
 	SPI_finish();
 	/* The event trigger did this, unless somebody disabled it. */
 	pgn_forget_queue(queue->id);
+	pgn_activity_dropped(queue);
 	PG_RETURN_BOOL(true);
 }
 

@@ -211,7 +211,10 @@ pgn_references_find(Snapshot snapshot, int64 from_id, int64 to_id, int segment,
 	bool		done = true;
 
 	for (int i = 0; done && i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		done = search_queue(queues[i], snapshot, from_id, to_id, segment, callback, arg);
+	}
 	pfree(queues);
 	return done;
 }

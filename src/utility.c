@@ -13,7 +13,8 @@
  *	  backend knows any more: all waiters of the database look again, and the
  *	  worker looks at every queue.
  *
- *	- CREATE EXTENSION pigeon: there is a database to look after.
+ *	- CREATE EXTENSION pigeon: there is a database to look after.  DROP
+ *	  EXTENSION pigeon: it leaves entries in shared memory.
  *
  * The hook is there only when the library is preloaded; without that there are
  * neither waiters nor workers that would have to be told.
@@ -26,6 +27,7 @@
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
@@ -46,10 +48,10 @@ static ProcessUtility_hook_type previous_hook = NULL;
 /* The databases that workers stay away from until the end of this transaction. */
 static List *held = NIL;
 
-/* It creates, drops or changes a database. */
+/* It creates, drops or changes databases, or has tried to. */
 static bool changes_databases = false;
 
-/* It drops a database; then it does nothing else. */
+/* It drops the one that is held; then it does nothing else. */
 static bool drops_database = false;
 
 /* The value of an option of a command as a string, "otherwise" if it is not given. */
@@ -66,6 +68,14 @@ option(List *options, const char *name, const char *otherwise)
 			return element->arg ? defGetString(element) : otherwise;
 	}
 	return otherwise;
+}
+
+/* May the command change which databases there are, or who may connect to them? */
+static bool
+changes_database(Node *command)
+{
+	return IsA(command, DropdbStmt) || IsA(command, CreatedbStmt) || IsA(command, AlterDatabaseStmt) ||
+		(IsA(command, RenameStmt) && castNode(RenameStmt, command)->renameType == OBJECT_DATABASE);
 }
 
 /* The database that must have no connections for the command, NULL if it is no such command. */
@@ -132,7 +142,7 @@ is_permitted(Node *command, Oid database)
 	return owns && (!IsA(command, RenameStmt) || may_create_databases());
 }
 
-/* Let workers come back, and tell the launcher of what is visible now.  It forgets a dropped database, which stays held. */
+/* Tell the launcher of what is visible now, and let workers come back.  It forgets a dropped database, which stays held. */
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
@@ -140,7 +150,12 @@ at_transaction_end(XactEvent event, void *arg)
 
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
-	if (changes_databases && event == XACT_EVENT_COMMIT)
+
+	/*
+	 * Also after an abort: a database that could not be dropped may be
+	 * unusable.
+	 */
+	if (changes_databases)
 		pgn_databases_changed();
 	if (!drops_database || event != XACT_EVENT_COMMIT)
 		foreach(lc, held)
@@ -149,33 +164,72 @@ at_transaction_end(XactEvent event, void *arg)
 	changes_databases = drops_database = false;
 }
 
-/* Keep workers away from a database until the end of the transaction. */
-static void
+/* Keep workers away from a database until the end of the transaction.  False if that is so already, or there is no room. */
+static bool
 hold_database(Oid database)
 {
-	static bool registered = false;
 	MemoryContext old;
 
-	if (!registered)
-		RegisterXactCallback(at_transaction_end, NULL);
-	registered = true;
 	if (list_member_oid(held, database))
-		return;
+		return false;
 	old = MemoryContextSwitchTo(TopTransactionContext);
 	held = lappend_oid(held, database);
 	MemoryContextSwitchTo(old);
-	if (!pgn_hold_database(database))
-		held = list_delete_last(held);
+	if (pgn_hold_database(database))
+		return true;
+	held = list_delete_last(held);
+	return false;
 }
 
-/* Nobody knows what a prepared transaction has done: look at everything. */
+/* Execute a command that wants a database for itself. */
+static void
+execute_alone(Oid database, ProcessUtility_hook_type next, PlannedStmt *pstmt, const char *query,
+			  bool read_only_tree, ProcessUtilityContext context, ParamListInfo params,
+			  QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+{
+	bool		holds = hold_database(database);
+
+	PG_TRY();
+	{
+		next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
+	}
+	PG_CATCH();
+	{
+		/*
+		 * It may be a subtransaction only that ends now, or a transaction
+		 * that the command has begun.
+		 */
+		if (holds && list_member_oid(held, database))
+		{
+			held = list_delete_oid(held, database);
+			pgn_databases_changed();
+			pgn_release_database(database);
+		}
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (!IsA(pstmt->utilityStmt, DropdbStmt))
+		return;
+	/* While it waited, the name may have passed to another. */
+	CommandCounterIncrement();
+	drops_database = !SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database));
+}
+
+/*
+ * Nobody knows what a prepared transaction has done: look at everything.  The
+ * work of many such in a row is done once a second.
+ */
 static void
 look_again(void)
 {
 	HASH_SEQ_STATUS status;
 	SharedQueue *shared;
+	SharedDatabase *database = pgn_shared_database(MyDatabaseId, true);
 	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz soon = now + USECS_PER_SEC;
 
+	if (!OidIsValid(get_extension_oid("pigeon", true)))
+		return;
 	LWLockAcquire(pgn_shared_lock, LW_SHARED);
 	hash_seq_init(&status, pgn_shared_queues);
 	while ((shared = hash_seq_search(&status)) != NULL)
@@ -185,10 +239,12 @@ look_again(void)
 		pgn_candidates_discard(&shared->candidates, PG_INT64_MIN);
 		(void) pgn_lower(&shared->due_at, PG_INT64_MIN);
 		(void) pgn_lower(&shared->notify_at, now);
-		(void) pgn_lower(&shared->maintain_at, now);
+		(void) pgn_lower(&shared->maintain_at, soon);
 	}
 	LWLockRelease(pgn_shared_lock);
-	pgn_database_job_request(JOB_REGISTRY, now);
+	pgn_database_job_request(JOB_REGISTRY, soon);
+	if (database)
+		pgn_run_at(database, now);
 	pgn_wake_database();
 }
 
@@ -209,29 +265,53 @@ creates_extension(Node *command)
 		strcmp(castNode(CreateExtensionStmt, command)->extname, "pigeon") == 0;
 }
 
+/* Does the command drop this extension, or its schema and so the extension? */
+static bool
+drops_extension(Node *command)
+{
+	DropStmt   *drop = IsA(command, DropStmt) ? castNode(DropStmt, command) : NULL;
+	ListCell   *lc;
+
+	if (drop && (drop->removeType == OBJECT_EXTENSION || drop->removeType == OBJECT_SCHEMA))
+		foreach(lc, drop->objects)
+			if (strcmp(strVal(lfirst(lc)), "pigeon") == 0)
+			return true;
+	return false;
+}
+
 /* Execute a command. */
 static void
 process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				ProcessUtilityContext context, ParamListInfo params,
 				QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
+	static bool registered = false;
 	ProcessUtility_hook_type next = previous_hook ? previous_hook : standard_ProcessUtility;
 	Node	   *command = pstmt->utilityStmt;
 	const char *name = exclusive_database(command);
 	Oid			database = name ? get_database_oid(name, true) : InvalidOid;
 	bool		prepared = ends_prepared(command);
-	bool		extension = creates_extension(command);
-	bool		alone = OidIsValid(database) && is_permitted(command, database);
+	bool		creates = creates_extension(command);
+	bool		drops = drops_extension(command);
 
-	if (alone)
-		hold_database(database);
-	next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
-	changes_databases |= alone;
-	drops_database |= alone && IsA(command, DropdbStmt);
+	if (changes_database(command))
+	{
+		if (!registered)
+			RegisterXactCallback(at_transaction_end, NULL);
+		registered = changes_databases = true;
+	}
+	if (OidIsValid(database) && is_permitted(command, database))
+		execute_alone(database, next, pstmt, query, read_only_tree, context, params,
+					  environment, dest, completion);
+	else
+		next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
 	if (prepared)
 		look_again();
-	if (extension)
-		pgn_activity_job(JOB_REGISTRY);
+	if (creates)
+		pgn_activity_job(JOB_REGISTRY, 0);
+	/* Others hear of the drop a moment after the commit. */
+	if (drops)
+		pgn_activity_job(JOB_REGISTRY, USECS_PER_SEC);
 }
 
 /* Install the hook; called while libraries are preloaded. */

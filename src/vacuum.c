@@ -50,6 +50,13 @@
 /* A queue is not vacuumed more often than this. */
 #define VACUUM_INTERVAL (5 * USECS_PER_SEC)
 
+/* The age of the database is for autovacuum. */
+#if PG_VERSION_NUM >= 160000
+#define SKIP_DATABASE_STATS ", SKIP_DATABASE_STATS"
+#else
+#define SKIP_DATABASE_STATS ""
+#endif
+
 /* Pages of the largest table that is served (64 MB). */
 #define MAX_PAGES 8192
 
@@ -103,7 +110,7 @@ pgn_vacuum_command(int32 queue_id)
 	pg_atomic_write_u64(&shared->changes_vacuumed, changes);
 	pg_atomic_write_u64(&shared->vacuum_horizon, horizon);
 	pg_atomic_write_u64(&shared->vacuumed_at, (uint64) GetCurrentTimestamp());
-	return psprintf("VACUUM (SKIP_LOCKED, TRUNCATE off) pigeon.q_%d", queue_id);
+	return psprintf("VACUUM (SKIP_LOCKED, TRUNCATE off" SKIP_DATABASE_STATS ") pigeon.q_%d", queue_id);
 }
 
 /*

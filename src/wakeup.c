@@ -483,6 +483,12 @@ wait_for_messages(Queue *queue, TimestampTz until, bool commit)
 {
 	bool		waiting;
 
+	/*
+	 * What the transaction has done may wait for others, and so swallow what
+	 * wakes us: not once we are in the list.
+	 */
+	if (commit)
+		SPI_commit();
 	do
 	{
 		TimestampTz now = GetCurrentTimestamp();

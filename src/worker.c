@@ -78,7 +78,11 @@
 /* How often everything is looked at, for what was written by other means. */
 #define REGISTRY_INTERVAL (5 * USECS_PER_MINUTE)
 
-/* The same if there are queues that have no room in shared memory. */
+/* How soon again at the earliest, and how soon at the log with it: queues may come and go all the time. */
+#define REGISTRY_PAUSE USECS_PER_SEC
+#define LOG_PAUSE USECS_PER_MINUTE
+
+/* The same if there are queues that have no room in shared memory, or keep it though they were dropped. */
 #define NO_ROOM_INTERVAL USECS_PER_MINUTE
 
 #define CLEAN_LOG_INTERVAL USECS_PER_MINUTE
@@ -149,6 +153,12 @@ detach(int code, Datum arg)
 	pg_atomic_write_u32(&database->worker_pid, 0);
 	if (!may_leave)
 		pgn_run_at(database, GetCurrentTimestamp());
+
+	/*
+	 * A launcher that was not the one that has started us hears it from
+	 * nobody else.
+	 */
+	pgn_wake_launcher();
 }
 
 /*
@@ -452,10 +462,19 @@ notify_queue(int32 id, TimestampTz *next)
 	return run_job(pgn_job_notify, id, psprintf("notification for queue number %d", id), next);
 }
 
+/* Was that a shorter time ago than the pause?  Not if the clock was set back since. */
+static bool
+is_recent(TimestampTz then, TimestampTz pause, TimestampTz now)
+{
+	return then <= now && then > now - pause;
+}
+
 /* See to it that every queue is in shared memory; look after those that have no room there. */
 static bool
 care_for_registry(TimestampTz *next)
 {
+	static TimestampTz looked_at = PG_INT64_MIN;
+	static TimestampTz log_asked_at = PG_INT64_MIN;
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz at;
 	int32	   *ids;
@@ -463,17 +482,23 @@ care_for_registry(TimestampTz *next)
 				left = 0;
 	bool		more = false;
 
+	*next = looked_at + REGISTRY_PAUSE;
+	if (is_recent(looked_at, REGISTRY_PAUSE, now))
+		return true;
+	looked_at = now;
 	*next = now + REGISTRY_INTERVAL;
 	if (!begin("look for queues"))
 		return false;
 	MemoryContextSwitchTo(round_context);
-	pgn_forget_dropped_queues();
+	if (!pgn_forget_dropped_queues())
+		*next = now + NO_ROOM_INTERVAL;
 	ids = all_ids(&n);
 	for (int i = 0; i < n; i++)
 	{
 		Queue	   *queue = find_queue(ids[i]);
 		bool		fits = true;
 
+		CHECK_FOR_INTERRUPTS();
 		if (queue && pgn_queue_lock_now(queue, AccessShareLock))
 		{
 			fits = pgn_shared_queue(queue) != NULL;
@@ -495,7 +520,11 @@ care_for_registry(TimestampTz *next)
 	/* What has been restored does not announce itself. */
 	pgn_database_job_request(JOB_REDRIVE, now);
 	pgn_database_job_request(JOB_REPLAY, now);
-	pgn_database_job_request(JOB_LOG, now);
+	if (!is_recent(log_asked_at, LOG_PAUSE, now))
+	{
+		log_asked_at = now;
+		pgn_database_job_request(JOB_LOG, now);
+	}
 	return true;
 }
 
@@ -692,15 +721,22 @@ next_time(void)
 	return pgn_later(next, now);
 }
 
-/* Is the extension in this database? */
+/* Is the extension in this database?  If not, forget what it has left in shared memory, later again if that may not be all. */
 static bool
 has_extension(void)
 {
+	TimestampTz asked_at = (TimestampTz) pg_atomic_read_u64(&database->job_at[JOB_REGISTRY]);
+	TimestampTz now = GetCurrentTimestamp();
 	bool		found;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	found = OidIsValid(get_extension_oid("pigeon", true));
+	if (!found && !pgn_forget_dropped_queues())
+		(void) pgn_lower(&database->run_at, now + NO_ROOM_INTERVAL);
+	/* Who has dropped it asks before we hear of that. */
+	if (!found && asked_at > now)
+		(void) pgn_lower(&database->run_at, asked_at);
 	commit();
 	return found;
 }
@@ -754,6 +790,7 @@ settle(void)
 		{"transaction_timeout", "0"},
 #endif
 		{"idle_in_transaction_session_timeout", "0"}, {"default_transaction_read_only", "off"},
+		{"vacuum_cost_delay", "0"},
 		{"default_transaction_isolation", "read committed"}, {"row_security", "on"},
 		{"synchronous_commit", "off"}
 	};
@@ -774,6 +811,12 @@ pgn_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	if (!attach(oid))
 		proc_exit(0);
+
+	/*
+	 * Who wants us to stay away does not wait for one that is not connected
+	 * yet.
+	 */
+	CHECK_FOR_INTERRUPTS();
 	BackgroundWorkerInitializeConnectionByOid(oid, InvalidOid, 0);
 	settle();
 	if (pg_atomic_exchange_u32(&database->at_work, 1) != 0)
@@ -792,7 +835,7 @@ pgn_worker_main(Datum arg)
 		pgstat_report_stat(false);
 
 		now = GetCurrentTimestamp();
-		if (next > now + LINGER || pg_atomic_read_u32(&pgn_shared_state->crowded))
+		if (next > now + LINGER || pg_atomic_read_u32(&pgn_shared_state->crowded) || pgn_max_workers == 0)
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 pgn_milliseconds_until(next),

@@ -3,7 +3,7 @@
 -- error that says what is wrong with an argument, never with an internal one, and it takes no time worth speaking of.
 SELECT * FROM no_plan();
 SET client_min_messages = error;
-SET statement_timeout = '60 s';
+SET statement_timeout = '300 s';
 SET pigeon.poll_interval = 1;
 
 SELECT pigeon.create_queue('dead'), pigeon.create_queue('dead fifo', fifo => true);

@@ -96,14 +96,14 @@ SELECT pigeon.purge_queue('q');
 
 -- A message that comes back, or falls due.
 SELECT fill(20);
-SELECT pigeon.send('q', 'delayed', delay => '2 s');
-SELECT is(next_body('1 s'), 'm1', 'a short lease');
+SELECT pigeon.send('q', 'delayed', delay => '5 s');
+SELECT is(next_body('3 s'), 'm1', 'a short lease');
 SELECT is(next_body(), 'm2', 'another message meanwhile');
-SELECT pg_sleep(1);
+SELECT pg_sleep(3);
 SELECT is(next_body(), 'm1', 'when the lease has ended, the message goes first');
 SELECT in_a($$SELECT pigeon.change_visibility('q', receipt, '0') FROM pigeon.receive('q')$$);
 SELECT is(next_body(), 'm3', 'so does a message that is given back');
-SELECT pg_sleep(1);
+SELECT pg_sleep(2);
 SELECT is(array(SELECT body FROM pigeon.receive('q', 16)), (SELECT array_agg('m' || i ORDER BY i) FROM generate_series(4, 19) i),
 	'the others');
 SELECT is(array(SELECT body FROM pigeon.receive('q', 16)), '{m20,delayed}', 'and at last the one that was delayed');

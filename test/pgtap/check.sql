@@ -61,6 +61,7 @@ CALL do_all();
 SELECT count(*) FROM pigeon.receive('work', 100, visibility_timeout => '0');
 SELECT count(*) FROM pigeon.receive('work', 100, visibility_timeout => '0');
 SELECT count(*) FROM pigeon.receive('work', 1);
+SELECT pigeon.send('work', 'left', delay => '1 hour');
 SELECT pigeon.send('work.fifo', 'm' || i, group_id => 'left') FROM generate_series(1, 3) AS i;
 SELECT count(*) FROM pigeon.receive('work.fifo', 1);
 SELECT is(problems(), NULL, 'nor after all kinds of work');

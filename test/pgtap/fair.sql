@@ -204,11 +204,11 @@ SELECT is(noisy('clear'), 0::bigint, 'and a purge ends that');
 -- The lanes of the noisy have delays and leases like others.
 SELECT send_to('clear', 'loud', 29);
 SELECT count(*) FROM pigeon.pop('clear', 29);
-SELECT send_to('clear', 'loud', 1, '2 s');
+SELECT send_to('clear', 'loud', 1, '4 s');
 SELECT is(take_from('clear', 10), 'nothing', 'a delay is kept');
 SELECT send_to('clear', 'loud', 1);
-SELECT is(take_from('clear', 10, '2 s'), 'loud 1', 'what is sent later has none');
-SELECT pg_sleep(2.2);
+SELECT is(take_from('clear', 10, '4 s'), 'loud 1', 'what is sent later has none');
+SELECT pg_sleep(4.2);
 SELECT is(take_from('clear', 10), 'loud 2', 'and both come back');
 
 -- More tenants than are watched.

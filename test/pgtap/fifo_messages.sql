@@ -35,9 +35,9 @@ SELECT is((SELECT array_agg(id = (SELECT id FROM first)) FROM pigeon.send_batch(
 	'{f,t,f}', 'answers are in the order of the batch');
 SELECT is((SELECT string_agg(body, ' ') FROM pigeon.pop('ids', 100)), 'one one x n p', 'each is stored once');
 SELECT is(pigeon.send('ids', 'again', group_id => 'a', deduplication_id => '1'), (SELECT id FROM first), 'the memory survives delete');
-SELECT age_keys('ids', '299 s');
+SELECT age_keys('ids', '290 s');
 SELECT is(pigeon.send('ids', 'again', group_id => 'a', deduplication_id => '1'), (SELECT id FROM first), 'for five minutes');
-SELECT age_keys('ids', '2 s');
+SELECT age_keys('ids', '11 s');
 SELECT isnt(pigeon.send('ids', 'again', group_id => 'a', deduplication_id => '1'), (SELECT id FROM first), 'and no longer');
 SELECT is((SELECT count(*) FROM pigeon.pop('ids', 100)), 1::bigint, 'then it is stored');
 SELECT pigeon.alter_queue('ids', deduplication_window => '1 day');
@@ -157,9 +157,9 @@ SELECT is((SELECT body FROM pigeon.peek('gone')), 'k1', 'the message moves');
 -- Retention
 SELECT pigeon.create_queue('brief', fifo => true, retention => '60 s');
 SELECT pigeon.send_batch('brief', '{a1,a2}'::text[], group_ids => '{a,a}', deduplication_ids => '{1,2}');
-SELECT format('UPDATE pigeon.q_%s SET enqueued_at = enqueued_at - interval ''58 s'' WHERE message_id = (SELECT min(message_id) FROM pigeon.peek(''brief''))', queue_id('brief')) \gexec
+SELECT format('UPDATE pigeon.q_%s SET enqueued_at = enqueued_at - interval ''55 s'' WHERE message_id = (SELECT min(message_id) FROM pigeon.peek(''brief''))', queue_id('brief')) \gexec
 SELECT is((SELECT body FROM pigeon.receive('brief', 1, '1 h')), 'a1', 'what will expire in flight');
-SELECT pg_sleep(2.2);
+SELECT pg_sleep(5.2);
 SELECT is((SELECT body FROM pigeon.receive('brief')), 'a2', 'holds its group no longer than that');
 SELECT pigeon.create_queue('short', fifo => true, retention => '60 s');
 SELECT pigeon.send_batch('short', '{a1,a2,a3,b1}'::text[], group_ids => '{a,a,a,b}', deduplication_ids => '{1,2,3,4}');

@@ -86,9 +86,9 @@ SELECT is(gone('a1', 'a2'), '{t,t}', 'until those are deleted');
 SELECT is(take(), 'a3 a4', 'then it is offered, and what follows');
 SELECT clear();
 SELECT put('a1', 'a2', 'a3', 'a4');
-SELECT take(3, '1 s');
+SELECT take(3, '3 s');
 SELECT is(extend('a2', '1 h'), true, 'one in the middle is extended');
-SELECT pg_sleep(1);
+SELECT pg_sleep(3);
 SELECT is(take(), 'a1', 'which hides it and what follows; what came before returns');
 SELECT is(gone('a3'), '{f}', 'an expired receipt does not delete');
 SELECT is(extend('a3', '1 h'), false, 'nor change the visibility');
@@ -176,9 +176,9 @@ SELECT clear();
 
 -- Somebody waits, and looks at a group before the lease of its message ends, which was made longer.
 SELECT put('z1');
-SELECT is(take(1, '1 s'), 'z1', 'a short lease');
-SELECT is(extend('z1', '2 s'), true, 'is made longer');
-SELECT pg_sleep(1);
+SELECT is(take(1, '3 s'), 'z1', 'a short lease');
+SELECT is(extend('z1', '5 s'), true, 'is made longer');
+SELECT pg_sleep(3);
 SELECT is((SELECT body || ' ' || receive_count FROM pigeon.receive('f', wait_time => '20 s')), 'z1 2', 'is waited for until the end of the longer one');
 SELECT clear();
 
@@ -227,10 +227,10 @@ SELECT throws_ok(format($$SELECT pigeon.receive('f', receive_attempt_id => %L)$$
 -- A repetition is no other receive until the timeout has ended.
 SELECT clear();
 SELECT put('a1', 'a2');
-CREATE TEMP TABLE seventh AS SELECT * FROM pigeon.receive('f', 3, '1 s', receive_attempt_id => repeat('~', 128));
-SELECT is((SELECT string_agg(body || ' ' || receive_count, ', ') FROM pigeon.receive('f', 1, '1 s', receive_attempt_id => repeat('~', 128))), 'a1 1, a2 1',
+CREATE TEMP TABLE seventh AS SELECT * FROM pigeon.receive('f', 3, '3 s', receive_attempt_id => repeat('~', 128));
+SELECT is((SELECT string_agg(body || ' ' || receive_count, ', ') FROM pigeon.receive('f', 1, '3 s', receive_attempt_id => repeat('~', 128))), 'a1 1, a2 1',
 	'a repetition returns all, in order, and counts no receive');
-SELECT pg_sleep(1.1);
+SELECT pg_sleep(3.1);
 SELECT is((SELECT string_agg(r.body || ' ' || r.receive_count || ' ' || (r.receipt OPERATOR(pigeon.=) s.receipt), ', ' ORDER BY r.message_id)
 	FROM pigeon.receive('f', 3, receive_attempt_id => repeat('~', 128)) r JOIN seventh s USING (message_id)), 'a1 2 false, a2 2 false',
 	'when the timeout has ended it is another receive');

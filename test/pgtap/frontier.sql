@@ -30,7 +30,7 @@ BEGIN
 END
 $$;
 
-SELECT pigeon.create_queue('q');
+SELECT pigeon.create_queue('q', visibility_timeout => '1 hour');
 SELECT connect('a');
 SELECT connect('b');
 

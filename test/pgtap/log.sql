@@ -236,7 +236,7 @@ SELECT count(*) FROM generate_series(1, 60) AS i, pigeon.send_batch('q', array_f
 SELECT pigeon.purge_queue('filler');
 -- As after an autovacuum that came while they were being sent.
 UPDATE pg_class SET relpages = pg_relation_size(oid) / current_setting('block_size')::integer, reltuples = 1 WHERE relname ~ '^log_([0-7]|old)$';
-SET statement_timeout = '60s';
+SET statement_timeout = '300 s';
 CALL rotate();
 CALL rotate();
 RESET statement_timeout;

@@ -57,12 +57,12 @@ SELECT connect('a');
 
 -- A lease that ends behind the frontier.
 SELECT pigeon.send('q', 'a');
-SELECT is(next_body('2 s'), 'a1', 'a message is received');
+SELECT is(next_body('5 s'), 'a1', 'a message is received');
 CALL work(1000);
 SELECT is(figures(), '0 1 0', 'it is counted where the frontier has passed it');
 SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'and is not taken for hidden');
 SELECT is(next_body(), NULL, 'while its lease lasts it is not received');
-SELECT pg_sleep(2);
+SELECT pg_sleep(5);
 SELECT is(figures(), '1 0 0', 'afterwards it is visible');
 SELECT count(*) FROM pigeon.send_batch('q', ARRAY['b', 'c']);
 SELECT is(next_body(), 'a2', 'and received before the backlog');
@@ -73,7 +73,7 @@ SELECT pigeon.purge_queue('q');
 
 -- A lease that was not committed yet when the frontier passed.
 SELECT pigeon.send('q', 'late');
-SELECT lease_for('4 s');
+SELECT lease_for('6 s');
 SELECT dblink_exec('a', 'BEGIN');
 SELECT is(in_a($$SELECT body FROM pigeon.receive('q')$$), 'late', 'a receiver takes its time');
 SELECT pg_sleep(0.2);
@@ -81,18 +81,18 @@ CALL work(1000);
 SELECT dblink_exec('a', 'COMMIT');
 CALL work(1000);
 SELECT is(next_body(), NULL, 'its lease holds');
-SELECT pg_sleep(4);
+SELECT pg_sleep(6);
 SELECT is(next_body(), 'late2', 'and ends');
 SELECT pigeon.purge_queue('q');
 
 -- Deletes and receives behind the frontier that come to nothing.
 SELECT pigeon.send('q', 'a');
-SELECT lease_for('2 s');
+SELECT lease_for('5 s');
 SELECT receipt FROM pigeon.receive('q') \gset
 CALL work(1000);
 SELECT dblink_exec('a', 'BEGIN');
 SELECT is(in_a(format('SELECT pigeon.delete(%L, %L::pigeon.receipt)', 'q', :'receipt')), 't', 'a delete in an open transaction');
-SELECT pg_sleep(2);
+SELECT pg_sleep(5);
 CALL work(1000);
 SELECT is(next_body(), NULL, 'what is being deleted is not received when the lease ends');
 SELECT dblink_exec('a', 'ROLLBACK');
@@ -100,9 +100,9 @@ SELECT is(next_body('50 ms'), 'a2', 'but at once when the delete is rolled back'
 SELECT pigeon.purge_queue('q');
 
 SELECT pigeon.send('q', 'a');
-SELECT is(next_body('2 s'), 'a1', 'a short lease');
+SELECT is(next_body('5 s'), 'a1', 'a short lease');
 CALL work(1000);
-SELECT pg_sleep(2);
+SELECT pg_sleep(5);
 SELECT dblink_exec('a', 'BEGIN');
 SELECT dblink_exec('a', 'SAVEPOINT s');
 SELECT is(in_a($$SELECT body || receive_count FROM pigeon.receive('q')$$), 'a2', 'the second receive is in a savepoint');
@@ -123,9 +123,9 @@ SELECT pigeon.purge_queue('q');
 
 -- A transaction that receives what has come back, and rolls back.
 SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[300]));
-CALL lease(300, '2 s');
+CALL lease(300, '5 s');
 CALL work(1000);
-SELECT pg_sleep(2);
+SELECT pg_sleep(5);
 SELECT lease_for('1 h');
 BEGIN;
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 200)), 200::bigint, 'some that have come back are received');
@@ -142,7 +142,7 @@ SELECT is((SELECT count(*) FROM pigeon.receive('q', 50)), 50::bigint, 'a transac
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 100)), 50::bigint, 'and the other half');
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 100)), 0::bigint, 'and then nothing');
 ROLLBACK;
-SELECT lease_for('2 s');
+SELECT lease_for('5 s');
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 1000)), 100::bigint, 'all are there after a rollback');
 
 -- Changes of visibility.
@@ -153,7 +153,7 @@ SELECT pigeon.send('q', 'long');
 SELECT receipt FROM pigeon.receive('q') \gset
 SELECT ok(pigeon.change_visibility('q', :'receipt', '1 h'), 'one lease is extended');
 CALL work(1000);
-SELECT pg_sleep(2);
+SELECT pg_sleep(5);
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 1000, '1 h') WHERE body = 'x'), 100::bigint, 'the others come back');
 SELECT is(next_body(), NULL, 'and only those');
 SELECT ok(pigeon.change_visibility('q', :'receipt', '0'), 'it is given back');
@@ -162,7 +162,7 @@ SELECT pigeon.purge_queue('q');
 
 -- Leases that end one after the other, in another order than they were taken in.
 SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[2000]));
-SELECT count(*) FROM generate_series(1, 100) AS i, LATERAL pigeon.receive('q', 20, make_interval(secs => 3 + (i * 37 % 100) / 400.0));
+SELECT count(*) FROM generate_series(1, 100) AS i, LATERAL pigeon.receive('q', 20, make_interval(secs => 5 + (i * 37 % 100) / 400.0));
 CALL work(1000);
 CREATE TEMPORARY TABLE got (message_id bigint, receive_count integer);
 DO $$
@@ -208,8 +208,8 @@ SELECT pigeon.purge_queue('q');
 
 -- Nor somebody who holds one of them for long.
 SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[20000]));
-CALL lease(20000, '4 s');
-SELECT pg_sleep(4);
+CALL lease(20000, '8 s');
+SELECT pg_sleep(8);
 SELECT lease_for('1 h');
 SELECT dblink_exec('a', 'BEGIN');
 SELECT is(in_a($$SELECT receive_count FROM pigeon.receive('q')$$), '2', 'a worker takes its time with what came back');
@@ -224,11 +224,11 @@ SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'all is well');
 SELECT pigeon.purge_queue('q');
 
 -- What has come back and was not taken is not hidden.
-SELECT lease_for('500 ms');
+SELECT lease_for('4 s');
 SELECT count(*) FROM pigeon.send_batch('q', array_fill('x'::text, ARRAY[20]));
 SELECT count(*) FROM pigeon.receive('q', 20);
 CALL work(1000);
-SELECT pg_sleep(1);
+SELECT pg_sleep(4.5);
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 5, '1 h')), 5::bigint, 'some are received a second time');
 SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'check() knows that the others are found');
 SELECT is((SELECT count(*) FROM pigeon.receive('q', 100, '1 h')), 15::bigint, 'as they are');
@@ -236,12 +236,12 @@ SELECT pigeon.purge_queue('q');
 
 -- A receive that waits is awake when a lease ends,
 SELECT pigeon.send('q', 'a');
-SELECT is(next_body('3 s'), 'a1', 'a lease of some seconds');
+SELECT is(next_body('5 s'), 'a1', 'a lease of some seconds');
 CALL work(1000);
 SELECT is((SELECT body || receive_count FROM pigeon.receive('q', 1, '1 h', wait_time => '20 s')), 'a2', 'ends while somebody waits');
 SELECT pigeon.purge_queue('q');
 -- also if one that was taken shortly before was ended by a delete,
-SELECT lease_for('3 s');
+SELECT lease_for('5 s');
 SELECT count(*) FROM pigeon.send_batch('q', ARRAY['a', 'b']);
 SELECT receipt FROM pigeon.receive('q') \gset
 SELECT pg_sleep(0.1);
@@ -300,11 +300,11 @@ SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'all is well');
 SELECT pigeon.create_queue('written', visibility_timeout => '0');
 SELECT pigeon.send('written', 'm');
 SELECT count(*) FROM pigeon.receive('written');
-SELECT count(*) FROM pigeon.receive('written', 1, '3 s');
+SELECT count(*) FROM pigeon.receive('written', 1, '6 s');
 SELECT pg_sleep(0.2);
 SELECT format('UPDATE %s SET due_at = clock_timestamp()', queue_table) FROM pigeon.queues WHERE queue = 'written' \gexec
 SELECT is_empty($$SELECT r FROM generate_series(1, 20), LATERAL pigeon.receive('written') AS r$$, 'a message whose row was changed by SQL is in flight');
-SELECT pg_sleep(3);
+SELECT pg_sleep(6);
 SELECT results_eq($$SELECT body FROM pigeon.receive('written')$$, $$VALUES ('m')$$, 'and found when it is not any more');
 SELECT is_empty($$SELECT * FROM pigeon.check()$$, 'all is well');
 SELECT * FROM finish();

@@ -33,10 +33,10 @@ sub contexts
 	return $_[0]->query('SELECT sum(total_bytes) / 1024 FROM pg_backend_memory_contexts') =~ /(\d+)/ ? $1 : die;
 }
 
-# The processes that work in the background, by id.
+# The processes that work in the background, and have done so for a while, by id.
 sub helpers
 {
-	return split /\n/, sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'pigeon %'});
+	return split /\n/, sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'pigeon %' AND backend_start < clock_timestamp() - interval '5 s'});
 }
 
 $node->safe_psql('postgres', slurp_file(dirname(__FILE__) . '/../memory/calls.sql'));

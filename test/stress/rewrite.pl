@@ -56,7 +56,7 @@ foreach my $table ($work, $done)
 push @commands, "VACUUM pigeon.log_$_", "VACUUM FULL pigeon.log_$_", "REINDEX TABLE CONCURRENTLY pigeon.log_$_" foreach 0, 1, 'old';
 push @commands,
 	'VACUUM FULL pigeon.queue', 'ALTER EXTENSION pigeon UPDATE', 'CALL pigeon.maintain()',
-	q{UPDATE pigeon.log_state SET current_since = '2000-01-01'},
+	q{BEGIN ISOLATION LEVEL READ COMMITTED; UPDATE pigeon.log_state SET current_since = '2000-01-01'; COMMIT},
 	q{SELECT pigeon.alter_queue('work', visibility_timeout => '2 h')};
 my $rounds = 0;
 my @failures;

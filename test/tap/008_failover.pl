@@ -52,9 +52,9 @@ note $stdout;
 
 # Worker and wake-ups on the new primary.
 my $new = sub { $standby->safe_psql('postgres', $_[0]) };
-is($new->(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pigeon launcher'}), '1', 'there is a launcher');
+ok($standby->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pigeon launcher'}), 'there is a launcher');
 $new->(q{SELECT pigeon.create_queue('d');
-	SELECT pigeon.create_queue('q', dead_letter_queue => 'd', max_receive_count => 1);
+	SELECT pigeon.create_queue('q', visibility_timeout => '1 h', dead_letter_queue => 'd', max_receive_count => 1);
 	SELECT pigeon.send('q', 'poison');
 	SELECT pigeon.receive('q', visibility_timeout => '0')});
 ok($standby->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pigeon.peek('d')}), 'the worker moves dead letters');
@@ -89,7 +89,7 @@ is($primary->safe_psql('postgres', q{SELECT pg_is_in_recovery()}), 't', 'as a st
 # nobody, and acknowledges no message.
 $standby->append_conf('postgresql.conf', "synchronous_standby_names = 'primary'");
 $standby->reload;
-$standby->poll_query_until('postgres', q{SELECT sync_state = 'sync' FROM pg_stat_replication});
+$standby->poll_query_until('postgres', q{SELECT sync_state = 'sync' FROM pg_stat_replication}) or die 'it is not synchronous';
 $new->(q{SELECT pigeon.purge_queue('q'); SELECT pigeon.send('q', 'one'); SELECT pigeon.send('q', 'two')});
 $primary->stop;
 is($new->(q{SELECT body FROM pigeon.receive('q', 1, '1 h')}), 'one', 'a receive does not wait for the standby');

@@ -42,9 +42,10 @@ append_to_file("$dir/maintain.sql", "CALL pigeon.maintain();\n\\sleep 50 ms\n");
 my @load = ('pgbench', '-n', '-c6', '-j2', '-T4', '-f', "$dir/order.sql\@4", '-f', "$dir/ship.sql\@2", '-f',
 	"$dir/maintain.sql\@1", $node->connstr('postgres'));
 my $load = IPC::Run::start(\@load, '>', \my $stdout, '2>', \my $stderr);
-sleep 2;
+$node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM purchase WHERE shipped}) or die 'nothing is shipped';
 my $moment = $node->safe_psql('postgres', q{SELECT clock_timestamp()});
 ok($load->finish, 'orders came and went') or diag $stderr;
+$node->safe_psql('postgres', q{INSERT INTO purchase SELECT nextval('number'), pigeon.send('orders', 'after the moment')});
 
 # What the moment needs is then removed.
 $node->safe_psql('postgres', q{
@@ -55,7 +56,9 @@ ok($node->poll_query_until('postgres', q{
 	CALL pigeon.maintain();
 	SELECT sum(pg_relation_size(oid)) = 0 FROM pg_class WHERE relname ~ '^log_[0-9]$'}, "CALL\nt"), 'the log is emptied');
 my $orders = $node->safe_psql('postgres', q{SELECT count(*) FROM purchase});
+my $wal = $node->safe_psql('postgres', q{SELECT pg_walfile_name(pg_current_wal_lsn())});
 $node->safe_psql('postgres', q{SELECT pg_switch_wal()});
+$node->poll_query_until('postgres', qq{SELECT last_archived_wal >= '$wal' FROM pg_stat_archiver}) or die 'not archived';
 
 my $restored = PostgreSQL::Test::Cluster->new('restored');
 $restored->init_from_backup($node, 'backup', has_restoring => 1, standby => 0);

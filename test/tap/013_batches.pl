@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $dir = PostgreSQL::Test::Utils::tempdir;
-my $primary = new_server('primary', 'max_wal_size = 4GB', 'log_statement = none', 'pigeon.max_workers = 0');
+my $primary = new_server('primary', 'max_connections = 40', 'max_wal_size = 4GB', 'log_statement = none', 'pigeon.max_workers = 0');
 my $sql = sub { $primary->safe_psql('postgres', $_[0]) };
 
 $sql->(q{

@@ -8,7 +8,8 @@ use PigeonTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_server('main', q{pigeon.log_segment_size = '64kB'});
+my $node = new_server('main', q{pigeon.log_segment_size = '64kB'}, q{log_line_prefix = '%m [%p] %b '}, 'autovacuum = off',
+	'log_min_messages = debug1');
 
 sub sql
 {
@@ -162,13 +163,47 @@ becomes_true('and again', "count(*) = 1 $shop");
 sql(q{SET ROLE owner; ALTER DATABASE shop RENAME TO shop3; DROP DATABASE shop3});
 pass('the owner copies, renames and drops a database with a worker');
 
+# A drop that waits for a renaming, and then finds no such database, keeps no worker away.
+my $letters = q{SELECT pigeon.send('q', 'letter'); SELECT pigeon.receive('q', visibility_timeout => '0')};
+sql(q{CREATE DATABASE blue});
+sql(q{CREATE EXTENSION pigeon; SELECT pigeon.create_queue('d'); SELECT pigeon.create_queue('q', dead_letter_queue => 'd', max_receive_count => 1)}, 'blue');
+my $renamer = $node->background_psql('postgres', on_error_stop => 0);
+$renamer->query(q{BEGIN; ALTER DATABASE blue RENAME TO green});
+my $dropper = $node->background_psql('postgres');
+$dropper->query_until(qr/begun/, "\\echo begun\nDROP DATABASE IF EXISTS blue;\n");
+becomes_true('a drop waits', q{count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ '^DROP'});
+$renamer->query('COMMIT');
+$dropper->quit;
+sql($letters, 'green');
+becomes_true('the renamed database has its worker', q{count(*) = 1 FROM pigeon.peek('d')}, 'green');
+# Nor does a command that fails, while its transaction goes on.
+$renamer->query('BEGIN; SAVEPOINT s');
+$renamer->query('CREATE DATABASE never TEMPLATE green');
+$renamer->query('ROLLBACK TO s');
+sql($letters, 'green');
+becomes_true('and keeps it', q{count(*) = 2 FROM pigeon.peek('d')}, 'green');
+is($renamer->query('COMMIT; SELECT 1'), '1', 'whoever failed to copy it');
+$renamer->quit;
+
+# Prepared transactions bring no worker to a database without the extension.
+sql(q{CREATE DATABASE plain});
+my $oid = sql(q{SELECT oid FROM pg_database WHERE datname = 'plain'});
+my $started = qr/starting background worker process "pigeon worker for database $oid"/;
+ok($node->wait_for_log($started), 'a new database is visited');
+my $log = slurp_file($node->logfile);
+sql(qq{BEGIN; CREATE TABLE t$_ (); PREPARE TRANSACTION 'p'; COMMIT PREPARED 'p'}, 'plain') foreach 1 .. 3;
+sql($letters, 'green');
+becomes_true('workers are started', q{count(*) = 3 FROM pigeon.peek('d')}, 'green');
+unlike(substr(slurp_file($node->logfile), length $log), $started, 'but not there');
+
 # Until its commit, which waits here for a standby, a database that is dropped looks as if it were there.
 sql(q{CREATE DATABASE going});
 sql("CREATE EXTENSION pigeon; $busy", 'going');
 becomes_true('a busy worker', q{count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pigeon worker' AND datname = 'going'});
 $node->append_conf('postgresql.conf', q{synchronous_standby_names = 'nobody'});
 $node->reload;
-my $dropper = $node->background_psql('postgres');
+my $place = -s $node->logfile;
+$dropper = $node->background_psql('postgres');
 $dropper->query_until(qr/begun/, "\\echo begun\nDROP DATABASE going;\n");
 becomes_true('the commit waits', q{count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query ~ '^DROP'});
 sleep 1;
@@ -176,7 +211,7 @@ $node->append_conf('postgresql.conf', q{synchronous_standby_names = ''});
 $node->reload;
 $dropper->quit;
 is(sql(q{SELECT count(*) FROM pg_database WHERE datname = 'going'}), '0', 'the database is dropped');
-unlike(slurp_file($node->logfile), qr/FATAL:  (database .* does not exist|cannot connect to)/, 'no worker was sent there meanwhile');
+unlike(substr(slurp_file($node->logfile), $place), qr/pigeon worker FATAL:  (database .* does not exist|cannot connect to)/, 'no worker was sent there meanwhile');
 
 # DROP EXTENSION under a busy worker.
 sql($busy =~ s/create_queue\('/create_queue('2/gr =~ s/'q'/'2q'/gr =~ s/=> 'd'/=> '2d'/r, 'copy');
@@ -195,9 +230,9 @@ becomes_true('and comes back', q{count(*) = 1 FROM pigeon.peek('d')}, 'copy');
 $node->append_conf('postgresql.conf', 'restart_after_crash = on');
 $node->reload;
 sql(q{SELECT pigeon.create_queue('slow'); SELECT pigeon.send_batch('dead', array_agg('letter ' || n))
-	FROM generate_series(1, 60) AS n; SELECT pigeon.redrive('dead', 'slow', max_per_second => 10)});
-becomes_true('the worker is at it', "$workers > 0");
-my $pid = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'pigeon worker' LIMIT 1});
+	FROM generate_series(1, 60) AS n; SELECT pigeon.redrive('dead', 'slow', max_per_second => 3)});
+becomes_true('the worker is at it', q{count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pigeon worker' AND datname = 'postgres'});
+my $pid = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'pigeon worker' AND datname = 'postgres'}) or die 'no worker';
 kill 'KILL', $pid;
 ok($node->wait_for_log(qr/all server processes terminated; reinitializing/), 'the server crashes');
 $node->poll_query_until('postgres', 'SELECT true');
@@ -209,6 +244,15 @@ becomes_true('the launcher is started again', qq{count(*) = 1 FROM pg_stat_activ
 	WHERE backend_type = 'pigeon launcher' AND pid <> $pid});
 sql(q{SELECT pigeon.send('q', 'last'); SELECT pigeon.receive('q', visibility_timeout => '0')});
 becomes_true('and does its work', q{count(*) = 1 FROM pigeon.peek('dead', 100) WHERE body = 'last'});
+
+# No workers at all.
+sql(q{SELECT pigeon.create_queue('dead slow'), pigeon.create_queue('slower', dead_letter_queue => 'dead slow', max_receive_count => 1) \g /dev/null
+	SELECT pigeon.send_batch('dead slow', array_agg('letter ' || n)) FROM generate_series(1, 1000) AS n \g /dev/null
+	SELECT pigeon.redrive('dead slow', 'slower', max_per_second => 1)});
+becomes_true('a worker is busy', q{count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pigeon worker' AND datname = 'postgres'});
+$node->append_conf('postgresql.conf', 'pigeon.max_workers = 0');
+$node->reload;
+becomes_true('pigeon.max_workers = 0 ends it', "$workers = 0");
 
 # More databases than workers.
 $node->append_conf('postgresql.conf', 'pigeon.max_workers = 1');

@@ -67,24 +67,25 @@ sql(q{SELECT pigeon.purge_queue('Orders')});
 sleep 2.5;
 listen_to('pigeon.Orders');
 sql(q{BEGIN; SELECT pigeon.send('Orders', 'x'); ROLLBACK});
-sql(q{SELECT pigeon.send('Orders', 'delayed', delay => '4 s')});
+sql(q{SELECT pigeon.send('Orders', 'delayed', delay => '10 s')});
 sleep 1.5;
 is(count_notifications(), 0, 'a rollback and a delayed message are not notified');
 wait_for_notifications(1, 'the delayed one is when it falls due');
 sql(q{SELECT pigeon.purge_queue('Orders')});
 sleep 1.5;
 my $before = count_notifications();
-sql(q{SELECT pigeon.send('Orders', 'x'); SELECT pigeon.receive('Orders', visibility_timeout => '3 s')});
+sql(q{BEGIN; SELECT pigeon.send('Orders', 'x'); SELECT pigeon.receive('Orders', visibility_timeout => '3 s'); COMMIT});
 wait_for_notifications($before + 1, 'so is a lease that ends');
 
 # What was there before is notified from the alteration on; the worker has looked at the queue before.
 sql(q{SELECT pigeon.create_queue('Later') \g /dev/null
 	SELECT pigeon.send('Later', 'x', delay => '5 s')});
 sleep 2.5;
-sql(q{SELECT pigeon.alter_queue('Later', notify => true)});
 $listener->query(q{LISTEN "pigeon.Later"});
-wait_for_notifications(count_notifications() + 1, 'a message that was there before the alteration is notified');
-like($received, qr/notification "pigeon.Later"/, 'in its channel');
+sql(q{SELECT pigeon.alter_queue('Later', notify => true)});
+my $patience = 10 * $PostgreSQL::Test::Utils::timeout_default;
+sleep 0.1 while count_notifications() >= 0 && $received !~ /notification "pigeon.Later"/ && $patience-- > 0;
+like($received, qr/notification "pigeon.Later"/, 'a message that was there before the alteration is notified in its channel');
 
 # A prepared transaction.
 sql(q{SELECT pigeon.purge_queue('Orders')});

@@ -34,14 +34,14 @@ $node->restart;
 sql(q{CREATE EXTENSION pg_cron; CREATE ROLE scheduler LOGIN; GRANT USAGE ON SCHEMA cron TO scheduler;
 	SELECT pigeon.grant_access('q', 'scheduler', '{send}')});
 
-is(sql(q{SELECT pigeon.schedule_send('hourly ''report''', '0 * * * *', 'q', 'it''s %L time', '{"a": "b''c"}',
+is(sql(q{SELECT pigeon.schedule_send('hourly ''report''', '0 0 29 2 *', 'q', 'it''s %L time', '{"a": "b''c"}',
 	delay => '1 min') > 0}), 't', 'scheduled');
 my $command = sql(q{SELECT command FROM cron.job WHERE jobname = 'hourly ''report'''});
 sql($command);
 is(sql(q{SELECT body, attributes, visible_at > now() FROM pigeon.peek('q')}), q{it's %L time|{"a": "b'c"}|t},
 	'the command sends the message');
 sql(q{SELECT pigeon.purge_queue('q')});
-is(sql(q{SELECT pigeon.schedule_publish('news', '0 * * * *', 't', 'news', 'subject', '{"a": 1}') > 0}), 't',
+is(sql(q{SELECT pigeon.schedule_publish('news', '0 0 29 2 *', 't', 'news', 'subject', '{"a": 1}') > 0}), 't',
 	'scheduled');
 sql(sql(q{SELECT command FROM cron.job WHERE jobname = 'news'}));
 is(sql(q{SELECT body, subject, topic, attributes FROM pigeon.pop('q')}), 'news|subject|t|{"a": 1}',

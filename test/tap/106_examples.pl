@@ -51,7 +51,7 @@ sub check_worker
 	my ($name, @program) = @_;
 	my $queue = "Queue of $name";
 	my $file = "$directory/$name";
-	my $command = qq{read -r body; case \$body in bad) exit 1;; long) sleep 4;; esac; echo "\$body" >>'$file'};
+	my $command = qq{read -r body; case \$body in bad) exit 1;; long) until [ -e '$file.go' ]; do sleep 0.2; done;; esac; echo "\$body" >>'$file'};
 
 	sql(qq{SELECT pigeon.create_queue('dead $name');
 		SELECT pigeon.create_queue('$queue', notify => true, dead_letter_queue => 'dead $name', max_receive_count => 1);
@@ -73,6 +73,7 @@ sub check_worker
 		qq{visible_at > '$visible_at' FROM pigeon.peek('$queue')});
 	sql(qq{SELECT pigeon.send('$queue', 'for another')});
 	$worker->signal('TERM');
+	append_to_file("$file.go", '');
 	$worker->finish;
 	is($worker->result(0), 0, "$name: leaves cleanly") or note written("$directory/$name.log");
 	is(written($file), "first\nsecond\nthird\nlong\n", "$name: after it has finished");
@@ -88,7 +89,7 @@ foreach my $file ('worker.py', 'worker.js')
 {
 	my $source = slurp_file("$workers/$file");
 
-	is($source =~ s/VISIBILITY = 30/VISIBILITY = 3/, 1, "$file has a visibility timeout");
+	is($source =~ s/VISIBILITY = 30/VISIBILITY = 15/, 1, "$file has a visibility timeout");
 	append_to_file("$directory/$file", $source);
 }
 

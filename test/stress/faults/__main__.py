@@ -220,6 +220,9 @@ def run_round(number, machine, arguments, report):
             surprises.extend(surprising)
 
     collect(group)
+    # A client that has hung up in the middle of a commit may be gone before its backend.
+    while machine.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", clients.APPLICATION):
+        time.sleep(0.05)
     machine.end_prepared("0")
     before = counters(machine)
     n = len(transactions)

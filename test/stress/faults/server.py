@@ -155,7 +155,7 @@ class Janitor:
 
     def rewrite(self):
         tables = [row[0] for row in self.run(
-            "SELECT c.oid::regclass::text FROM pg_class c WHERE relnamespace = 'pigeon'::regnamespace"
+            "SELECT 'pigeon.' || relname FROM pg_class c WHERE relnamespace = 'pigeon'::regnamespace"
             " AND relkind = 'r' AND relname ~ '^([qgd]_|log_|queue|subscription)'")]
         command = self.random.choice(("VACUUM", "VACUUM FULL", "VACUUM FREEZE", "ANALYZE", "REINDEX TABLE",
                                       "REINDEX TABLE CONCURRENTLY"))
