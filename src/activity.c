@@ -407,6 +407,6 @@ pgn_activity_job(DatabaseJob job, TimestampTz delay)
 	if (pgn_shared_queues == NULL)
 		return;
 	register_callbacks();
-	delays[job] = jobs[job] ? Min(delays[job], delay) : delay;
+	delays[job] = jobs[job] ? Max(delays[job], delay) : delay;
 	jobs[job] = any_job = true;
 }

@@ -86,6 +86,17 @@ pgn_forget_dropped_queues(void)
 	return done;
 }
 
+/* Forget the queues of this database, which were dropped with the extension; false if some are left. */
+bool
+pgn_forget_all_queues(void)
+{
+	int			left;
+
+	(void) pgn_forget_dropped_queues();
+	pfree(queue_keys(MyDatabaseId, &left));
+	return left == 0;
+}
+
 /* Forget a database that has been dropped; not yet if a worker that found it so has not ended. */
 void
 pgn_forget_database(Oid oid)

@@ -210,7 +210,11 @@ scan_databases(void)
 		SharedDatabase *database = pgn_shared_database(oid, false);
 
 		if (!list_member_oid(all, oid))
+		{
+			if (database)
+				database->visit = false;
 			pgn_forget_database(oid);
+		}
 		else if (database)
 		{
 			bool		may_visit = list_member_oid(visit, oid);

@@ -155,7 +155,8 @@ pgn_shared_queue_entry(const SharedQueueKey *key, int32 id)
 			init_queue(shared, id);
 		LWLockRelease(pgn_shared_lock);
 		/* The launcher forgets a queue with its database. */
-		(void) pgn_shared_database(key->database, true);
+		if (shared)
+			(void) pgn_shared_database(key->database, true);
 	}
 	return shared;
 }

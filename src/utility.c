@@ -216,34 +216,43 @@ execute_alone(Oid database, ProcessUtility_hook_type next, PlannedStmt *pstmt, c
 }
 
 /*
- * Nobody knows what a prepared transaction has done: look at everything.  The
- * work of many such in a row is done once a second.
+ * Nobody knows what a prepared transaction has done: look at everything.  What
+ * many such in a row make to do is done once a second, but for notifications,
+ * which have an interval of their own.
  */
 static void
 look_again(void)
 {
 	HASH_SEQ_STATUS status;
 	SharedQueue *shared;
-	SharedDatabase *database = pgn_shared_database(MyDatabaseId, true);
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz soon = now + USECS_PER_SEC;
+	SharedDatabase *database;
+	bool		notify = false;
 
 	if (!OidIsValid(get_extension_oid("pigeon", true)))
+	{
+		pgn_wake_database();
 		return;
+	}
 	LWLockAcquire(pgn_shared_lock, LW_SHARED);
 	hash_seq_init(&status, pgn_shared_queues);
 	while ((shared = hash_seq_search(&status)) != NULL)
 	{
+		bool		notifies = (TimestampTz) pg_atomic_read_u64(&shared->notified_at) != PG_INT64_MIN;
+
 		if (shared->key.database != MyDatabaseId)
 			continue;
 		pgn_candidates_discard(&shared->candidates, PG_INT64_MIN);
 		(void) pgn_lower(&shared->due_at, PG_INT64_MIN);
-		(void) pgn_lower(&shared->notify_at, now);
+		(void) pgn_lower(&shared->notify_at, notifies ? now : soon);
 		(void) pgn_lower(&shared->maintain_at, soon);
+		notify |= notifies;
 	}
 	LWLockRelease(pgn_shared_lock);
 	pgn_database_job_request(JOB_REGISTRY, soon);
-	if (database)
+	database = pgn_shared_database(MyDatabaseId, false);
+	if (database && notify)
 		pgn_run_at(database, now);
 	pgn_wake_database();
 }
@@ -265,14 +274,14 @@ creates_extension(Node *command)
 		strcmp(castNode(CreateExtensionStmt, command)->extname, "pigeon") == 0;
 }
 
-/* Does the command drop this extension, or its schema and so the extension? */
+/* Does the command drop this extension? */
 static bool
 drops_extension(Node *command)
 {
 	DropStmt   *drop = IsA(command, DropStmt) ? castNode(DropStmt, command) : NULL;
 	ListCell   *lc;
 
-	if (drop && (drop->removeType == OBJECT_EXTENSION || drop->removeType == OBJECT_SCHEMA))
+	if (drop && drop->removeType == OBJECT_EXTENSION)
 		foreach(lc, drop->objects)
 			if (strcmp(strVal(lfirst(lc)), "pigeon") == 0)
 			return true;

@@ -78,12 +78,12 @@
 /* How often everything is looked at, for what was written by other means. */
 #define REGISTRY_INTERVAL (5 * USECS_PER_MINUTE)
 
+/* The same if there are queues that have no room in shared memory, or keep it though they were dropped. */
+#define NO_ROOM_INTERVAL USECS_PER_MINUTE
+
 /* How soon again at the earliest, and how soon at the log with it: queues may come and go all the time. */
 #define REGISTRY_PAUSE USECS_PER_SEC
 #define LOG_PAUSE USECS_PER_MINUTE
-
-/* The same if there are queues that have no room in shared memory, or keep it though they were dropped. */
-#define NO_ROOM_INTERVAL USECS_PER_MINUTE
 
 #define CLEAN_LOG_INTERVAL USECS_PER_MINUTE
 
@@ -521,10 +521,8 @@ care_for_registry(TimestampTz *next)
 	pgn_database_job_request(JOB_REDRIVE, now);
 	pgn_database_job_request(JOB_REPLAY, now);
 	if (!is_recent(log_asked_at, LOG_PAUSE, now))
-	{
 		log_asked_at = now;
-		pgn_database_job_request(JOB_LOG, now);
-	}
+	pgn_database_job_request(JOB_LOG, log_asked_at == now ? now : log_asked_at + LOG_PAUSE);
 	return true;
 }
 
@@ -732,7 +730,7 @@ has_extension(void)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	found = OidIsValid(get_extension_oid("pigeon", true));
-	if (!found && !pgn_forget_dropped_queues())
+	if (!found && !pgn_forget_all_queues())
 		(void) pgn_lower(&database->run_at, now + NO_ROOM_INTERVAL);
 	/* Who has dropped it asks before we hear of that. */
 	if (!found && asked_at > now)

@@ -221,7 +221,11 @@ def run_round(number, machine, arguments, report):
 
     collect(group)
     # A client that has hung up in the middle of a commit may be gone before its backend.
+    patience = time.monotonic() + 60
     while machine.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", clients.APPLICATION):
+        if time.monotonic() > patience:
+            surprises.append("a client's backend does not end")
+            break
         time.sleep(0.05)
     machine.end_prepared("0")
     before = counters(machine)
