@@ -85,10 +85,11 @@ $listener->query(q{LISTEN "pigeon.Later"});
 sql(q{SELECT pigeon.alter_queue('Later', notify => true)});
 my $patience = 10 * $PostgreSQL::Test::Utils::timeout_default;
 sleep 0.1 while count_notifications() >= 0 && $received !~ /notification "pigeon.Later"/ && $patience-- > 0;
-like($received, qr/notification "pigeon.Later"/, 'a message that was there before the alteration is notified in its channel');
+ok($patience > 0, 'a message that was there before the alteration is notified');
+like($received, qr/notification "pigeon.Later"/, 'in its channel');
 
-# A prepared transaction.
-sql(q{SELECT pigeon.purge_queue('Orders')});
+# A prepared transaction; nothing else is there to be notified.
+sql(q{SELECT pigeon.purge_queue('Orders'), pigeon.purge_queue('Later')});
 sleep 2;
 $before = count_notifications();
 sql(q{BEGIN; SELECT pigeon.send('Orders', 'x'); PREPARE TRANSACTION 'p'});
