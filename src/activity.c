@@ -39,6 +39,12 @@
 /* How long after some activity the log is looked at. */
 #define LOG_INTERVAL (10 * USECS_PER_SEC)
 
+/*
+ * Others hear of a queue that has come or gone a moment after the commit; and
+ * where they do so all the time, the worker need not look each time.
+ */
+#define REGISTRY_DELAY USECS_PER_SEC
+
 /* Messages that were received or are gone, for fair.c; in pieces, so that to join two lists cannot fail. */
 #define PIECE 64
 typedef struct TenantMessages
@@ -63,17 +69,14 @@ typedef struct Activity
 	int64		claimed;
 	TimestampTz maintain_at;
 	bool		notify;			/* listeners may not know of what is there */
-	bool		dropped;
+	bool		dropped;		/* the queue itself */
 	int64		counts[PGN_QUEUE_COUNTERS];
 	TenantMessages *first;
 	TenantMessages *last;
 } Activity;
 
 static Activity *top = NULL;
-
-/* Jobs for the worker, and how long after the end of the transaction they are due. */
 static bool jobs[PGN_DATABASE_JOBS];
-static TimestampTz delays[PGN_DATABASE_JOBS];
 static bool any_job = false;
 
 /* Take the topmost note from the stack. */
@@ -162,7 +165,7 @@ request_jobs(TimestampTz now)
 {
 	for (int job = 0; any_job && job < PGN_DATABASE_JOBS; job++)
 		if (jobs[job])
-			pgn_database_job_request(job, now + delays[job]);
+			pgn_database_job_request(job, job == JOB_REGISTRY ? now + REGISTRY_DELAY : now);
 }
 
 /* The transaction has ended. */
@@ -397,16 +400,12 @@ pgn_activity_gone(Queue *queue, const Delivery *row)
 		note_in_flight(queue, &message);
 }
 
-/*
- * The worker will have a job to do, so long after the commit; also if only a
- * subtransaction says so that fails.
- */
+/* The worker will have a job to do; also if only a subtransaction says so that fails. */
 void
-pgn_activity_job(DatabaseJob job, TimestampTz delay)
+pgn_activity_job(DatabaseJob job)
 {
 	if (pgn_shared_queues == NULL)
 		return;
 	register_callbacks();
-	delays[job] = jobs[job] ? Max(delays[job], delay) : delay;
 	jobs[job] = any_job = true;
 }

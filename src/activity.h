@@ -18,7 +18,7 @@ extern void pgn_activity_notify(Queue *queue);
 extern void pgn_activity_count(Queue *queue, QueueCounter counter, int64 n);
 extern void pgn_activity_received(Queue *queue, const Delivery *row);
 extern void pgn_activity_gone(Queue *queue, const Delivery *row);
-extern void pgn_activity_job(DatabaseJob job, TimestampTz delay);
+extern void pgn_activity_job(DatabaseJob job);
 extern void pgn_activity_dropped(Queue *queue);
 
 #endif							/* PIGEON_ACTIVITY_H */

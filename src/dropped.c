@@ -62,8 +62,7 @@ forget(const char *sql, Datum ids)
 	(void) pgn_owner_row(sql, 1, types, &ids, 1, &fifo, &none);
 	if (!none)
 		drop_side_tables(fifo);
-	/* Others hear of the drop a moment after the commit. */
-	pgn_activity_job(JOB_REGISTRY, USECS_PER_SEC);
+	pgn_activity_job(JOB_REGISTRY);
 }
 
 /* Forget queues; "ids" is an array of their numbers. */

@@ -111,6 +111,8 @@ pgn_forget_database(Oid oid)
 	database = hash_search(pgn_shared_databases, &oid, HASH_FIND, NULL);
 	if (database && pg_atomic_read_u32(&database->worker_pid) == 0)
 		hash_search(pgn_shared_databases, &oid, HASH_REMOVE, NULL);
+	else if (database)
+		database->visit = false;
 	LWLockRelease(pgn_shared_lock);
 	pfree(keys);
 }

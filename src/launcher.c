@@ -210,11 +210,7 @@ scan_databases(void)
 		SharedDatabase *database = pgn_shared_database(oid, false);
 
 		if (!list_member_oid(all, oid))
-		{
-			if (database)
-				database->visit = false;
 			pgn_forget_database(oid);
-		}
 		else if (database)
 		{
 			bool		may_visit = list_member_oid(visit, oid);

@@ -437,7 +437,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	id = pgn_new_id();
 	create_tables(id, name, a.fifo);
 	write_registry(true, id, name, &a, &given);
-	pgn_activity_job(JOB_REGISTRY, 0);
+	pgn_activity_job(JOB_REGISTRY);
 	PG_RETURN_VOID();
 }
 

@@ -468,7 +468,7 @@ pgn_redrive(PG_FUNCTION_ARGS)
 	pgn_owner_end(&as_owner);
 	CommandCounterIncrement();
 	(void) pgn_redrive_step(task_id);
-	pgn_activity_job(JOB_REDRIVE, 0);
+	pgn_activity_job(JOB_REDRIVE);
 	PG_RETURN_INT64(task_id);
 }
 

@@ -431,7 +431,7 @@ pgn_replay(PG_FUNCTION_ARGS)
 	pgn_owner_end(&as_owner);
 	CommandCounterIncrement();
 	(void) pgn_replay_step(task_id);
-	pgn_activity_job(JOB_REPLAY, 0);
+	pgn_activity_job(JOB_REPLAY);
 	PG_RETURN_INT64(task_id);
 }
 

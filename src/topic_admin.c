@@ -237,7 +237,7 @@ pgn_create_topic(PG_FUNCTION_ARGS)
 	id = pgn_new_id();
 	create_view(id, &a);
 	write_registry(true, id, name, &a, &given);
-	pgn_activity_job(JOB_REGISTRY, 0);
+	pgn_activity_job(JOB_REGISTRY);
 	PG_RETURN_VOID();
 }
 
@@ -288,7 +288,7 @@ pgn_alter_topic(PG_FUNCTION_ARGS)
 		execute(pgn_archive_drop_sql(topic->id));
 	write_registry(false, topic->id, topic->name, &a, &given);
 	CacheInvalidateRelcacheByRelid(topic->relid);
-	pgn_activity_job(JOB_REGISTRY, 0);
+	pgn_activity_job(JOB_REGISTRY);
 	pgn_activity_maintain(&topic->queue, PG_INT64_MIN);
 	PG_RETURN_VOID();
 }

@@ -70,14 +70,6 @@ option(List *options, const char *name, const char *otherwise)
 	return otherwise;
 }
 
-/* May the command change which databases there are, or who may connect to them? */
-static bool
-changes_database(Node *command)
-{
-	return IsA(command, DropdbStmt) || IsA(command, CreatedbStmt) || IsA(command, AlterDatabaseStmt) ||
-		(IsA(command, RenameStmt) && castNode(RenameStmt, command)->renameType == OBJECT_DATABASE);
-}
-
 /* The database that must have no connections for the command, NULL if it is no such command. */
 static const char *
 exclusive_database(Node *command)
@@ -239,6 +231,7 @@ look_again(void)
 	hash_seq_init(&status, pgn_shared_queues);
 	while ((shared = hash_seq_search(&status)) != NULL)
 	{
+		/* Has anybody ever been notified? */
 		bool		notifies = (TimestampTz) pg_atomic_read_u64(&shared->notified_at) != PG_INT64_MIN;
 
 		if (shared->key.database != MyDatabaseId)
@@ -266,21 +259,15 @@ ends_prepared(Node *command)
 		 castNode(TransactionStmt, command)->kind == TRANS_STMT_ROLLBACK_PREPARED);
 }
 
-/* Does the command create this extension? */
+/* Does the command create or drop this extension? */
 static bool
-creates_extension(Node *command)
-{
-	return IsA(command, CreateExtensionStmt) &&
-		strcmp(castNode(CreateExtensionStmt, command)->extname, "pigeon") == 0;
-}
-
-/* Does the command drop this extension? */
-static bool
-drops_extension(Node *command)
+changes_extension(Node *command)
 {
 	DropStmt   *drop = IsA(command, DropStmt) ? castNode(DropStmt, command) : NULL;
 	ListCell   *lc;
 
+	if (IsA(command, CreateExtensionStmt))
+		return strcmp(castNode(CreateExtensionStmt, command)->extname, "pigeon") == 0;
 	if (drop && drop->removeType == OBJECT_EXTENSION)
 		foreach(lc, drop->objects)
 			if (strcmp(strVal(lfirst(lc)), "pigeon") == 0)
@@ -300,10 +287,9 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	const char *name = exclusive_database(command);
 	Oid			database = name ? get_database_oid(name, true) : InvalidOid;
 	bool		prepared = ends_prepared(command);
-	bool		creates = creates_extension(command);
-	bool		drops = drops_extension(command);
+	bool		extension = changes_extension(command);
 
-	if (changes_database(command))
+	if (name || IsA(command, AlterDatabaseStmt))
 	{
 		if (!registered)
 			RegisterXactCallback(at_transaction_end, NULL);
@@ -316,11 +302,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		next(pstmt, query, read_only_tree, context, params, environment, dest, completion);
 	if (prepared)
 		look_again();
-	if (creates)
-		pgn_activity_job(JOB_REGISTRY, 0);
-	/* Others hear of the drop a moment after the commit. */
-	if (drops)
-		pgn_activity_job(JOB_REGISTRY, USECS_PER_SEC);
+	if (extension)
+		pgn_activity_job(JOB_REGISTRY);
 }
 
 /* Install the hook; called while libraries are preloaded. */

@@ -81,8 +81,7 @@
 /* The same if there are queues that have no room in shared memory, or keep it though they were dropped. */
 #define NO_ROOM_INTERVAL USECS_PER_MINUTE
 
-/* How soon again at the earliest, and how soon at the log with it: queues may come and go all the time. */
-#define REGISTRY_PAUSE USECS_PER_SEC
+/* How soon again at the log with it at the earliest: queues may come and go all the time. */
 #define LOG_PAUSE USECS_PER_MINUTE
 
 #define CLEAN_LOG_INTERVAL USECS_PER_MINUTE
@@ -462,18 +461,10 @@ notify_queue(int32 id, TimestampTz *next)
 	return run_job(pgn_job_notify, id, psprintf("notification for queue number %d", id), next);
 }
 
-/* Was that a shorter time ago than the pause?  Not if the clock was set back since. */
-static bool
-is_recent(TimestampTz then, TimestampTz pause, TimestampTz now)
-{
-	return then <= now && then > now - pause;
-}
-
 /* See to it that every queue is in shared memory; look after those that have no room there. */
 static bool
 care_for_registry(TimestampTz *next)
 {
-	static TimestampTz looked_at = PG_INT64_MIN;
 	static TimestampTz log_asked_at = PG_INT64_MIN;
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz at;
@@ -482,10 +473,6 @@ care_for_registry(TimestampTz *next)
 				left = 0;
 	bool		more = false;
 
-	*next = looked_at + REGISTRY_PAUSE;
-	if (is_recent(looked_at, REGISTRY_PAUSE, now))
-		return true;
-	looked_at = now;
 	*next = now + REGISTRY_INTERVAL;
 	if (!begin("look for queues"))
 		return false;
@@ -520,7 +507,8 @@ care_for_registry(TimestampTz *next)
 	/* What has been restored does not announce itself. */
 	pgn_database_job_request(JOB_REDRIVE, now);
 	pgn_database_job_request(JOB_REPLAY, now);
-	if (!is_recent(log_asked_at, LOG_PAUSE, now))
+	/* The clock may have been set back since. */
+	if (log_asked_at > now || log_asked_at <= now - LOG_PAUSE)
 		log_asked_at = now;
 	pgn_database_job_request(JOB_LOG, log_asked_at == now ? now : log_asked_at + LOG_PAUSE);
 	return true;
@@ -719,24 +707,34 @@ next_time(void)
 	return pgn_later(next, now);
 }
 
-/* Is the extension in this database?  If not, forget what it has left in shared memory, later again if that may not be all. */
+/* Is the extension in this database? */
 static bool
 has_extension(void)
 {
-	TimestampTz asked_at = (TimestampTz) pg_atomic_read_u64(&database->job_at[JOB_REGISTRY]);
-	TimestampTz now = GetCurrentTimestamp();
 	bool		found;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	found = OidIsValid(get_extension_oid("pigeon", true));
-	if (!found && !pgn_forget_all_queues())
-		(void) pgn_lower(&database->run_at, now + NO_ROOM_INTERVAL);
-	/* Who has dropped it asks before we hear of that. */
-	if (!found && asked_at > now)
-		(void) pgn_lower(&database->run_at, asked_at);
 	commit();
 	return found;
+}
+
+/* Without the extension: forget what it has left in shared memory, later again if that may not be all. */
+static void
+forget_extension(void)
+{
+	TimestampTz asked_at = (TimestampTz) pg_atomic_read_u64(&database->job_at[JOB_REGISTRY]);
+	TimestampTz now = GetCurrentTimestamp();
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (!pgn_forget_all_queues())
+		(void) pgn_lower(&database->run_at, now + NO_ROOM_INTERVAL);
+	/* Who has dropped it asks before we hear of that. */
+	if (asked_at > now)
+		(void) pgn_lower(&database->run_at, asked_at);
+	commit();
 }
 
 /* Do what is due; when there will be more. */
@@ -754,6 +752,8 @@ run_jobs(void)
 		run_database_jobs();
 		(void) pgn_lower(&database->run_at, next_time());
 	}
+	else
+		forget_extension();
 	return (TimestampTz) pg_atomic_read_u64(&database->run_at);
 }
 
