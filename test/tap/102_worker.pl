@@ -192,6 +192,7 @@ my $started = qr/starting background worker process "pigeon worker for database 
 ok($node->wait_for_log($started), 'a new database is visited');
 my $log = slurp_file($node->logfile);
 sql(qq{BEGIN; CREATE TABLE t$_ (); PREPARE TRANSACTION 'p'; COMMIT PREPARED 'p'}, 'plain') foreach 1 .. 3;
+sleep 2;
 sql(q{CREATE DATABASE later});
 $oid = sql(q{SELECT oid FROM pg_database WHERE datname = 'later'});
 ok($node->wait_for_log(qr/starting background worker process "pigeon worker for database $oid"/), 'workers are started');
@@ -245,15 +246,6 @@ becomes_true('the launcher is started again', qq{count(*) = 1 FROM pg_stat_activ
 	WHERE backend_type = 'pigeon launcher' AND pid <> $pid});
 sql(q{SELECT pigeon.send('q', 'last'); SELECT pigeon.receive('q', visibility_timeout => '0')});
 becomes_true('and does its work', q{count(*) = 1 FROM pigeon.peek('dead', 100) WHERE body = 'last'});
-
-# No workers at all.
-sql(q{SELECT pigeon.create_queue('dead slow'), pigeon.create_queue('slower', dead_letter_queue => 'dead slow', max_receive_count => 1) \g /dev/null
-	SELECT pigeon.send_batch('dead slow', array_agg('letter ' || n)) FROM generate_series(1, 1000) AS n \g /dev/null
-	SELECT pigeon.redrive('dead slow', 'slower', max_per_second => 1)});
-becomes_true('a worker is busy', q{count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pigeon worker' AND datname = 'postgres'});
-$node->append_conf('postgresql.conf', 'pigeon.max_workers = 0');
-$node->reload;
-becomes_true('pigeon.max_workers = 0 ends it', "$workers = 0");
 
 # More databases than workers.
 $node->append_conf('postgresql.conf', 'pigeon.max_workers = 1');

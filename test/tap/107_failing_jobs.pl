@@ -1,5 +1,6 @@
 # The worker when a job fails, has to wait for a lock, or has much to do: the
-# other jobs go on.  Each part has a database of its own, and so a worker.
+# other jobs go on; and when there is to be none.  Each part has a database of
+# its own, and so a worker.
 
 use strict;
 use warnings;
@@ -169,6 +170,19 @@ $node->append_conf('postgresql.conf', 'pigeon.max_workers = 8');
 $node->reload;
 end_part();
 $database = 'other';
+end_part();
+
+# No workers at all; no other database waits for one here, for which a busy one would leave.
+begin_part('none');
+redrive(1000, 1, 'slow');
+my $busy = q{count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pigeon worker' AND datname = 'none'};
+becomes_true('a worker is busy', $busy);
+$node->append_conf('postgresql.conf', 'pigeon.max_workers = 0');
+$node->reload;
+becomes_true('pigeon.max_workers = 0 ends it', q{count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pigeon worker'});
+$node->append_conf('postgresql.conf', 'pigeon.max_workers = 8');
+$node->reload;
+becomes_true('another comes when it may', $busy);
 end_part();
 
 # A segment of the log that cannot be freed.
