@@ -18,7 +18,8 @@ ABANDONED_TIMEOUT = 2           # seconds
 class Steady:
     """A workload at `rate` messages a second (None: as fast as it goes) for `seconds`, reported every `interval` seconds.
 
-    Receivers may be a tenth faster than senders.  `abandoned` receives in a hundred are never answered and come back
+    There are so many senders that they keep the rate even when each send takes long, so that every peer has as much to
+    store.  Receivers may be a tenth faster than senders.  `abandoned` receives in a hundred are never answered and come back
     after two seconds; these are also the receives whose time is reported, since nothing else is in their transaction.
     """
 
@@ -28,7 +29,7 @@ class Steady:
     seconds: int = 600
     interval: int = 60
     rate: int | None = 2000
-    senders: int = 4
+    senders: int = 32
     receivers: int = 8
     abandoned: int = 2
     batch: int = 1

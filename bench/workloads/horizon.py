@@ -10,5 +10,5 @@ WORKLOADS = (
     Steady("horizon-slot", "An abandoned replication slot", hold.abandoned_slot),
     Steady("dump", "pg_dump again and again", hold.repeated_dump),
     Steady("soak", "Half an hour in peace, autovacuum at its defaults", hold.nothing, seconds=1800, interval=300,
-           metric="disk_bytes"),
+           senders=4, metric="disk_bytes"),
 )
