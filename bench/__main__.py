@@ -74,7 +74,8 @@ def chosen_options(options: argparse.Namespace) -> str:
 
 def main() -> int:
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))     # so that what was begun is undone
+    for number in (signal.SIGTERM, signal.SIGHUP):      # so that what was begun is undone
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     chosen = [workloads.ALL[name] for name in options.workload or workloads.ALL]
     wanted = checks.quick_cells() if options.quick else None
     needed = needed_peers(chosen, wanted, options.peers)
@@ -84,13 +85,17 @@ def main() -> int:
     if options.list:
         for workload in workloads.ALL.values():
             print(f"{workload.name:<22}{workload.title}")
-        print("peers:", ", ".join(PEERS))
+        print("\npeers:")
+        for name, peer in PEERS.items():
+            print(f"{name:<22}{peer.title}")
         return 0
     bindir = Path(subprocess.run([os.environ.get("PG_CONFIG", "pg_config"), "--bindir"], capture_output=True, text=True,
                                  check=True).stdout.strip())
     libraries = "pigeon" if (pkglibdir(bindir) / "pigeon.so").exists() else ""
     results = Results(environment(bindir), chosen_options(options))
     output = options.output or (None if options.quick else ROOT / "docs" / "benchmarks")
+    path = ROOT / "bench" / f"results-{datetime.datetime.now():%Y%m%d-%H%M%S}.json"
+    failed = False
     with Cluster(bindir, libraries) as server:
         results.environment["shared memory in huge pages"] = "yes" if server.huge_pages.granted else "no"
         peers = prepare_peers(server, needed, results)
@@ -102,16 +107,22 @@ def main() -> int:
             if not context.participants(workload.name, None, workload.peers):
                 continue
             print(f"{datetime.datetime.now():%H:%M:%S} {workload.name}", file=sys.stderr, flush=True)
-            workload.run(context)
-            if output:                  # at once: a long run may not live to see its end
+            try:
+                workload.run(context)
+            except RuntimeError as error:
+                failed = True
+                print(f"{workload.name} failed: {error}", file=sys.stderr, flush=True)
+                continue
+            finally:                    # at once: a long run may not live to see its end
+                results.write(path)
+            if output:
                 report.publish(results, workload, list(PEERS), output)
-    path = ROOT / "bench" / f"results-{datetime.datetime.now():%Y%m%d-%H%M%S}.json"
-    results.write(path)
     for peer, reason in results.skipped.items():
         print(f"skipped {peer}: {reason}")
-    print(report.ratios(results))
+    rows = checks.table(results, expected=lambda check: options.quick and check.quick)
+    print(report.ratios(rows))
     print(f"samples: {path}")
-    return 1 if options.strict and any(row[3] != "ok" for row in checks.table(results)) else 0
+    return 1 if failed or (options.strict and any(row[3] != "ok" for row in rows)) else 0
 
 
 def pkglibdir(bindir: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The fifth kind of workload: one tenant floods the queue; how long do the messages of the others wait?"""
+"""The seventh kind of workload: one tenant floods the queue; how long do the messages of the others wait?"""
 
 import time
 from dataclasses import dataclass

@@ -15,6 +15,7 @@ from .cluster import Cluster
 
 READER_SECONDS = 60
 STANDBY_PORT = 5433
+STANDBY_PATIENCE = 60           # seconds until it holds the horizon
 
 
 def _begin(cluster: Cluster, database: str, statements: str) -> subprocess.Popen:
@@ -108,22 +109,37 @@ def overlapping_readers(cluster: Cluster, database: str) -> Iterator[None]:
 @contextlib.contextmanager
 def abandoned_slot(cluster: Cluster, database: str) -> Iterator[None]:
     """The slot of a standby with hot_standby_feedback that was lost: it holds both the horizon and the WAL."""
-    standby = cluster.directory / "standby"
-    cluster.sql("postgres", "CHECKPOINT")
-    cluster.run("pg_basebackup", "-D", standby, "-C", "-S", "abandoned", "-R", "-c", "fast", "--no-sync",
-                "-h", cluster.directory, "-U", "postgres", as_server=True)
-    with open(standby / "postgresql.conf", "a", encoding="utf-8") as conf:
-        conf.write(f"hot_standby_feedback = on\nwal_receiver_status_interval = 1\nport = {STANDBY_PORT}\n")
-    cluster.run("pg_ctl", "-D", standby, "-l", cluster.directory / "standby.log", "-w", "start", as_server=True)
+    cluster.sql("postgres", "CHECKPOINT; SELECT pg_create_physical_replication_slot('abandoned')")
     try:
-        held = ""
-        while held != "t":
-            held = cluster.sql("postgres", "SELECT xmin IS NOT NULL FROM pg_replication_slots, pg_sleep(0.2)")
-        cluster.run("pg_ctl", "-D", standby, "-m", "immediate", "stop", as_server=True)
-        shutil.rmtree(standby)
+        with _standby(cluster, "abandoned"):
+            for _ in range(STANDBY_PATIENCE):
+                if cluster.sql("postgres", "SELECT xmin IS NOT NULL FROM pg_replication_slots, pg_sleep(1)") == "t":
+                    break
+            else:
+                raise RuntimeError("the standby does not hold the horizon")
         yield
     finally:
         cluster.sql("postgres", "SELECT pg_drop_replication_slot('abandoned') FROM pg_sleep(1)")
+
+
+@contextlib.contextmanager
+def _standby(cluster: Cluster, slot: str) -> Iterator[None]:
+    """A small standby that tells its horizon to the primary; stopped the hard way, and removed."""
+    standby = cluster.directory / "standby"
+    try:
+        cluster.run("pg_basebackup", "-D", standby, "-S", slot, "-R", "-c", "fast", "--no-sync",
+                    "-h", cluster.directory, "-U", "postgres", as_server=True)
+        with open(standby / "postgresql.conf", "a", encoding="utf-8") as conf:
+            # Huge pages are reserved for one server only.
+            conf.write("huge_pages = off\nshared_buffers = 128MB\nhot_standby_feedback = on\n"
+                       f"wal_receiver_status_interval = 1\nport = {STANDBY_PORT}\n")
+        cluster.run("pg_ctl", "-D", standby, "-l", cluster.directory / "standby.log", "-w", "start", as_server=True)
+        try:
+            yield
+        finally:
+            cluster.run("pg_ctl", "-D", standby, "-m", "immediate", "stop", as_server=True)
+    finally:
+        shutil.rmtree(standby, ignore_errors=True)
 
 
 @contextlib.contextmanager

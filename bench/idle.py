@@ -10,7 +10,7 @@ from .peers.peer import Peer
 
 SECONDS = 10
 SETTLING_SECONDS = 2
-LONGEST_WAIT = 20               # seconds; the measurement ends before
+MORE_WAIT = 10                  # seconds; the measurement ends before
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Idle:
         cluster.checkpoint()
         load = None
         if waiters:
-            load = Pgbench(cluster, peer.database, [peer.wait(LONGEST_WAIT)], clients=waiters, transactions=1, variables={})
+            load = Pgbench(cluster, peer.database, [peer.wait(seconds + MORE_WAIT)], clients=waiters, transactions=1,
+                           variables={})
             load.wait_until_active()
         time.sleep(SETTLING_SECONDS)
         start, before = time.monotonic(), cpu_seconds(cluster.postmaster())

@@ -63,7 +63,6 @@ class Steady:
         common = {"variables": body.variables(), "seconds": seconds}
         with self.hold(cluster, peer.database):
             start = time.time()
-            cpu = cluster.read().cpu_seconds
             senders = Pgbench(cluster, peer.database, [send], clients=self.senders,
                               rate=self.rate and self.rate / self.batch, **common)
             receivers = Pgbench(cluster, peer.database,
@@ -73,19 +72,18 @@ class Steady:
             states = list(self._watch(cluster, peer, start, seconds, interval))
             sent = _per_interval(senders.finish(), start, interval)
             times = _receive_times(receivers.finish(), start, interval)
-            cpu = cluster.read().cpu_seconds - cpu
-        deleted = [state["deleted"] for state in states]
         for number, state in enumerate(states[1:], 1):
-            elapsed = number * interval
+            elapsed, before = number * interval, states[number - 1]
+            gone = state["deleted"] - before["deleted"]
             context.results.add(
                 self.name, str(elapsed), peer.name, 1,
-                rate=(deleted[number] - deleted[number - 1]) / (state["time"] - states[number - 1]["time"]),
+                rate=gone / (state["time"] - before["time"]),
                 sent_rate=sent[number - 1] * self.batch / interval,
                 p50_us=percentile(times[number - 1], 0.5),
                 p99_us=percentile(times[number - 1], 0.99),
                 disk_bytes=state["disk"],
                 disk_per_message=state["disk"] / max(1, sum(sent[past] for past in range(number)) * self.batch),
-                wal_directory_bytes=state["wal"], cpu_us=cpu * 1e6 / max(1, deleted[-1]))
+                wal_directory_bytes=state["wal"], cpu_us=(state["cpu"] - before["cpu"]) * 1e6 / max(1, gone))
         cluster.sql(peer.database, peer.drop())
 
     @staticmethod
@@ -94,7 +92,7 @@ class Steady:
         for elapsed in range(0, seconds + 1, interval):
             time.sleep(max(0.0, start + elapsed - time.time()))
             yield {"time": time.time(), "deleted": peer.deleted(cluster), "disk": cluster.disk_bytes(peer.database),
-                   "wal": cluster.wal_directory_bytes()}
+                   "wal": cluster.wal_directory_bytes(), "cpu": cluster.read().cpu_seconds}
 
 
 def _receive_times(load: Load, start: float, interval: int) -> dict[int, list[int]]:

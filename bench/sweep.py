@@ -221,6 +221,7 @@ class Queue:
         blocked.fill(self.context.cluster, point.blocked, self.context.bodies[point.body])
         count = min(CHUNK, point.blocked_groups)
         self._pgbench(self.peer.receive(count, FAR_FUTURE), clients=1, transactions=-(-point.blocked_groups // count))
+        blocked.fill(self.context.cluster, point.blocked_groups, self.context.bodies[point.body])   # each has one waiting
 
     def _needed(self) -> int:
         """How many visible messages the next sample must find."""

@@ -153,5 +153,5 @@ class SeparateSends(FannedOut):
     name = PigeonSends.name
 
     def send(self, body: str) -> str:
-        sends = ", ".join(f"pigeon.send('bench-{number}', {body})" for number in range(1, self.subscribers + 1))
-        return f"SELECT {sends};\n"
+        sends = ", ".join(f"pigeon.send('bench-{number}', body)" for number in range(1, self.subscribers + 1))
+        return f"SELECT {sends} FROM (SELECT {body} AS body) AS one;\n"

@@ -7,7 +7,8 @@ SEND = Point("send", clients=2)
 
 WORKLOADS = (
     Sweep("fan-out", "Publish to subscribers", "subscribers",
-          {"single send": SEND} | over("subscribers", SUBSCRIBERS, SEND), peers=("pigeon", "sends", "pgmq_topics")),
+          {"single send": SEND} | over("subscribers", SUBSCRIBERS, SEND), peers=("pigeon", "sends", "pgmq_topics"),
+          alternating=True),
     Sweep("filter", "Publish past filters that no message passes", "subscribers",
           {"one": Point("send", clients=1, transactions=2000)}, peers=("unfiltered", "attribute_filters", "body_filters"),
           metric="cpu_us", notes="Bodies and attributes are the same for all; one subscriber without a filter gets them."),
