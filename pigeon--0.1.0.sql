@@ -744,7 +744,7 @@ CREATE FUNCTION pigeon.topic_counters(
 	AS 'MODULE_PATHNAME', 'pgn_topic_counters' LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION pigeon.topic_counters(integer)
-	IS 'internal: what was counted of a topic since the server started, NULLs without shared memory';
+	IS 'internal: the counters of a topic, NULLs without shared memory';
 
 CREATE VIEW pigeon.topic_metrics WITH (security_barrier) AS
 	SELECT t.name AS topic,

@@ -7,7 +7,7 @@
  * body stays where it is in the log.  The dead-letter queue is known by name,
  * so it may be dropped and created again; while it is missing, messages stay
  * in the source queue and go on being received.  So they do if its owner has
- * changed its table so that nothing can be inserted, or has written a row
+ * changed its tables so that nothing can be inserted, or has written a row
  * with the same key by hand: a receive never fails because of another queue.
  *
  * Whoever receives moves the message: the right to name a dead-letter queue
@@ -34,7 +34,7 @@ pgn_dead_letters_begin(DeadLetters *letters, DeliveryTable *source)
 /*
  * What will become of a delivery that was received too often: "moved" if
  * nothing is in the way.  Never waits.  Afterwards the dead-letter queue is
- * either open or not locked.
+ * either open or not locked; the schedule of a FIFO queue may stay locked.
  */
 static DeadLetterResult
 find_obstacle(DeadLetters *letters, const Delivery *row)
@@ -50,9 +50,17 @@ find_obstacle(DeadLetters *letters, const Delivery *row)
 		return DEAD_LETTER_MISSING;
 	if (!letters->open)
 	{
+		bool		fifo = source->attributes.fifo;
+
 		if (!pgn_queue_lock_now(letters->queue, RowExclusiveLock))
 			return DEAD_LETTER_BUSY;
-		letters->open = pgn_deliveries_try_open_indexed(&letters->target, letters->queue, RowExclusiveLock);
+		if (fifo && !pgn_schedule_lock_now(letters->queue, RowExclusiveLock))
+		{
+			pgn_queue_unlock(letters->queue, RowExclusiveLock);
+			return DEAD_LETTER_BUSY;
+		}
+		letters->open = (!fifo || pgn_schedule_usable(letters->queue)) &&
+			pgn_deliveries_try_open_indexed(&letters->target, letters->queue, RowExclusiveLock);
 		/* Who has opened it has locked it once more. */
 		pgn_queue_unlock(letters->queue, RowExclusiveLock);
 		if (!letters->open)

@@ -141,14 +141,25 @@ open_table(PgnTable *table, const Queue *queue, LOCKMODE lockmode)
 	pgn_table_check_columns(table->rel, key_columns, Natts_key);
 }
 
-/* Lock the table of a queue to the end of the transaction; fails if it is not as it should be. */
-void
-pgn_deduplication_lock(const Queue *queue, LOCKMODE lockmode)
+/* Lock the table of a queue to the end of the transaction; false if that has to wait, or it is not as it should be. */
+bool
+pgn_deduplication_lock_now(const Queue *queue, LOCKMODE lockmode)
 {
+	Oid			relid = pgn_relation(psprintf("d_%d", queue->id));
 	PgnTable	table;
+	bool		usable;
 
-	open_table(&table, queue, lockmode);
-	pgn_table_close(&table, NoLock);
+	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, lockmode))
+		return false;
+	usable = pgn_table_try_open(&table, relid, lockmode);
+	if (usable)
+	{
+		usable = pgn_table_has_columns(table.rel, key_columns, Natts_key);
+		pgn_table_close(&table, lockmode);
+	}
+	if (!usable)
+		UnlockRelationOid(relid, lockmode);
+	return usable;
 }
 
 /* Prepare for accepting keys. */
@@ -448,29 +459,46 @@ pgn_deduplicate(Queue *queue, Message *messages, int n, TimestampTz now, Message
 	return nfresh;
 }
 
-/* Forget the keys that have expired.  Never waits. */
-void
-pgn_deduplication_expire(Queue *queue, TimestampTz now)
+/* Forget the keys that have expired, on some of the table's pages. */
+static void
+expire_on_pages(PgnTable *table, BlockNumber first, BlockNumber n, TimestampTz now)
 {
-	PgnTable	table;
-	TableScanDesc scan;
-	Snapshot	snapshot;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan_strat(table->rel, snapshot, 0, NULL, true, false);
 	HeapTuple	tuple;
 
-	open_table(&table, queue, RowExclusiveLock);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = table_beginscan(table.rel, snapshot, 0, NULL);
+	heap_setscanlimits(scan, first, n);
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		bool		isnull;
 		Datum		expires_at = heap_getattr(tuple, Anum_key_expires_at,
-											  RelationGetDescr(table.rel), &isnull);
+											  RelationGetDescr(table->rel), &isnull);
 
 		CHECK_FOR_INTERRUPTS();
 		if (DatumGetTimestampTz(expires_at) <= now)
-			(void) pgn_table_delete(&table, &tuple->t_self, false);
+			(void) pgn_table_delete(table, &tuple->t_self, false);
 	}
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
+}
+
+/*
+ * Forget the keys that have expired, from a page of the table on.  Looks at no
+ * more pages than "most", and returns the one to go on with, 0 after the last.
+ * Never waits.
+ */
+BlockNumber
+pgn_deduplication_expire(Queue *queue, TimestampTz now, BlockNumber first, BlockNumber most)
+{
+	PgnTable	table;
+	BlockNumber pages,
+				n;
+
+	open_table(&table, queue, RowExclusiveLock);
+	pages = RelationGetNumberOfBlocks(table.rel);
+	n = first < pages ? Min(pages - first, most) : 0;
+	if (n > 0)
+		expire_on_pages(&table, first, n, now);
 	pgn_table_close(&table, NoLock);
+	return first + n < pages ? first + n : 0;
 }

@@ -9,9 +9,9 @@
 #include "queue.h"
 
 extern char *pgn_deduplication_table_sql(int32 queue_id);
-extern void pgn_deduplication_lock(const Queue *queue, LOCKMODE lockmode);
+extern bool pgn_deduplication_lock_now(const Queue *queue, LOCKMODE lockmode);
 extern bool pgn_deduplication_usable(const Queue *queue);
 extern int	pgn_deduplicate(Queue *queue, Message *messages, int n, TimestampTz now, Message *fresh);
-extern void pgn_deduplication_expire(Queue *queue, TimestampTz now);
+extern BlockNumber pgn_deduplication_expire(Queue *queue, TimestampTz now, BlockNumber first, BlockNumber most);
 
 #endif							/* PIGEON_DEDUPLICATION_H */

@@ -125,7 +125,7 @@ pgn_fifo_reschedule(DeliveryScan *groups, Schedule *schedule, int64 group_key, T
 	CommandCounterIncrement();
 	pgn_schedule_lookup(schedule, group_key, true, &lookup);
 	if (find_head(groups, group_key, pgn_schedule_first_message(&lookup), now, &entry))
-		pgn_schedule_ensure(schedule, &lookup, &entry);
+		pgn_schedule_ensure(schedule, &lookup, &entry, now);
 	else
 		pgn_schedule_clear(schedule, &lookup);
 }

@@ -319,12 +319,12 @@ remember_walk(const Queue *queue, TimestampTz first)
 	last_walk.first = first;
 }
 
-/* Is this as much as one receive returns, or clears away beside? */
+/* Is this as much as one receive returns, or clears away beside; or as a sweep clears away at a time? */
 static bool
 has_enough(const FifoReceive *receive, bool final_only)
 {
 	return (receive->found >= receive->max_messages && !final_only) ||
-		(receive->found > 0 && receive->cleared >= receive->max_cleared);
+		((receive->found > 0 || final_only) && receive->cleared >= receive->max_cleared);
 }
 
 /*
@@ -399,7 +399,7 @@ visit_from_frontier(Walk *walk, Schedule *schedule, const Frontier *frontier, bo
 		advance_frontier(schedule, frontier, &met, receive->now);
 }
 
-/* Visit the groups that are due until there is enough, or (final_only) all of them. */
+/* Visit the groups that are due, or (final_only) those whose head may be a dead letter, until there is enough. */
 static void
 visit_due_groups(FifoReceive *receive, bool final_only)
 {
@@ -451,16 +451,18 @@ pgn_fifo_look_below(Queue *queue)
 	return found;
 }
 
-/* Move the heads of groups that came back from their last allowed receive. */
-void
-pgn_fifo_sweep(DeliveryTable *deliveries, TimestampTz now)
+/* Move the heads of groups that came back from their last allowed receive.  True if there may be more of them than "most". */
+bool
+pgn_fifo_sweep(DeliveryTable *deliveries, TimestampTz now, int most)
 {
 	FifoReceive receive = {
 		.deliveries = deliveries,
-		.now = now
+		.now = now,
+		.max_cleared = most
 	};
 
 	visit_due_groups(&receive, true);
+	return receive.cleared >= most;
 }
 
 /* The first time in a range at which a group may have something to deliver. */
@@ -481,53 +483,59 @@ pgn_fifo_first_due(Queue *queue, TimestampTz from, TimestampTz until)
 	return first;
 }
 
-/* Is the head of a group a message that a receive would return? */
-static bool
-has_message(DeliveryScan *groups, const ScheduleEntry *entry, TimestampTz now)
+/* From when on a receive would return the head of a group; never if somebody is busy with it. */
+static TimestampTz
+head_available_at(DeliveryScan *groups, const ScheduleEntry *entry)
 {
 	DeliveryVersion version;
 
 	pgn_group_scan_restart(groups, entry->group_key, entry->first_message_id);
-	return pgn_scan_next(groups, &version) && !version.uncommitted && !version.held &&
-		pgn_fifo_available_at(groups->deliveries->queue, &version.row) <= now;
+	if (!pgn_scan_next(groups, &version) || version.uncommitted || version.held)
+		return PG_INT64_MAX;
+	return pgn_fifo_available_at(groups->deliveries->queue, &version.row);
 }
 
-/* Does a range of the schedule have a group with a message that a receive would return? */
-static bool
-any_in_range(Schedule *schedule, DeliveryScan *groups, TimestampTz from, TimestampTz until, TimestampTz now)
+/* The same for all groups in a range of the schedule, until one is found that is available. */
+static TimestampTz
+available_in_range(Schedule *schedule, DeliveryScan *groups, TimestampTz from, TimestampTz until, TimestampTz now)
 {
 	ScheduleScan scan;
 	ScheduleVersion version;
-	bool		found = false;
+	TimestampTz first = PG_INT64_MAX;
 
 	pgn_schedule_scan_begin(&scan, schedule, from, until);
-	while (!found && pgn_schedule_scan_next(&scan, &version))
+	while (first > now && pgn_schedule_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
-		found = !TransactionIdIsValid(version.inserter) && !TransactionIdIsValid(version.changer) &&
-			has_message(groups, &version.row, now);
+		if (!TransactionIdIsValid(version.inserter) && !TransactionIdIsValid(version.changer))
+			first = pgn_earlier(first, head_available_at(groups, &version.row));
 	}
 	pgn_schedule_scan_end(&scan);
-	return found;
+	return first;
 }
 
-/* Is there anything to receive right now?  Dead letters and expired messages count too. */
-bool
-pgn_fifo_any_due(DeliveryTable *deliveries, TimestampTz now)
+/*
+ * From when on there is something to receive from the groups that are due: now
+ * or earlier if there is already.  It may be later, since an entry may come too
+ * early.  Dead letters and expired messages count too.
+ */
+TimestampTz
+pgn_fifo_available(DeliveryTable *deliveries, TimestampTz now)
 {
 	Frontier	frontier;
 	Schedule	schedule;
 	DeliveryScan groups;
-	bool		found = false;
+	TimestampTz first = PG_INT64_MAX;
 
 	pgn_schedule_open(&schedule, deliveries->queue, AccessShareLock);
 	pgn_group_scan_begin(&groups, deliveries);
 	pgn_frontier_read(deliveries->queue, PGN_LANE_NORMAL, now, &frontier);
-	for (int i = 0; i < frontier.nstragglers && !found; i++)
-		found = any_in_range(&schedule, &groups, frontier.stragglers[i], frontier.stragglers[i], now);
-	if (!found)
-		found = any_in_range(&schedule, &groups, frontier.at, now, now);
+	for (int i = 0; i < frontier.nstragglers && first > now; i++)
+		first = pgn_earlier(first, available_in_range(&schedule, &groups, frontier.stragglers[i],
+													  frontier.stragglers[i], now));
+	if (first > now)
+		first = pgn_earlier(first, available_in_range(&schedule, &groups, frontier.at, now, now));
 	pgn_scan_end(&groups);
 	pgn_schedule_close(&schedule, AccessShareLock);
-	return found;
+	return first;
 }

@@ -26,8 +26,8 @@ typedef struct FifoReceive
 
 extern bool pgn_fifo_look_below(Queue *queue);
 extern void pgn_fifo_receive(FifoReceive *receive);
-extern void pgn_fifo_sweep(DeliveryTable *deliveries, TimestampTz now);
+extern bool pgn_fifo_sweep(DeliveryTable *deliveries, TimestampTz now, int most);
 extern TimestampTz pgn_fifo_first_due(Queue *queue, TimestampTz from, TimestampTz until);
-extern bool pgn_fifo_any_due(DeliveryTable *deliveries, TimestampTz now);
+extern TimestampTz pgn_fifo_available(DeliveryTable *deliveries, TimestampTz now);
 
 #endif							/* PIGEON_FIFO_RECEIVE_H */

@@ -100,17 +100,24 @@ pgn_launcher_init(void)
 bool
 pgn_hold_database(Oid oid)
 {
-	SharedDatabase *database = pgn_shared_database(oid, true);
+	SharedDatabase *database;
 	int			pid;
 
-	if (database == NULL)
+	if (pgn_shared_databases == NULL)
 		return false;
-	pg_atomic_fetch_add_u32(&database->holds, 1);
-	/* A worker that attaches after this sees the hold; see worker.c. */
-	pid = (int) pg_atomic_read_u32(&database->worker_pid);
-	if (pid != 0)
-		(void) kill(pid, SIGTERM);
-	return true;
+	/* Under the lock, lest the entry be forgotten and made that of another. */
+	LWLockAcquire(pgn_shared_lock, LW_EXCLUSIVE);
+	database = pgn_shared_database_entry(oid, true);
+	if (database)
+	{
+		pg_atomic_fetch_add_u32(&database->holds, 1);
+		/* A worker that attaches after this sees the hold; see worker.c. */
+		pid = (int) pg_atomic_read_u32(&database->worker_pid);
+		if (pid != 0)
+			(void) kill(pid, SIGTERM);
+	}
+	LWLockRelease(pgn_shared_lock);
+	return database != NULL;
 }
 
 /* Make the launcher look at everything. */
@@ -127,11 +134,13 @@ pgn_wake_launcher(void)
 void
 pgn_release_database(Oid oid)
 {
-	SharedDatabase *database = pgn_shared_database(oid, false);
+	SharedDatabase *database;
 
-	if (database == NULL)
-		return;
-	pg_atomic_fetch_sub_u32(&database->holds, 1);
+	LWLockAcquire(pgn_shared_lock, LW_SHARED);
+	database = pgn_shared_database_entry(oid, false);
+	if (database)
+		pg_atomic_fetch_sub_u32(&database->holds, 1);
+	LWLockRelease(pgn_shared_lock);
 	pgn_wake_launcher();
 }
 

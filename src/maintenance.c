@@ -49,6 +49,7 @@
 #include "receive_attempt.h"
 #include "redrive.h"
 #include "replay.h"
+#include "shared.h"
 #include "task.h"
 #include "topic.h"
 
@@ -70,8 +71,16 @@ PG_FUNCTION_INFO_V1(pgn_maintain);
 #define BUSY_INTERVAL (10 * USECS_PER_SEC)
 #define MISSING_INTERVAL USECS_PER_MINUTE
 
-/* How often to look at the groups and deduplication keys of a FIFO queue. */
+/* How often to look at the groups and receive attempts of a FIFO queue. */
 #define FIFO_INTERVAL USECS_PER_MINUTE
+
+/*
+ * The worker reads all deduplication keys of a queue no more often than the
+ * above, nor than so many times while a key is valid; and so many pages of them
+ * in a step.
+ */
+#define KEY_LOOKS 10
+#define KEY_PAGES 1024
 
 /* When to come back at the latest, for what was written by other means. */
 #define LONGEST_INTERVAL USECS_PER_HOUR
@@ -166,9 +175,35 @@ sweep_dead_letters(DeliveryTable *deliveries, TimestampTz now)
 	return moved == STEP_MESSAGES ? PGN_AGAIN : pgn_earlier(next, next_dead_letter(deliveries, now));
 }
 
+/* Forget deduplication keys that have expired: all if "thorough", or else a step in what is to be read by now. */
+static TimestampTz
+expire_keys(Queue *queue, TimestampTz now, bool thorough)
+{
+	SharedQueue *shared = thorough ? NULL : pgn_shared_queue(queue);
+	int64		interval = Max(FIFO_INTERVAL, queue->attributes.deduplication_window / KEY_LOOKS);
+	TimestampTz due_at;
+	BlockNumber page;
+
+	if (shared == NULL)
+	{
+		(void) pgn_deduplication_expire(queue, now, 0, MaxBlockNumber);
+		return now + interval;
+	}
+	due_at = (TimestampTz) pg_atomic_read_u64(&shared->keys_at);
+	/* The clock may have been set back. */
+	if (due_at > now && due_at <= now + interval)
+		return due_at;
+	page = pgn_deduplication_expire(queue, now, pg_atomic_read_u32(&shared->key_page), KEY_PAGES);
+	pg_atomic_write_u32(&shared->key_page, page);
+	if (page != 0)
+		return PGN_AGAIN;
+	pg_atomic_write_u64(&shared->keys_at, (uint64) (now + interval));
+	return now + interval;
+}
+
 /* The archive and the deduplication keys of one topic. */
 static TimestampTz
-maintain_topic(int64 topic_id)
+maintain_topic(int64 topic_id, bool thorough)
 {
 	Topic	   *topic = pgn_topic_find_by_id(topic_id);
 	TimestampTz now = GetCurrentTimestamp();
@@ -177,10 +212,7 @@ maintain_topic(int64 topic_id)
 	if (topic == NULL)
 		return PGN_IDLE;
 	if (topic->attributes.fifo)
-	{
-		pgn_deduplication_expire(&topic->queue, now);
-		next = now + FIFO_INTERVAL;
-	}
+		next = expire_keys(&topic->queue, now, thorough);
 	if (topic->attributes.archive_retention > 0)
 		next = pgn_earlier(next, pgn_archive_maintain(topic, now));
 	return next;
@@ -190,8 +222,8 @@ maintain_topic(int64 topic_id)
  * Retention and dead letters of one queue; nothing if somebody has locked it.
  * The number may also be that of a topic, which has jobs of the same kind.
  */
-TimestampTz
-pgn_job_queue(int64 queue_id)
+static TimestampTz
+maintain_queue(int64 queue_id, bool thorough)
 {
 	/* Who has shortened the retention asks for this before we hear of it. */
 	Queue	   *queue = pgn_queue_find_anew(queue_id);
@@ -200,7 +232,7 @@ pgn_job_queue(int64 queue_id)
 	DeliveryTable deliveries;
 
 	if (queue == NULL)
-		return maintain_topic(queue_id);
+		return maintain_topic(queue_id, thorough);
 	if (!pgn_queue_lock_now(queue, RowExclusiveLock))
 		return now + BUSY_INTERVAL;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
@@ -208,16 +240,30 @@ pgn_job_queue(int64 queue_id)
 	if (queue->attributes.fifo)
 	{
 		CommandCounterIncrement();
-		if (queue->attributes.max_receive_count > 0)
-			pgn_fifo_sweep(&deliveries, now);
-		pgn_deduplication_expire(queue, now);
+		if (queue->attributes.max_receive_count > 0 && pgn_fifo_sweep(&deliveries, now, STEP_MESSAGES))
+			next = PGN_AGAIN;
 		pgn_attempts_expire(queue);
-		next = Min(next, now + FIFO_INTERVAL);
+		next = pgn_earlier(next, now + FIFO_INTERVAL);
+		next = pgn_earlier(next, expire_keys(queue, now, thorough));
 	}
 	else
 		next = pgn_earlier(next, sweep_dead_letters(&deliveries, now));
 	pgn_deliveries_close(&deliveries, NoLock);
 	return next;
+}
+
+/* Everything that there is to do in a queue or topic. */
+TimestampTz
+pgn_job_queue(int64 queue_id)
+{
+	return maintain_queue(queue_id, true);
+}
+
+/* The same for the worker, which does not read again all the time what need not be forgotten at once. */
+TimestampTz
+pgn_job_queue_in_time(int64 queue_id)
+{
+	return maintain_queue(queue_id, false);
 }
 
 /* A step of a redrive task. */

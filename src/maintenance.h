@@ -17,6 +17,7 @@ typedef TimestampTz (*PgnJob) (int64 argument);
 #define PGN_IDLE PG_INT64_MAX
 
 extern TimestampTz pgn_job_queue(int64 queue_id);
+extern TimestampTz pgn_job_queue_in_time(int64 queue_id);
 extern TimestampTz pgn_job_redrive(int64 task_id);
 extern TimestampTz pgn_job_replay(int64 task_id);
 extern TimestampTz pgn_job_rotate_log(int64 unused);

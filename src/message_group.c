@@ -134,20 +134,22 @@ pgn_groups_lock_for_send(const Queue *queue, const int64 *group_keys, int n)
 	nkeys = keys_to_lock(queue, group_keys, n, keys);
 
 	/*
-	 * What will be too many does not begin with the lesser lock: two that
-	 * have it would wait for each other.
+	 * The share lock comes last: who waits for a group must not have it,
+	 * since the one he waits for may want the whole queue.  Who wants that
+	 * from the beginning does not take it at all: two that have it would wait
+	 * for each other.
 	 */
 	if (*taken + nkeys > MAX_SEND_LOCKS)
 		(void) LockAcquire(&everybody, ExclusiveLock, false, false);
 	else
 	{
-		(void) LockAcquire(&everybody, ShareLock, false, false);
 		for (int i = 0; i < nkeys; i++)
 		{
 			LOCKTAG		tag = lock_tag(queue, keys[i], LOCK_GROUP_SENDERS);
 
 			(void) LockAcquire(&tag, ExclusiveLock, false, false);
 		}
+		(void) LockAcquire(&everybody, ShareLock, false, false);
 		*taken += nkeys;
 	}
 	pfree(keys);

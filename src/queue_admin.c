@@ -551,28 +551,45 @@ delete_deliveries(Queue *queue)
 	pgn_fifo_reschedule_groups(&deliveries, &changed, GetCurrentTimestamp());
 	pgn_deliveries_close(&deliveries, NoLock);
 	if (queue->attributes.fifo)
-		pgn_deduplication_expire(queue, PG_INT64_MAX);
+		(void) pgn_deduplication_expire(queue, PG_INT64_MAX, 0, MaxBlockNumber);
 	return n;
 }
 
 /*
- * Truncate what a FIFO queue has beside its deliveries.  That is done with all
- * rights of the extension's owner, so the tables are locked and looked at first:
- * they have no triggers then.
+ * Lock what a FIFO queue has beside its deliveries in order to truncate it, or
+ * return false.  That is done with all rights of the extension's owner, so the
+ * tables are looked at: they have no triggers then.
  */
-static void
-truncate_side_tables(Queue *queue)
+static bool
+lock_side_tables(Queue *queue)
 {
 	Schedule	schedule;
 
-	pgn_schedule_open(&schedule, queue, AccessExclusiveLock);
+	if (!pgn_schedule_try_open(&schedule, queue, AccessExclusiveLock))
+		return false;
+	if (!pgn_deduplication_lock_now(queue, AccessExclusiveLock))
+	{
+		pgn_schedule_close(&schedule, AccessExclusiveLock);
+		return false;
+	}
 	pgn_schedule_close(&schedule, NoLock);
-	pgn_deduplication_lock(queue, AccessExclusiveLock);
-	pgn_owner_run(psprintf("TRUNCATE ONLY pigeon.g_%d, ONLY pigeon.d_%d", queue->id, queue->id));
+	return true;
+}
+
+/* Lock the tables of a queue in order to truncate them, or return false. */
+static bool
+lock_for_truncation(Queue *queue)
+{
+	if (!pgn_queue_lock_now(queue, AccessExclusiveLock))
+		return false;
+	if (!queue->attributes.fifo || lock_side_tables(queue))
+		return true;
+	pgn_queue_unlock(queue, AccessExclusiveLock);
+	return false;
 }
 
 /*
- * Truncate the deliveries; how many they were.  The table is locked
+ * Truncate the deliveries; how many they were.  The tables are locked
  * exclusively.  The right to truncate is the caller's own: the table belongs
  * to a user, so nothing may be run on it with more rights than the caller has.
  */
@@ -597,7 +614,7 @@ truncate_deliveries(Queue *queue)
 		elog(ERROR, "could not truncate the table of queue \"%s\"", queue->name);
 	SPI_finish();
 	if (queue->attributes.fifo)
-		truncate_side_tables(queue);
+		pgn_owner_run(psprintf("TRUNCATE ONLY pigeon.g_%d, ONLY pigeon.d_%d", queue->id, queue->id));
 	queue->changed_in = pgn_local_transaction();
 	return n;
 }
@@ -618,7 +635,7 @@ pgn_purge_queue(PG_FUNCTION_ARGS)
 
 	pgn_begin_write("pigeon.purge_queue()");
 	queue = pgn_queue_open(name, ACL_TRUNCATE, RowExclusiveLock);
-	if (!IsTransactionBlock() && pgn_queue_lock_now(queue, AccessExclusiveLock))
+	if (!IsTransactionBlock() && lock_for_truncation(queue))
 		n = truncate_deliveries(queue);
 	else
 		n = delete_deliveries(queue);

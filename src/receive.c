@@ -228,7 +228,12 @@ pgn_receive(PG_FUNCTION_ARGS)
 		pgn_lease_begin();
 		receive_due(&receive, queue);
 		pgn_lease_end();
-		enough = receive.result.n > 0 || GetCurrentTimestamp() >= wait_until;
+
+		/*
+		 * What was changed on the way, dead letters that were moved say,
+		 * takes effect with the caller's commit, so it must not wait.
+		 */
+		enough = receive.result.n > 0 || receive.changed || GetCurrentTimestamp() >= wait_until;
 		if (enough)
 			pgn_activity_count(queue, COUNT_EMPTY_RECEIVES, receive.result.n == 0);
 		if (receive.result.n == 0 && !receive.changed)
@@ -236,12 +241,6 @@ pgn_receive(PG_FUNCTION_ARGS)
 		if (enough)
 			break;
 		pgn_wait_for_messages(queue, wait_until);
-
-		/*
-		 * What was written before the wait can change only as a new
-		 * command's.
-		 */
-		CommandCounterIncrement();
 	}
 	pgn_wait_end();
 	pgn_result_end(&receive.result);

@@ -31,6 +31,7 @@
 #include "arguments.h"
 #include "compat.h"
 #include "delivery_scan.h"
+#include "fair.h"
 #include "fifo.h"
 #include "message_id.h"
 #include "owner.h"
@@ -129,12 +130,14 @@ open_target(Task *task, Queue *source, const Delivery *row, List **targets)
 	else if (!OidIsValid(task->role) ||
 			 (!pgn_has_right(queue->relid, ACL_INSERT, task->role) && !pgn_just_dropped(queue->relid)))
 		task->failure = psprintf("no right to send to queue \"%s\"", queue->name);
-	if (task->failure || !pgn_queue_lock_now(queue, RowExclusiveLock))
+	if (task->failure || !pgn_queue_lock_now(queue, RowExclusiveLock) ||
+		(queue->attributes.fifo && !pgn_schedule_lock_now(queue, RowExclusiveLock)))
 		return NULL;
 
 	target = palloc(sizeof(Target));
 	target->queue_id = queue->id;
-	if (!pgn_deliveries_try_open_indexed(&target->deliveries, queue, RowExclusiveLock))
+	if ((queue->attributes.fifo && !pgn_schedule_usable(queue)) ||
+		!pgn_deliveries_try_open_indexed(&target->deliveries, queue, RowExclusiveLock))
 	{
 		task->failure = psprintf("the table of queue \"%s\" was changed and cannot be used", queue->name);
 		return NULL;
@@ -145,12 +148,12 @@ open_target(Task *task, Queue *source, const Delivery *row, List **targets)
 
 /* The delivery of a message that starts anew. */
 static Delivery
-fresh_delivery(const Delivery *row, TimestampTz now)
+fresh_delivery(Queue *target, const Delivery *row, TimestampTz now)
 {
 	Delivery	fresh = *row;
 
 	fresh.source = 0;
-	fresh.lane = PGN_LANE_NORMAL;
+	fresh.lane = target->attributes.fifo ? PGN_LANE_NORMAL : pgn_fair_lane(target, row->group_key, now);
 	fresh.enqueued_at = now;
 	pgn_delivery_show(&fresh, now);
 	fresh.first_received_at = fresh.received_at = PGN_NEVER;
@@ -196,7 +199,7 @@ is_to_come(Task *task, const Delivery *row, bool *more)
 	return true;
 }
 
-/* A message group that a step found in use in a queue. */
+/* A message group that a step found in use, by the queue that its messages go to: 0 if all go to the same. */
 typedef struct GroupInUse
 {
 	int64		queue_id;
@@ -212,16 +215,38 @@ no_groups(void)
 	return hash_create("message groups in use", 64, &info, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
+/* The group of a message. */
+static GroupInUse
+group_of(const Task *task, const Delivery *row)
+{
+	return (GroupInUse)
+	{
+		.queue_id = task->destination ? 0 : row->source,.group_key = row->group_key
+	};
+}
+
+/* Can a message be received where it is?  If not, later ones of a FIFO queue's group cannot either. */
+static bool
+is_visible(const Task *task, const Queue *source, const DeliveryVersion *version, TimestampTz now, HTAB *hidden)
+{
+	GroupInUse	group = group_of(task, &version->row);
+	bool		visible = !version->uncommitted && !version->held && version->row.visible_at <= now;
+
+	if (source->attributes.fifo && !visible)
+		(void) hash_search(hidden, &group, HASH_ENTER, NULL);
+	return visible && !(source->attributes.fifo && hash_search(hidden, &group, HASH_FIND, NULL));
+}
+
 /*
  * Move a message of a FIFO queue.  False if somebody is busy with it, or with
  * the group it would go to, or was when an earlier message of the group was to
  * be moved: the later ones must not overtake that.
  */
 static bool
-move_in_order(DeliveryTable *source, DeliveryVersion *version, DeliveryTable *target, const Delivery *row,
-			  TimestampTz now, HTAB *in_use)
+move_in_order(const Task *task, DeliveryTable *source, DeliveryVersion *version, DeliveryTable *target,
+			  const Delivery *row, TimestampTz now, HTAB *in_use)
 {
-	GroupInUse	group = {.queue_id = target->queue->id,.group_key = row->group_key};
+	GroupInUse	group = group_of(task, &version->row);
 
 	if (hash_search(in_use, &group, HASH_FIND, NULL))
 		return false;
@@ -239,6 +264,7 @@ move_in_order(DeliveryTable *source, DeliveryVersion *version, DeliveryTable *ta
 static int
 move_messages(Task *task, Queue *source, int budget, bool *more)
 {
+	HTAB	   *hidden = no_groups();
 	HTAB	   *in_use = no_groups();
 	TimestampTz now = GetCurrentTimestamp();
 	DeliveryTable deliveries;
@@ -258,9 +284,9 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 		Delivery	row;
 
 		CHECK_FOR_INTERRUPTS();
-		if (version.uncommitted || version.held || version.row.visible_at > now ||
-			pgn_delivery_expired(source, &version.row, now) ||
-			(task->destination == NULL && version.row.source == 0))
+		if (pgn_delivery_expired(source, &version.row, now) ||
+			(task->destination == NULL && version.row.source == 0) ||
+			!is_visible(task, source, &version, now, hidden))
 			continue;
 
 		/*
@@ -275,10 +301,10 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 		}
 		if (is_to_come(task, &version.row, more) || is_duplicate(target, &version.row))
 			continue;
-		row = fresh_delivery(&version.row, now);
+		row = fresh_delivery(target->queue, &version.row, now);
 		if (!source->attributes.fifo)
 			moved += pgn_delivery_move(&deliveries, &version, target, &row);
-		else if (move_in_order(&deliveries, &version, target, &row, now, in_use))
+		else if (move_in_order(task, &deliveries, &version, target, &row, now, in_use))
 		{
 			pgn_group_set_add(&changed, &version.row);
 			moved++;
@@ -290,6 +316,7 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 		}
 	}
 	pgn_scan_end(&scan);
+	hash_destroy(hidden);
 	hash_destroy(in_use);
 	pgn_fifo_reschedule_groups(&deliveries, &changed, now);
 	foreach(lc, targets)

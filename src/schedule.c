@@ -169,6 +169,15 @@ pgn_schedule_try_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode)
 	return usable;
 }
 
+/* Lock the schedule of a queue to the end of the transaction, or return false; true if there is none. */
+bool
+pgn_schedule_lock_now(const Queue *queue, LOCKMODE lockmode)
+{
+	Oid			relid = schedule_relid(queue);
+
+	return !OidIsValid(relid) || ConditionalLockRelationOid(relid, lockmode);
+}
+
 /* Would an insert into the schedule succeed?  It is locked as for one. */
 bool
 pgn_schedule_usable(const Queue *queue)
@@ -518,6 +527,13 @@ pgn_schedule_lower(Schedule *schedule, int64 group_key, int64 message_id)
 	return lowered;
 }
 
+/* Will an entry do as well as the one that is wanted?  A sweep for dead letters visits those that are final only. */
+static bool
+suffices(const ScheduleEntry *entry, const ScheduleEntry *wanted)
+{
+	return entry->visible_at <= wanted->visible_at && (entry->final || !wanted->final);
+}
+
 /* Will the replacement of a version that an open transaction changes do as well? */
 static bool
 replacement_suffices(const ScheduleLookup *lookup, TransactionId changer, const ScheduleEntry *wanted)
@@ -527,16 +543,13 @@ replacement_suffices(const ScheduleLookup *lookup, TransactionId changer, const 
 		const ScheduleVersion *version = &lookup->versions[i];
 
 		if (TransactionIdEquals(version->inserter, changer) && !version->superseded &&
-			version->row.visible_at <= wanted->visible_at)
+			suffices(&version->row, wanted))
 			return true;
 	}
 	return false;
 }
 
-/*
- * Is one of the entries found, but the one at "except", sure to stay and as
- * early as "wanted"?
- */
+/* Is one of the entries found, but the one at "except", sure to stay and as good as "wanted"? */
 bool
 pgn_schedule_covers(const ScheduleLookup *lookup, const ScheduleEntry *wanted,
 					const ItemPointerData *except)
@@ -545,8 +558,7 @@ pgn_schedule_covers(const ScheduleLookup *lookup, const ScheduleEntry *wanted,
 	{
 		const ScheduleVersion *version = &lookup->versions[i];
 
-		if (TransactionIdIsValid(version->inserter) ||
-			version->row.visible_at > wanted->visible_at ||
+		if (TransactionIdIsValid(version->inserter) || !suffices(&version->row, wanted) ||
 			(except && ItemPointerEquals(unconstify(ItemPointerData *, except),
 										 unconstify(ItemPointerData *, &version->tid))))
 			continue;
@@ -560,17 +572,24 @@ pgn_schedule_covers(const ScheduleLookup *lookup, const ScheduleEntry *wanted,
 /*
  * Make sure that an entry as early as this one will be there if this
  * transaction commits, however others end.  The caller has the group's latch.
+ * An earlier one does as well, and is the group's place among others that have
+ * something to deliver.  But if there is nothing before some time to come, it
+ * is put right, or else each receive would look at the group until then.
  */
 void
-pgn_schedule_ensure(Schedule *schedule, const ScheduleLookup *lookup, const ScheduleEntry *entry)
+pgn_schedule_ensure(Schedule *schedule, const ScheduleLookup *lookup, const ScheduleEntry *entry, TimestampTz now)
 {
-	if (pgn_schedule_covers(lookup, entry, NULL))
-		return;
 	for (int i = 0; i < lookup->n; i++)
-		if (is_free(&lookup->versions[i]) &&
-			pgn_schedule_move(schedule, &lookup->versions[i], entry))
+	{
+		const ScheduleVersion *version = &lookup->versions[i];
+		bool		good = suffices(&version->row, entry) &&
+		(entry->visible_at <= now || version->row.visible_at == entry->visible_at);
+
+		if (is_free(version) && (good || pgn_schedule_move(schedule, version, entry)))
 			return;
-	add_entry(schedule, entry);
+	}
+	if (!pgn_schedule_covers(lookup, entry, NULL))
+		add_entry(schedule, entry);
 }
 
 /* Remove the entries found; the group has nothing to deliver. */

@@ -76,6 +76,7 @@ typedef struct ScheduleScan
 extern char *pgn_schedule_table_sql(int32 queue_id);
 extern void pgn_schedule_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode);
 extern bool pgn_schedule_try_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode);
+extern bool pgn_schedule_lock_now(const Queue *queue, LOCKMODE lockmode);
 extern bool pgn_schedule_usable(const Queue *queue);
 extern void pgn_schedule_close(Schedule *schedule, LOCKMODE lockmode);
 extern void pgn_schedule_scan_begin(ScheduleScan *scan, Schedule *schedule,
@@ -89,7 +90,7 @@ extern void pgn_schedule_lookup(Schedule *schedule, int64 group_key, bool any, S
 extern bool pgn_schedule_covers(const ScheduleLookup *lookup, const ScheduleEntry *entry,
 								const ItemPointerData *except);
 extern void pgn_schedule_ensure(Schedule *schedule, const ScheduleLookup *lookup,
-								const ScheduleEntry *entry);
+								const ScheduleEntry *entry, TimestampTz now);
 extern int64 pgn_schedule_first_message(const ScheduleLookup *lookup);
 extern bool pgn_schedule_lower(Schedule *schedule, int64 group_key, int64 message_id);
 extern void pgn_schedule_clear(Schedule *schedule, const ScheduleLookup *lookup);

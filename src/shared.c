@@ -128,6 +128,8 @@ init_queue(SharedQueue *shared, int32 id)
 	pg_atomic_init_u64(&shared->notified_at, (uint64) PG_INT64_MIN);
 	pg_atomic_init_u32(&shared->failures, 0);
 	pg_atomic_init_u32(&shared->notify_failures, 0);
+	pg_atomic_init_u64(&shared->keys_at, 0);
+	pg_atomic_init_u32(&shared->key_page, 0);
 	pg_atomic_init_u64(&shared->vacuum_at, (uint64) PG_INT64_MAX);
 	pg_atomic_init_u64(&shared->changes, 0);
 	pg_atomic_init_u64(&shared->vacuumed_at, 0);
@@ -184,17 +186,16 @@ pgn_shared_queue(Queue *queue)
 	return shared;
 }
 
-/* What is shared of a database; NULL if it has no entry, or there is no room for one. */
+/*
+ * The entry of a database; NULL if it has none, or there is no room for one.
+ * The caller has the lock, exclusively if one is to be made.
+ */
 SharedDatabase *
-pgn_shared_database(Oid oid, bool create)
+pgn_shared_database_entry(Oid oid, bool create)
 {
-	SharedDatabase *database;
 	bool		found;
+	SharedDatabase *database = hash_search(pgn_shared_databases, &oid, create ? HASH_ENTER_NULL : HASH_FIND, &found);
 
-	if (pgn_shared_databases == NULL)
-		return NULL;
-	LWLockAcquire(pgn_shared_lock, create ? LW_EXCLUSIVE : LW_SHARED);
-	database = hash_search(pgn_shared_databases, &oid, create ? HASH_ENTER_NULL : HASH_FIND, &found);
 	if (create && database && !found)
 	{
 		pg_atomic_init_u64(&database->run_at, (uint64) PG_INT64_MAX);
@@ -214,6 +215,19 @@ pgn_shared_database(Oid oid, bool create)
 			database->failed_tasks[job].retry_at = 0;
 		}
 	}
+	return database;
+}
+
+/* What is shared of a database; NULL if it has no entry, or there is no room for one. */
+SharedDatabase *
+pgn_shared_database(Oid oid, bool create)
+{
+	SharedDatabase *database;
+
+	if (pgn_shared_databases == NULL)
+		return NULL;
+	LWLockAcquire(pgn_shared_lock, create ? LW_EXCLUSIVE : LW_SHARED);
+	database = pgn_shared_database_entry(oid, create);
 	LWLockRelease(pgn_shared_lock);
 	return database;
 }

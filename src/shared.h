@@ -92,6 +92,10 @@ typedef struct SharedQueue
 	pg_atomic_uint32 failures;	/* of maintenance, in a row */
 	pg_atomic_uint32 notify_failures;
 
+	/* maintenance.c: deduplication keys are read again then, and from there */
+	pg_atomic_uint64 keys_at;
+	pg_atomic_uint32 key_page;
+
 	/* vacuum.c */
 	pg_atomic_uint64 vacuum_at; /* when it is due */
 	pg_atomic_uint64 changes;	/* rows that were replaced or deleted */
@@ -169,6 +173,7 @@ extern int	pgn_nwaiters;
 extern void pgn_shared_init(void);
 extern SharedQueue *pgn_shared_queue_entry(const SharedQueueKey *key, int32 id);
 extern SharedQueue *pgn_shared_queue(Queue *queue);
+extern SharedDatabase *pgn_shared_database_entry(Oid oid, bool create);
 extern SharedDatabase *pgn_shared_database(Oid oid, bool create);
 extern bool pgn_lower(pg_atomic_uint64 *time, TimestampTz to);
 

@@ -374,7 +374,8 @@ pgn_next_due(DeliveryTable *deliveries, TimestampTz now)
 	else if ((TimestampTz) known > now)
 		due = Min(due, (TimestampTz) known);	/* nobody tells us what comes
 												 * between */
-	return due;
+	/* A lease that was extended may end later than its group is due. */
+	return deliveries->queue->attributes.fifo ? pgn_earlier(due, pgn_fifo_available(deliveries, now)) : due;
 }
 
 /* Does a part of a lane have anything that a receive would return? */
@@ -401,7 +402,7 @@ static bool
 any_due(DeliveryTable *deliveries, TimestampTz now)
 {
 	if (deliveries->queue->attributes.fifo)
-		return pgn_fifo_any_due(deliveries, now);
+		return pgn_fifo_available(deliveries, now) <= now;
 	for (int16 lane = 0; lane < PGN_LANES; lane++)
 	{
 		Frontier	frontier;

@@ -169,9 +169,14 @@ static bool
 attach(Oid oid)
 {
 	uint32		nobody = 0;
+	bool		attached;
 
-	database = pgn_shared_database(oid, false);
-	if (database == NULL || !pg_atomic_compare_exchange_u32(&database->worker_pid, &nobody, MyProcPid))
+	/* Whose pid is there cannot be forgotten; see housekeeping.c. */
+	LWLockAcquire(pgn_shared_lock, LW_SHARED);
+	database = pgn_shared_database_entry(oid, false);
+	attached = database && pg_atomic_compare_exchange_u32(&database->worker_pid, &nobody, MyProcPid);
+	LWLockRelease(pgn_shared_lock);
+	if (!attached)
 		return false;
 	before_shmem_exit(detach, (Datum) 0);
 	pg_atomic_write_u32(&database->worker, (uint32) pgn_my_proc_number());
@@ -451,7 +456,7 @@ find_queue(int32 id)
 static bool
 maintain_queue(int32 id, TimestampTz *next)
 {
-	return run_job(pgn_job_queue, id, psprintf("maintenance of queue number %d", id), next);
+	return run_job(pgn_job_queue_in_time, id, psprintf("maintenance of queue number %d", id), next);
 }
 
 /* Notification for a queue. */

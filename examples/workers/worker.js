@@ -9,8 +9,9 @@
 // The queue needs notify => true: the worker sleeps in LISTEN and, when it is
 // woken, receives until the queue is empty.  It looks once a minute anyway,
 // since notifications are not kept for who is not connected.  While a command
-// runs, the visibility of its message is extended.  At SIGTERM or SIGINT the
-// worker finishes its message and leaves.  Needs pg: npm install.
+// runs, the visibility of its message is extended; if the message is somebody
+// else's by now, the command is ended.  At SIGTERM or SIGINT the worker finishes
+// its message and leaves.  Needs pg: npm install.
 
 'use strict';
 
@@ -20,15 +21,24 @@ const { Client, escapeIdentifier } = require('pg');
 const SLOW_POLL = 60_000; // milliseconds
 const VISIBILITY = 30; // seconds, from one extension to the next a third of it
 
-// Resolves with the exit status of a command that reads "input".
-function run([command, ...args], input) {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ['pipe', 'inherit', 'inherit'], detached: true });
+// Starts a command that reads "input", as a process group of its own.
+function start([command, ...args], input) {
+  const child = spawn(command, args, { stdio: ['pipe', 'inherit', 'inherit'], detached: true });
+  const status = new Promise((resolve, reject) => {
     child.on('error', reject);
     child.on('exit', resolve);
-    child.stdin.on('error', () => {}); // it may not want to read
-    child.stdin.end(input);
   });
+  child.stdin.on('error', () => {}); // it may not want to read
+  child.stdin.end(input);
+  return { child, status };
+}
+
+// Extends the visibility of a message; false if it is somebody else's by now.
+async function extend(client, queue, receipt) {
+  const { rows } = await client.query(
+    'SELECT pigeon.change_visibility($1, $2::pigeon.receipt, make_interval(secs => $3)) AS extended',
+    [queue, receipt, VISIBILITY]);
+  return rows[0].extended;
 }
 
 // Receives and processes one message; false if there is none.
@@ -37,13 +47,14 @@ async function work(client, queue, command) {
     'SELECT receipt, body FROM pigeon.receive($1, 1, make_interval(secs => $2))', [queue, VISIBILITY]);
   if (rows.length === 0) return false;
   const [{ receipt, body }] = rows;
+  const { child, status } = start(command, body);
   const heartbeat = setInterval(() => {
-    client.query('SELECT pigeon.change_visibility($1, $2::pigeon.receipt, make_interval(secs => $3))',
-      [queue, receipt, VISIBILITY]).catch((error) => console.error(error.message));
+    extend(client, queue, receipt)
+      .then((extended) => { if (!extended && child.exitCode === null) process.kill(-child.pid); })
+      .catch((error) => console.error(error.message));
   }, VISIBILITY * 1000 / 3);
   try {
-    const status = await run(command, body);
-    if (status === 0) {
+    if (await status === 0) {
       await client.query('SELECT pigeon.delete($1, $2::pigeon.receipt)', [queue, receipt]);
     }
   } finally {

@@ -10,17 +10,19 @@ timeout ends, and goes to the dead-letter queue in the end.
 The queue needs notify => true: the worker sleeps in LISTEN and, when it is
 woken, receives until the queue is empty.  It looks once a minute anyway, since
 notifications are not kept for who is not connected.  While a command runs, a
-thread extends the visibility of its message.  At SIGTERM or SIGINT the worker
+thread extends the visibility of its message, and ends the command if the message
+is somebody else's by now.  At SIGTERM or SIGINT the worker
 finishes its message and leaves.  Needs psycopg2 (Debian: python3-psycopg2).
 """
 
+import os
 import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg2
 from psycopg2 import sql
@@ -44,8 +46,8 @@ class Stop:
 
 
 @contextmanager
-def heartbeat(dsn, queue, receipt, seconds):
-    """Keeps a message invisible to others until the block ends."""
+def heartbeat(dsn, queue, receipt, seconds, process):
+    """Keeps a message invisible to others until the block ends; ends the process if that is not possible."""
     done = threading.Event()
 
     def extend():
@@ -55,6 +57,10 @@ def heartbeat(dsn, queue, receipt, seconds):
             while not done.wait(seconds / 3):
                 cursor.execute("SELECT pigeon.change_visibility(%s, %s::pigeon.receipt, make_interval(secs => %s))",
                                (queue, receipt, seconds))
+                if not cursor.fetchone()[0]:
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGTERM)
+                    break
         connection.close()
 
     thread = threading.Thread(target=extend)
@@ -75,10 +81,11 @@ def work(dsn, connection, queue, command, seconds):
         if row is None:
             return False
         receipt, body = row
-        with heartbeat(dsn, queue, receipt, seconds):
-            # A session of its own, so that Ctrl-C stops the worker and not the command.
-            result = subprocess.run(command, input=body.encode(), start_new_session=True, check=False)
-        if result.returncode == 0:
+        # A session of its own, so that Ctrl-C stops the worker and not the command.
+        with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
+            with heartbeat(dsn, queue, receipt, seconds, process):
+                process.communicate(body.encode())
+        if process.returncode == 0:
             cursor.execute("SELECT pigeon.delete(%s, %s::pigeon.receipt)", (queue, receipt))
     return True
 

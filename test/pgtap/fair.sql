@@ -1,7 +1,7 @@
 -- Fair queues: the group_id of a message in a standard queue is its tenant.  Everything here is committed as it goes.
 -- Who is noisy is known from shared memory; without it all are served alike.
 SELECT current_setting('shared_preload_libraries') LIKE '%pigeon%' AS preloaded \gset
-SELECT plan(71);
+SELECT plan(73);
 \if :preloaded
 
 SELECT pigeon.create_queue('fair', visibility_timeout => '1 h');
@@ -211,6 +211,15 @@ SELECT is(take_from('clear', 10, '4 s'), 'loud 1', 'what is sent later has none'
 SELECT pg_sleep(4.2);
 SELECT is(take_from('clear', 10), 'loud 2', 'and both come back');
 
+-- What is redriven is as new.
+SELECT pigeon.create_queue('letters');
+SELECT pigeon.create_queue('redriven', dead_letter_queue => 'letters', max_receive_count => 1);
+SELECT send_to('letters', 'loud', 100);
+SELECT pigeon.redrive('letters', 'redriven');
+SELECT send_to('redriven', 'quiet', 5);
+SELECT is(take_from('redriven', 34), 'loud 29, quiet 5', 'many letters of one tenant make it noisy');
+SELECT is(noisy('redriven'), 1::bigint, 'where they go to');
+
 -- More tenants than are watched.
 SELECT pigeon.create_queue('many');
 SELECT count(*) FROM (SELECT array_agg(CASE WHEN n % 5 = 0 THEN 'loud' ELSE 'tenant' || n END) AS tenants FROM generate_series(1, 1000) AS n) AS many,
@@ -224,6 +233,6 @@ SELECT pigeon.send_batch('fair', array_fill('loud'::text, ARRAY[100]), group_ids
 SELECT pigeon.send('fair', 'quiet', group_id => 'quiet');
 SELECT is((SELECT string_agg(DISTINCT body, ' ') FROM pigeon.receive('fair', 100)), 'loud', 'without shared memory all are served as they come');
 SELECT is((SELECT noisy_groups FROM pigeon.queue_metrics WHERE queue = 'fair'), NULL, 'and nobody knows who is noisy');
-SELECT skip('fair queues need shared memory', 69);
+SELECT skip('fair queues need shared memory', 71);
 \endif
 SELECT * FROM finish();

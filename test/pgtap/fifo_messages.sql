@@ -1,6 +1,6 @@
 -- FIFO queues: deduplication, dead letters, redrive, retention, purge and drop.
 BEGIN;
-SELECT plan(78);
+SELECT plan(87);
 
 CREATE FUNCTION queue_id(name text) RETURNS integer LANGUAGE sql AS $$ SELECT id FROM pigeon.queue q WHERE q.name = queue_id.name $$;
 CREATE FUNCTION bodies(queue text) RETURNS text LANGUAGE sql AS $$
@@ -153,6 +153,46 @@ SELECT is((SELECT string_agg(body, ' ') FROM (SELECT (pigeon.receive('keeps', 1,
 SELECT pigeon.create_queue('gone', fifo => true);
 SELECT is(bodies('keeps'), 'k2', 'when that is there again');
 SELECT is((SELECT body FROM pigeon.peek('gone')), 'k1', 'the message moves');
+
+-- One whose schedule was spoiled
+DO $$ BEGIN EXECUTE format('DROP INDEX pigeon.g_%s_due', queue_id('gone')); END $$;
+SELECT is(bodies('keeps') || ' ' || bodies('keeps'), 'k2 k2', 'nor does a message leave for a dead-letter queue that cannot take it');
+DO $$ BEGIN EXECUTE format('CREATE INDEX ON pigeon.g_%s (visible_at)', queue_id('gone')); END $$;
+SELECT is(bodies('keeps'), '', 'until it can');
+
+-- A group whose first message was received less often than the next: maintenance finds the dead letter when that is the first.
+SELECT pigeon.create_queue('second dead', fifo => true);
+SELECT pigeon.create_queue('second', fifo => true, dead_letter_queue => 'second dead', max_receive_count => 2);
+SELECT pigeon.send_batch('second', '{s1,s2}'::text[], group_ids => '{s,s}', deduplication_ids => '{1,2}');
+SELECT count(*) FROM pigeon.receive('second', 1, '0');
+SELECT count(*) FROM pigeon.receive('second', 1, '0');
+SELECT is(bodies('second'), 's2', 'a dead letter is moved, and the next received once');
+SELECT pigeon.redrive('second dead');
+CREATE TEMP TABLE second AS SELECT body, receipt, receive_count FROM pigeon.receive('second', 2, '1 s');
+SELECT is((SELECT string_agg(body || ' ' || receive_count, ', ') FROM second), 's1 1, s2 2', 'redriven, it comes before that again');
+SELECT is(pigeon.delete('second', receipt), true, 'and is done') FROM second WHERE body = 's1';
+SELECT pg_sleep(1.1);
+CALL pigeon.maintain();
+SELECT is((SELECT body FROM pigeon.peek('second dead')), 's2', 'the next is moved by maintenance');
+
+-- A redrive that takes several steps keeps the order within a group.
+SELECT pigeon.create_queue('steps', fifo => true, dead_letter_queue => 'second dead', max_receive_count => 1);
+SELECT pigeon.purge_queue('second dead');
+SELECT pigeon.send_batch('steps', ARRAY['t1', 't2', 't3', 't4'], group_ids => '{t,t,t,t}', deduplication_ids => '{1,2,3,4}');
+SELECT bodies('steps') FROM generate_series(1, 5);
+SELECT is((SELECT string_agg(body, ' ') FROM pigeon.peek('second dead')), 't1 t2 t3 t4', 'letters of one group');
+SELECT pigeon.redrive('second dead', max_per_second => 2);
+CREATE TEMP TABLE popped AS SELECT body FROM pigeon.pop('steps', 10);
+SELECT is((SELECT string_agg(body, ' ') FROM popped), 't1 t2', 'the first of them come first');
+DO $$ BEGIN
+	FOR i IN 1 .. 300 LOOP
+		CALL pigeon.maintain();
+		INSERT INTO popped SELECT body FROM pigeon.pop('steps', 10);
+		EXIT WHEN (SELECT count(*) FROM popped) = 4;
+		PERFORM pg_sleep(0.1);
+	END LOOP;
+END $$;
+SELECT is((SELECT string_agg(body, ' ') FROM popped), 't1 t2 t3 t4', 'then the others, in order');
 
 -- Retention
 SELECT pigeon.create_queue('brief', fifo => true, retention => '60 s');

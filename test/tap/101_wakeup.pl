@@ -136,6 +136,27 @@ is(sql(q{SELECT count(*) FROM pg_locks JOIN pigeon.queues ON relation = queue_ta
 sql(q{SELECT pigeon.send('fifo', 'attempted', group_id => 'g')});
 is(finish($waiter), 'attempted', 'and is woken');
 
+# In a FIFO queue: what makes the next message of a group available; a lease that was extended while somebody waits.
+sub take_fifo { return sql(qq{SELECT receipt FROM pigeon.receive('fifo', visibility_timeout => '$_[0]')}) }
+sql(q{SELECT pigeon.purge_queue('fifo'); SELECT pigeon.send_batch('fifo', ARRAY['first', 'next'], group_ids => ARRAY['g', 'g'])});
+$receipt = take_fifo('1 h');
+$waiter = receive('fifo');
+wait_for_waiters(1);
+sql(qq{SELECT pigeon.delete('fifo', '$receipt')});
+is(finish($waiter), 'next', 'the delete of the message before wakes');
+sql(q{SELECT pigeon.purge_queue('fifo'); SELECT pigeon.send('fifo', 'shown', group_id => 'g')});
+$receipt = take_fifo('1 h');
+$waiter = receive('fifo');
+wait_for_waiters(1);
+sql(qq{SELECT pigeon.change_visibility('fifo', '$receipt', '0')});
+is(finish($waiter), 'shown', 'change_visibility to zero wakes at a FIFO queue');
+sql(q{SELECT pigeon.purge_queue('fifo'); SELECT pigeon.send('fifo', 'longer', group_id => 'g')});
+$receipt = take_fifo('6 s');
+$waiter = receive('fifo');
+wait_for_waiters(1);
+is(sql(qq{SELECT pigeon.change_visibility('fifo', '$receipt', '10 s')}), 't', 'a lease is extended');
+is(finish($waiter), 'longer', 'and waited for to its end');
+
 sql(q{SELECT pigeon.send('q', 'rolled back to')});
 $holder->query(q{BEGIN; SAVEPOINT s; SELECT body FROM pigeon.receive('q')});
 $waiter = receive('q');
@@ -186,6 +207,18 @@ wait_for_waiters(1);
 sql(q{SELECT pigeon.drop_queue('q')});
 finish($waiter);
 like($waiter->{stderr}, qr/queue "q" does not exist/, 'dropping the queue ends a wait, also without a worker');
+
+# Who moves a dead letter does not wait before that is committed.
+foreach my $fifo ('false', 'true')
+{
+	sql(qq{SELECT pigeon.create_queue('moved', fifo => $fifo);
+		SELECT pigeon.create_queue('moving', fifo => $fifo, dead_letter_queue => 'moved', max_receive_count => 1);
+		SELECT pigeon.send('moving', 'x', group_id => 'g', deduplication_id => CASE WHEN $fifo THEN 'x' END);
+		SELECT count(*) FROM pigeon.receive('moving', visibility_timeout => '0')});
+	is(finish(receive('moving')), '', "fifo $fifo: a receive that moved a dead letter does not wait");
+	is(sql(q{SELECT body FROM pigeon.pop('moved')}), 'x', "fifo $fifo: the dead letter is there");
+	sql(q{SELECT pigeon.drop_queue('moving'), pigeon.drop_queue('moved')});
+}
 $node->append_conf('postgresql.conf', 'pigeon.max_workers = 3');
 $node->reload;
 

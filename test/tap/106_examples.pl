@@ -51,7 +51,7 @@ sub check_worker
 	my ($name, @program) = @_;
 	my $queue = "Queue of $name";
 	my $file = "$directory/$name";
-	my $command = qq{read -r body; case \$body in bad) exit 1;; long) until [ -e '$file.go' ]; do sleep 0.2; done;; esac; echo "\$body" >>'$file'};
+	my $command = qq{read -r body; case \$body in bad) exit 1;; endless) exec sleep 3600;; long) until [ -e '$file.go' ]; do sleep 0.2; done;; esac; echo "\$body" >>'$file'};
 
 	sql(qq{SELECT pigeon.create_queue('dead $name');
 		SELECT pigeon.create_queue('$queue', notify => true, dead_letter_queue => 'dead $name', max_receive_count => 1);
@@ -65,8 +65,16 @@ sub check_worker
 	becomes_true("$name: does not delete what failed",
 		qq{in_flight = 1 FROM pigeon.queue_metrics WHERE queue = '$queue'});
 
+	# The message of a job is taken away; the worker gets free for the next one.
+	sql(qq{SELECT pigeon.purge_queue('$queue'); SELECT pigeon.send('$queue', 'endless')});
+	becomes_true("$name: has no end in sight", qq{in_flight = 1 FROM pigeon.queue_metrics WHERE queue = '$queue'});
+	sql(qq{SELECT pigeon.purge_queue('$queue'); SELECT pigeon.send('$queue', 'next')});
+	file_becomes("$name: gives up a message that is not its own any more", $file, "first\nsecond\nthird\nnext\n");
+
+	$node->poll_query_until('postgres', qq{SELECT count(*) = 0 FROM pigeon.peek('$queue')}) or die 'not deleted';
+
 	# A job longer than its visibility timeout, and a signal in the middle of it.
-	sql(qq{SELECT pigeon.purge_queue('$queue'); SELECT pigeon.send('$queue', 'long')});
+	sql(qq{SELECT pigeon.send('$queue', 'long')});
 	becomes_true("$name: is at it", qq{in_flight = 1 FROM pigeon.queue_metrics WHERE queue = '$queue'});
 	my $visible_at = sql(qq{SELECT visible_at FROM pigeon.peek('$queue')});
 	becomes_true("$name: extends the visibility",
@@ -76,7 +84,7 @@ sub check_worker
 	append_to_file("$file.go", '');
 	$worker->finish;
 	is($worker->result(0), 0, "$name: leaves cleanly") or note written("$directory/$name.log");
-	is(written($file), "first\nsecond\nthird\nlong\n", "$name: after it has finished");
+	is(written($file), "first\nsecond\nthird\nnext\nlong\n", "$name: after it has finished");
 	is(sql(qq{SELECT string_agg(body, ',') FROM pigeon.peek('$queue')}), 'for another',
 		"$name: and leaves the rest to others");
 	return;
@@ -95,15 +103,15 @@ foreach my $file ('worker.py', 'worker.js')
 
 SKIP:
 {
-	skip 'psycopg2 is not there', 8 if system('/usr/bin/python3 -c "import psycopg2" 2>/dev/null') != 0;
+	skip 'psycopg2 is not there', 10 if system('/usr/bin/python3 -c "import psycopg2" 2>/dev/null') != 0;
 	check_worker('Python', '/usr/bin/python3', "$directory/worker.py");
 }
 
 SKIP:
 {
 	copy("$workers/package.json", $directory);
-	skip 'npm is not there', 8 if system('npm --version >/dev/null 2>&1') != 0;
-	skip 'npm cannot install pg', 8
+	skip 'npm is not there', 10 if system('npm --version >/dev/null 2>&1') != 0;
+	skip 'npm cannot install pg', 10
 	  if system("cd '$directory' && HOME='$directory' npm install --silent >npm.log 2>&1") != 0;
 	check_worker('Node', 'node', "$directory/worker.js");
 }
