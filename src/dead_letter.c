@@ -29,12 +29,13 @@ pgn_dead_letters_begin(DeadLetters *letters, DeliveryTable *source)
 	letters->looked_up = false;
 	letters->queue = NULL;
 	letters->open = false;
+	letters->changed = false;
 }
 
 /*
  * What will become of a delivery that was received too often: "moved" if
  * nothing is in the way.  Never waits.  Afterwards the dead-letter queue is
- * either open or not locked; the schedule of a FIFO queue may stay locked.
+ * either open, and if it is a FIFO queue its schedule locked, or not locked.
  */
 static DeadLetterResult
 find_obstacle(DeadLetters *letters, const Delivery *row)
@@ -59,12 +60,14 @@ find_obstacle(DeadLetters *letters, const Delivery *row)
 			pgn_queue_unlock(letters->queue, RowExclusiveLock);
 			return DEAD_LETTER_BUSY;
 		}
-		letters->open = (!fifo || pgn_schedule_usable(letters->queue)) &&
+		letters->open = (!fifo || pgn_schedule_usable(letters->queue, RowExclusiveLock)) &&
 			pgn_deliveries_try_open_indexed(&letters->target, letters->queue, RowExclusiveLock);
 		/* Who has opened it has locked it once more. */
 		pgn_queue_unlock(letters->queue, RowExclusiveLock);
 		if (!letters->open)
 		{
+			if (fifo)
+				pgn_schedule_unlock(letters->queue, RowExclusiveLock);
 			letters->queue = NULL;
 			return DEAD_LETTER_MISSING;
 		}
@@ -88,8 +91,7 @@ pgn_dead_letter_stays(DeliveryTable *source, const Delivery *row)
 
 	pgn_dead_letters_begin(&letters, source);
 	result = find_obstacle(&letters, row);
-	if (letters.open)
-		pgn_deliveries_close(&letters.target, RowExclusiveLock);
+	pgn_dead_letters_end(&letters);
 	return result == DEAD_LETTER_MISSING || result == DEAD_LETTER_DUPLICATE;
 }
 
@@ -112,20 +114,26 @@ pgn_dead_letter(DeadLetters *letters, const DeliveryVersion *version, TimestampT
 	if (source->attributes.fifo)
 	{
 		row.enqueued_at = now;
-		moved = pgn_fifo_move(letters->source, version, &letters->target, &row, now, false);
+		moved = pgn_fifo_move(letters->source, version, &letters->target, &row, now, false, &letters->changed);
 	}
 	else
+	{
 		moved = pgn_delivery_move(letters->source, version, &letters->target, &row);
+		letters->changed |= moved;
+	}
 	if (!moved)
 		return DEAD_LETTER_BUSY;
 	pgn_activity_count(source, COUNT_DEAD_LETTERED, 1);
 	return DEAD_LETTER_MOVED;
 }
 
-/* Close what was opened, keeping the locks. */
+/* Close what was opened, keeping the locks if it was changed. */
 void
 pgn_dead_letters_end(DeadLetters *letters)
 {
-	if (letters->open)
-		pgn_deliveries_close(&letters->target, NoLock);
+	if (!letters->open)
+		return;
+	pgn_deliveries_close(&letters->target, letters->changed ? NoLock : RowExclusiveLock);
+	if (letters->queue->attributes.fifo && !letters->changed)
+		pgn_schedule_unlock(letters->queue, RowExclusiveLock);
 }

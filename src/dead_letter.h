@@ -22,6 +22,7 @@ typedef struct DeadLetters
 	bool		looked_up;
 	Queue	   *queue;			/* NULL: missing */
 	bool		open;
+	bool		changed;		/* it, by this */
 	DeliveryTable target;
 } DeadLetters;
 

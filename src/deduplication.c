@@ -162,6 +162,13 @@ pgn_deduplication_lock_now(const Queue *queue, LOCKMODE lockmode)
 	return usable;
 }
 
+/* Undo that. */
+void
+pgn_deduplication_unlock(const Queue *queue, LOCKMODE lockmode)
+{
+	UnlockRelationOid(key_table(queue), lockmode);
+}
+
 /* Prepare for accepting keys. */
 static void
 open_keys(KeyTable *keys, Queue *queue, TimestampTz now)

@@ -142,7 +142,7 @@ open_destination(const FanOut *out, Destination *destination, const char *name, 
 	if (!queue->attributes.fifo)
 		destination->open = pgn_deliveries_try_open(&destination->deliveries, queue, RowExclusiveLock) &&
 			can_look(&destination->deliveries);
-	else if (out->topic->attributes.fifo && pgn_schedule_usable(queue) && pgn_deduplication_usable(queue))
+	else if (out->topic->attributes.fifo && pgn_schedule_usable(queue, NoLock) && pgn_deduplication_usable(queue))
 		destination->open = pgn_deliveries_try_open_indexed(&destination->deliveries, queue, RowExclusiveLock);
 }
 

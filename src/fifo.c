@@ -389,20 +389,24 @@ later_in_flight(DeliveryTable *deliveries, int64 group_key, int64 message_id, Ti
  * False, and nothing done, if somebody else holds it or is busy with the group
  * it would go to; "patient": also if a message that it would come before is in
  * flight there.  The group it leaves must be rescheduled by the caller.
+ * *changed becomes true if something may have been written all the same.
  */
 bool
 pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,
-			  DeliveryTable *to, const Delivery *row, TimestampTz now, bool patient)
+			  DeliveryTable *to, const Delivery *row, TimestampTz now, bool patient, bool *changed)
 {
 	Schedule	schedule;
 	DeliveryScan groups;
-	bool		moved;
+	bool		possible,
+				moved;
 
 	if (!pgn_group_latch_now(to->queue, row->group_key))
 		return false;
 	pgn_schedule_open(&schedule, to->queue, RowExclusiveLock);
-	moved = !(patient && later_in_flight(to, row->group_key, row->message_id, now)) &&
-		pgn_group_has_no_other_sender(to->queue, row->group_key) &&
+	possible = !(patient && later_in_flight(to, row->group_key, row->message_id, now)) &&
+		pgn_group_has_no_other_sender(to->queue, row->group_key);
+	*changed |= possible;
+	moved = possible &&
 		pgn_schedule_lower(&schedule, row->group_key, row->message_id) &&
 		pgn_delivery_move(from, version, to, row);
 	if (moved)
@@ -413,7 +417,7 @@ pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,
 		/* Until this transaction ends nothing of the group can be received. */
 		pgn_activity_claimed(to->queue, 1);
 	}
-	pgn_schedule_close(&schedule, NoLock);
+	pgn_schedule_close(&schedule, possible ? NoLock : RowExclusiveLock);
 	pgn_group_unlatch(to->queue, row->group_key);
 	return moved;
 }

@@ -27,6 +27,6 @@ extern void pgn_fifo_lock_groups(const Queue *queue, const Message *messages, in
 extern void pgn_fifo_insert(DeliveryTable *deliveries, const Delivery *rows, int n, TimestampTz now);
 extern bool pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,
 						  DeliveryTable *to, const Delivery *row, TimestampTz now,
-						  bool patient);
+						  bool patient, bool *changed);
 
 #endif							/* PIGEON_FIFO_H */

@@ -417,6 +417,7 @@ visit_due_groups(FifoReceive *receive, bool final_only)
 	if (!has_enough(receive, final_only))
 		visit_from_frontier(&walk, &schedule, &frontier, final_only);
 	pgn_scan_end(&walk.groups);
+	receive->rescheduled += letters.changed;
 	pgn_dead_letters_end(&letters);
 	pgn_schedule_close(&schedule, receive->found + receive->cleared + receive->rescheduled > 0 ?
 					   NoLock : RowExclusiveLock);
@@ -483,21 +484,26 @@ pgn_fifo_first_due(Queue *queue, TimestampTz from, TimestampTz until)
 	return first;
 }
 
-/* From when on a receive would return the head of a group; never if somebody is busy with it. */
+/* From when on a receive would return the head of a group; never if somebody is "busy" with it. */
 static TimestampTz
-head_available_at(DeliveryScan *groups, const ScheduleEntry *entry)
+head_available_at(DeliveryScan *groups, const ScheduleEntry *entry, bool *busy)
 {
 	DeliveryVersion version;
 
 	pgn_group_scan_restart(groups, entry->group_key, entry->first_message_id);
-	if (!pgn_scan_next(groups, &version) || version.uncommitted || version.held)
+	if (!pgn_scan_next(groups, &version))
 		return PG_INT64_MAX;
+	if (version.uncommitted || version.held)
+	{
+		*busy = true;
+		return PG_INT64_MAX;
+	}
 	return pgn_fifo_available_at(groups->deliveries->queue, &version.row);
 }
 
 /* The same for all groups in a range of the schedule, until one is found that is available. */
 static TimestampTz
-available_in_range(Schedule *schedule, DeliveryScan *groups, TimestampTz from, TimestampTz until, TimestampTz now)
+available_in_range(Schedule *schedule, DeliveryScan *groups, TimestampTz from, TimestampTz until, TimestampTz now, bool *busy)
 {
 	ScheduleScan scan;
 	ScheduleVersion version;
@@ -508,7 +514,7 @@ available_in_range(Schedule *schedule, DeliveryScan *groups, TimestampTz from, T
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (!TransactionIdIsValid(version.inserter) && !TransactionIdIsValid(version.changer))
-			first = pgn_earlier(first, head_available_at(groups, &version.row));
+			first = pgn_earlier(first, head_available_at(groups, &version.row, busy));
 	}
 	pgn_schedule_scan_end(&scan);
 	return first;
@@ -517,24 +523,26 @@ available_in_range(Schedule *schedule, DeliveryScan *groups, TimestampTz from, T
 /*
  * From when on there is something to receive from the groups that are due: now
  * or earlier if there is already.  It may be later, since an entry may come too
- * early.  Dead letters and expired messages count too.
+ * early.  Dead letters and expired messages count too.  "busy": some open
+ * transaction may have a part in it.
  */
 TimestampTz
-pgn_fifo_available(DeliveryTable *deliveries, TimestampTz now)
+pgn_fifo_available(DeliveryTable *deliveries, TimestampTz now, bool *busy)
 {
 	Frontier	frontier;
 	Schedule	schedule;
 	DeliveryScan groups;
 	TimestampTz first = PG_INT64_MAX;
 
+	*busy = false;
 	pgn_schedule_open(&schedule, deliveries->queue, AccessShareLock);
 	pgn_group_scan_begin(&groups, deliveries);
 	pgn_frontier_read(deliveries->queue, PGN_LANE_NORMAL, now, &frontier);
 	for (int i = 0; i < frontier.nstragglers && first > now; i++)
 		first = pgn_earlier(first, available_in_range(&schedule, &groups, frontier.stragglers[i],
-													  frontier.stragglers[i], now));
+													  frontier.stragglers[i], now, busy));
 	if (first > now)
-		first = pgn_earlier(first, available_in_range(&schedule, &groups, frontier.at, now, now));
+		first = pgn_earlier(first, available_in_range(&schedule, &groups, frontier.at, now, now, busy));
 	pgn_scan_end(&groups);
 	pgn_schedule_close(&schedule, AccessShareLock);
 	return first;

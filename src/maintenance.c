@@ -175,6 +175,15 @@ sweep_dead_letters(DeliveryTable *deliveries, TimestampTz now)
 	return moved == STEP_MESSAGES ? PGN_AGAIN : pgn_earlier(next, next_dead_letter(deliveries, now));
 }
 
+/* From which page on the worker is to go on with the deduplication keys. */
+static BlockNumber
+next_key_page(Queue *queue)
+{
+	SharedQueue *shared = pgn_shared_queue(queue);
+
+	return shared ? pg_atomic_read_u32(&shared->key_page) : 0;
+}
+
 /* Forget deduplication keys that have expired: all if "thorough", or else a step in what is to be read by now. */
 static TimestampTz
 expire_keys(Queue *queue, TimestampTz now, bool thorough)
@@ -235,6 +244,9 @@ maintain_queue(int64 queue_id, bool thorough)
 		return maintain_topic(queue_id, thorough);
 	if (!pgn_queue_lock_now(queue, RowExclusiveLock))
 		return now + BUSY_INTERVAL;
+	/* A pass over the keys ends before the rest has its turn again. */
+	if (queue->attributes.fifo && !thorough && next_key_page(queue) != 0 && expire_keys(queue, now, false) == PGN_AGAIN)
+		return PGN_AGAIN;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	next = pgn_earlier(next, expire_messages(&deliveries, now));
 	if (queue->attributes.fifo)

@@ -576,15 +576,23 @@ lock_side_tables(Queue *queue)
 	return true;
 }
 
-/* Lock the tables of a queue in order to truncate them, or return false. */
+/*
+ * Lock the tables of a queue in order to truncate them, or return false.  That
+ * of the deliveries comes last: on a standby a lock that was taken is kept to
+ * the end of the transaction, and this one would be in the way of who looks.
+ */
 static bool
 lock_for_truncation(Queue *queue)
 {
-	if (!pgn_queue_lock_now(queue, AccessExclusiveLock))
+	if (queue->attributes.fifo && !lock_side_tables(queue))
 		return false;
-	if (!queue->attributes.fifo || lock_side_tables(queue))
+	if (pgn_queue_lock_now(queue, AccessExclusiveLock))
 		return true;
-	pgn_queue_unlock(queue, AccessExclusiveLock);
+	if (queue->attributes.fifo)
+	{
+		pgn_schedule_unlock(queue, AccessExclusiveLock);
+		pgn_deduplication_unlock(queue, AccessExclusiveLock);
+	}
 	return false;
 }
 

@@ -178,9 +178,19 @@ pgn_schedule_lock_now(const Queue *queue, LOCKMODE lockmode)
 	return !OidIsValid(relid) || ConditionalLockRelationOid(relid, lockmode);
 }
 
-/* Would an insert into the schedule succeed?  It is locked as for one. */
+/* Undo that. */
+void
+pgn_schedule_unlock(const Queue *queue, LOCKMODE lockmode)
+{
+	Oid			relid = schedule_relid(queue);
+
+	if (OidIsValid(relid))
+		UnlockRelationOid(relid, lockmode);
+}
+
+/* Would an insert into the schedule succeed?  It is locked as for one; if "unlock" is NoLock, to the end of the transaction. */
 bool
-pgn_schedule_usable(const Queue *queue)
+pgn_schedule_usable(const Queue *queue, LOCKMODE unlock)
 {
 	Oid			relid = schedule_relid(queue);
 	PgnTable	table;
@@ -192,7 +202,7 @@ pgn_schedule_usable(const Queue *queue)
 		pgn_table_unique_by(&table, NULL, 0) &&
 		pgn_table_find_index(&table, due_index, lengthof(due_index)) &&
 		pgn_table_find_index(&table, group_index, lengthof(group_index));
-	pgn_table_close(&table, NoLock);
+	pgn_table_close(&table, unlock);
 	return usable;
 }
 
@@ -579,13 +589,25 @@ pgn_schedule_covers(const ScheduleLookup *lookup, const ScheduleEntry *wanted,
 void
 pgn_schedule_ensure(Schedule *schedule, const ScheduleLookup *lookup, const ScheduleEntry *entry, TimestampTz now)
 {
+	bool		available = entry->visible_at <= now;
+
 	for (int i = 0; i < lookup->n; i++)
 	{
 		const ScheduleVersion *version = &lookup->versions[i];
-		bool		good = suffices(&version->row, entry) &&
-		(entry->visible_at <= now || version->row.visible_at == entry->visible_at);
+		ScheduleEntry moved = *entry;
 
-		if (is_free(version) && (good || pgn_schedule_move(schedule, version, entry)))
+		if (!is_free(version))
+			continue;
+		if (suffices(&version->row, entry) && (available || version->row.visible_at == entry->visible_at))
+		{
+			/* Who waits may have looked before that was so. */
+			if (available)
+				pgn_activity_written(schedule->queue, version->row.visible_at, entry->visible_at);
+			return;
+		}
+		if (available)
+			moved.visible_at = Min(moved.visible_at, version->row.visible_at);
+		if (pgn_schedule_move(schedule, version, &moved))
 			return;
 	}
 	if (!pgn_schedule_covers(lookup, entry, NULL))

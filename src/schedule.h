@@ -77,7 +77,8 @@ extern char *pgn_schedule_table_sql(int32 queue_id);
 extern void pgn_schedule_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode);
 extern bool pgn_schedule_try_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode);
 extern bool pgn_schedule_lock_now(const Queue *queue, LOCKMODE lockmode);
-extern bool pgn_schedule_usable(const Queue *queue);
+extern void pgn_schedule_unlock(const Queue *queue, LOCKMODE lockmode);
+extern bool pgn_schedule_usable(const Queue *queue, LOCKMODE unlock);
 extern void pgn_schedule_close(Schedule *schedule, LOCKMODE lockmode);
 extern void pgn_schedule_scan_begin(ScheduleScan *scan, Schedule *schedule,
 									TimestampTz from, TimestampTz until);

@@ -71,6 +71,12 @@ PG_FUNCTION_INFO_V1(pgn_wait_for_message);
 
 #define WATCH_INTERVAL USECS_PER_MINUTE
 
+/*
+ * The same if somebody is busy with the first message of a FIFO queue's group:
+ * if others were sent to it meanwhile, he may not know of them, and tell nobody.
+ */
+#define BUSY_INTERVAL (USECS_PER_SEC / 10)
+
 /* The queue that this backend waits for, or has waited for until just now. */
 static SharedQueue *waiting_for = NULL;
 
@@ -374,8 +380,18 @@ pgn_next_due(DeliveryTable *deliveries, TimestampTz now)
 	else if ((TimestampTz) known > now)
 		due = Min(due, (TimestampTz) known);	/* nobody tells us what comes
 												 * between */
-	/* A lease that was extended may end later than its group is due. */
-	return deliveries->queue->attributes.fifo ? pgn_earlier(due, pgn_fifo_available(deliveries, now)) : due;
+	if (deliveries->queue->attributes.fifo)
+	{
+		bool		busy = false;
+		TimestampTz available = pgn_fifo_available(deliveries, now, &busy);
+
+		/* A lease that was extended may end later than its group is due. */
+		if (available > now)
+			due = Min(due, available);
+		if (busy)
+			due = Min(due, now + BUSY_INTERVAL);
+	}
+	return due;
 }
 
 /* Does a part of a lane have anything that a receive would return? */
@@ -402,7 +418,11 @@ static bool
 any_due(DeliveryTable *deliveries, TimestampTz now)
 {
 	if (deliveries->queue->attributes.fifo)
-		return pgn_fifo_available(deliveries, now) <= now;
+	{
+		bool		busy;
+
+		return pgn_fifo_available(deliveries, now, &busy) <= now;
+	}
 	for (int16 lane = 0; lane < PGN_LANES; lane++)
 	{
 		Frontier	frontier;

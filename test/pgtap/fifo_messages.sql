@@ -1,6 +1,6 @@
 -- FIFO queues: deduplication, dead letters, redrive, retention, purge and drop.
 BEGIN;
-SELECT plan(87);
+SELECT plan(89);
 
 CREATE FUNCTION queue_id(name text) RETURNS integer LANGUAGE sql AS $$ SELECT id FROM pigeon.queue q WHERE q.name = queue_id.name $$;
 CREATE FUNCTION bodies(queue text) RETURNS text LANGUAGE sql AS $$
@@ -168,12 +168,14 @@ SELECT count(*) FROM pigeon.receive('second', 1, '0');
 SELECT count(*) FROM pigeon.receive('second', 1, '0');
 SELECT is(bodies('second'), 's2', 'a dead letter is moved, and the next received once');
 SELECT pigeon.redrive('second dead');
-CREATE TEMP TABLE second AS SELECT body, receipt, receive_count FROM pigeon.receive('second', 2, '1 s');
+CREATE TEMP TABLE second AS SELECT body, receipt, receive_count FROM pigeon.receive('second', 2, '1 h');
 SELECT is((SELECT string_agg(body || ' ' || receive_count, ', ') FROM second), 's1 1, s2 2', 'redriven, it comes before that again');
 SELECT is(pigeon.delete('second', receipt), true, 'and is done') FROM second WHERE body = 's1';
-SELECT pg_sleep(1.1);
+SELECT format('SELECT is((SELECT string_agg(final::text, %L) FROM pigeon.g_%s), %L, %L)', ' ', queue_id('second'), 'true', 'the schedule knows of the next') \gexec
+SELECT is(pigeon.change_visibility('second', receipt, '0'), true, 'its last lease ends') FROM second WHERE body = 's2';
+SELECT pg_sleep(0.01);
 CALL pigeon.maintain();
-SELECT is((SELECT body FROM pigeon.peek('second dead')), 's2', 'the next is moved by maintenance');
+SELECT is((SELECT body FROM pigeon.peek('second dead')), 's2', 'it is moved by maintenance');
 
 -- A redrive that takes several steps keeps the order within a group.
 SELECT pigeon.create_queue('steps', fifo => true, dead_letter_queue => 'second dead', max_receive_count => 1);
@@ -183,7 +185,7 @@ SELECT bodies('steps') FROM generate_series(1, 5);
 SELECT is((SELECT string_agg(body, ' ') FROM pigeon.peek('second dead')), 't1 t2 t3 t4', 'letters of one group');
 SELECT pigeon.redrive('second dead', max_per_second => 2);
 CREATE TEMP TABLE popped AS SELECT body FROM pigeon.pop('steps', 10);
-SELECT is((SELECT string_agg(body, ' ') FROM popped), 't1 t2', 'the first of them come first');
+SELECT matches((SELECT string_agg(body, ' ') FROM popped), '^t1 t2', 'the first of them come first');
 DO $$ BEGIN
 	FOR i IN 1 .. 300 LOOP
 		CALL pigeon.maintain();

@@ -151,11 +151,21 @@ wait_for_waiters(1);
 sql(qq{SELECT pigeon.change_visibility('fifo', '$receipt', '0')});
 is(finish($waiter), 'shown', 'change_visibility to zero wakes at a FIFO queue');
 sql(q{SELECT pigeon.purge_queue('fifo'); SELECT pigeon.send('fifo', 'longer', group_id => 'g')});
-$receipt = take_fifo('6 s');
+$receipt = take_fifo('12 s');
 $waiter = receive('fifo');
 wait_for_waiters(1);
-is(sql(qq{SELECT pigeon.change_visibility('fifo', '$receipt', '10 s')}), 't', 'a lease is extended');
+is(sql(qq{SELECT pigeon.change_visibility('fifo', '$receipt', '20 s')}), 't', 'a lease is extended');
 is(finish($waiter), 'longer', 'and waited for to its end');
+
+# Who deletes a message does not know of those that were sent to its group meanwhile.
+sql(q{SELECT pigeon.purge_queue('fifo'); SELECT pigeon.send('fifo', 'popped', group_id => 'g')});
+$holder->query(q{BEGIN; SELECT body FROM pigeon.pop('fifo')});
+$waiter = receive('fifo');
+wait_for_waiters(1);
+sql(q{SELECT pigeon.send('fifo', 'meanwhile', group_id => 'g')});
+wait_for_waiters(1);
+$holder->query(q{COMMIT});
+is(finish($waiter), 'meanwhile', 'what was sent while the message before was deleted wakes');
 
 sql(q{SELECT pigeon.send('q', 'rolled back to')});
 $holder->query(q{BEGIN; SAVEPOINT s; SELECT body FROM pigeon.receive('q')});

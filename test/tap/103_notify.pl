@@ -88,8 +88,27 @@ sleep 0.1 while count_notifications() >= 0 && $received !~ /notification "pigeon
 ok($patience > 0, 'a message that was there before the alteration is notified');
 like($received, qr/notification "pigeon.Later"/, 'in its channel');
 
+# A FIFO queue: once for a message that stays there, and for one that was sent while the message before was deleted.
+sql(q{SELECT pigeon.purge_queue('Orders'), pigeon.purge_queue('Later');
+	SELECT pigeon.create_queue('Fifo', fifo => true, content_based_deduplication => true, notify => true)});
+$listener->query(q{LISTEN "pigeon.Fifo"});
+sleep 2;
+$before = count_notifications();
+sql(q{SELECT pigeon.send('Fifo', 'x', group_id => 'g')});
+wait_for_notifications($before + 1, 'a FIFO queue is notified');
+sleep 4;
+is(count_notifications(), $before + 1, 'once');
+my $holder = $node->background_psql('postgres');
+$holder->query(q{BEGIN; SELECT body FROM pigeon.pop('Fifo')});
+sql(q{SELECT pigeon.send('Fifo', 'meanwhile', group_id => 'g')});
+sleep 2;
+is(count_notifications(), $before + 1, 'not for what nobody can receive yet');
+$holder->query(q{COMMIT});
+$holder->quit;
+wait_for_notifications($before + 2, 'but when the message before is gone');
+
 # A prepared transaction; nothing else is there to be notified.
-sql(q{SELECT pigeon.purge_queue('Orders'), pigeon.purge_queue('Later')});
+sql(q{SELECT pigeon.purge_queue('Fifo')});
 sleep 2;
 $before = count_notifications();
 sql(q{BEGIN; SELECT pigeon.send('Orders', 'x'); PREPARE TRANSACTION 'p'});

@@ -68,7 +68,9 @@ sub check_worker
 	# The message of a job is taken away; the worker gets free for the next one.
 	sql(qq{SELECT pigeon.purge_queue('$queue'); SELECT pigeon.send('$queue', 'endless')});
 	becomes_true("$name: has no end in sight", qq{in_flight = 1 FROM pigeon.queue_metrics WHERE queue = '$queue'});
-	sql(qq{SELECT pigeon.purge_queue('$queue'); SELECT pigeon.send('$queue', 'next')});
+	$node->poll_query_until('postgres', qq{SELECT pigeon.purge_queue('$queue') \\g /dev/null
+		SELECT count(*) = 0 FROM pigeon.peek('$queue')}) or die 'not purged';
+	sql(qq{SELECT pigeon.send('$queue', 'next')});
 	file_becomes("$name: gives up a message that is not its own any more", $file, "first\nsecond\nthird\nnext\n");
 
 	$node->poll_query_until('postgres', qq{SELECT count(*) = 0 FROM pigeon.peek('$queue')}) or die 'not deleted';
