@@ -126,6 +126,24 @@ tell_waiters(Activity *activity, TimestampTz now)
 	}
 }
 
+/*
+ * Messages of a FIFO queue are gone.  Others that were sent to their groups
+ * meanwhile could not be received before, and we may not know of them; those
+ * we know of were written in the schedule.
+ */
+static void
+tell_of_gone(Activity *activity, TimestampTz now)
+{
+	int64		gone = activity->counts[COUNT_DELETED] + activity->counts[COUNT_EXPIRED] +
+	activity->counts[COUNT_PURGED] + activity->counts[COUNT_DEAD_LETTERED] + activity->counts[COUNT_REDRIVEN];
+
+	if (gone <= activity->written)
+		return;
+	pgn_wake_waiters(activity->shared, gone - activity->written);
+	if (activity->queue->attributes.notify)
+		pgn_notify_request(activity->shared, now);
+}
+
 /* What a note says has been committed. */
 static void
 tell_commit(Activity *activity, TimestampTz now)
@@ -138,6 +156,8 @@ tell_commit(Activity *activity, TimestampTz now)
 		pgn_vacuum_count(activity->shared, changes, now);
 	if (activity->written > 0)
 		tell_waiters(activity, now);
+	if (activity->queue->attributes.fifo)
+		tell_of_gone(activity, now);
 	if (activity->notify)
 		pgn_notify_request(activity->shared, now);
 	/* They wait for the end of the transaction, and then find no queue. */

@@ -389,7 +389,7 @@ later_in_flight(DeliveryTable *deliveries, int64 group_key, int64 message_id, Ti
  * False, and nothing done, if somebody else holds it or is busy with the group
  * it would go to; "patient": also if a message that it would come before is in
  * flight there.  The group it leaves must be rescheduled by the caller.
- * *changed becomes true if something may have been written all the same.
+ * *changed becomes true if something was written, be it all the same.
  */
 bool
 pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,
@@ -397,18 +397,16 @@ pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,
 {
 	Schedule	schedule;
 	DeliveryScan groups;
-	bool		possible,
-				moved;
+	bool		moved;
 
 	if (!pgn_group_latch_now(to->queue, row->group_key))
 		return false;
 	pgn_schedule_open(&schedule, to->queue, RowExclusiveLock);
-	possible = !(patient && later_in_flight(to, row->group_key, row->message_id, now)) &&
-		pgn_group_has_no_other_sender(to->queue, row->group_key);
-	*changed |= possible;
-	moved = possible &&
-		pgn_schedule_lower(&schedule, row->group_key, row->message_id) &&
+	moved = !(patient && later_in_flight(to, row->group_key, row->message_id, now)) &&
+		pgn_group_has_no_other_sender(to->queue, row->group_key) &&
+		pgn_schedule_lower(&schedule, row->group_key, row->message_id, changed) &&
 		pgn_delivery_move(from, version, to, row);
+	*changed |= moved;
 	if (moved)
 	{
 		pgn_group_scan_begin(&groups, to);
@@ -417,7 +415,7 @@ pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,
 		/* Until this transaction ends nothing of the group can be received. */
 		pgn_activity_claimed(to->queue, 1);
 	}
-	pgn_schedule_close(&schedule, possible ? NoLock : RowExclusiveLock);
+	pgn_schedule_close(&schedule, *changed ? NoLock : RowExclusiveLock);
 	pgn_group_unlatch(to->queue, row->group_key);
 	return moved;
 }

@@ -484,26 +484,21 @@ pgn_fifo_first_due(Queue *queue, TimestampTz from, TimestampTz until)
 	return first;
 }
 
-/* From when on a receive would return the head of a group; never if somebody is "busy" with it. */
+/* From when on a receive would return the head of a group; never if somebody is busy with it. */
 static TimestampTz
-head_available_at(DeliveryScan *groups, const ScheduleEntry *entry, bool *busy)
+head_available_at(DeliveryScan *groups, const ScheduleEntry *entry)
 {
 	DeliveryVersion version;
 
 	pgn_group_scan_restart(groups, entry->group_key, entry->first_message_id);
-	if (!pgn_scan_next(groups, &version))
+	if (!pgn_scan_next(groups, &version) || version.uncommitted || version.held)
 		return PG_INT64_MAX;
-	if (version.uncommitted || version.held)
-	{
-		*busy = true;
-		return PG_INT64_MAX;
-	}
 	return pgn_fifo_available_at(groups->deliveries->queue, &version.row);
 }
 
 /* The same for all groups in a range of the schedule, until one is found that is available. */
 static TimestampTz
-available_in_range(Schedule *schedule, DeliveryScan *groups, TimestampTz from, TimestampTz until, TimestampTz now, bool *busy)
+available_in_range(Schedule *schedule, DeliveryScan *groups, TimestampTz from, TimestampTz until, TimestampTz now)
 {
 	ScheduleScan scan;
 	ScheduleVersion version;
@@ -514,7 +509,7 @@ available_in_range(Schedule *schedule, DeliveryScan *groups, TimestampTz from, T
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (!TransactionIdIsValid(version.inserter) && !TransactionIdIsValid(version.changer))
-			first = pgn_earlier(first, head_available_at(groups, &version.row, busy));
+			first = pgn_earlier(first, head_available_at(groups, &version.row));
 	}
 	pgn_schedule_scan_end(&scan);
 	return first;
@@ -523,26 +518,24 @@ available_in_range(Schedule *schedule, DeliveryScan *groups, TimestampTz from, T
 /*
  * From when on there is something to receive from the groups that are due: now
  * or earlier if there is already.  It may be later, since an entry may come too
- * early.  Dead letters and expired messages count too.  "busy": some open
- * transaction may have a part in it.
+ * early.  Dead letters and expired messages count too.
  */
 TimestampTz
-pgn_fifo_available(DeliveryTable *deliveries, TimestampTz now, bool *busy)
+pgn_fifo_available(DeliveryTable *deliveries, TimestampTz now)
 {
 	Frontier	frontier;
 	Schedule	schedule;
 	DeliveryScan groups;
 	TimestampTz first = PG_INT64_MAX;
 
-	*busy = false;
 	pgn_schedule_open(&schedule, deliveries->queue, AccessShareLock);
 	pgn_group_scan_begin(&groups, deliveries);
 	pgn_frontier_read(deliveries->queue, PGN_LANE_NORMAL, now, &frontier);
 	for (int i = 0; i < frontier.nstragglers && first > now; i++)
 		first = pgn_earlier(first, available_in_range(&schedule, &groups, frontier.stragglers[i],
-													  frontier.stragglers[i], now, busy));
+													  frontier.stragglers[i], now));
 	if (first > now)
-		first = pgn_earlier(first, available_in_range(&schedule, &groups, frontier.at, now, now, busy));
+		first = pgn_earlier(first, available_in_range(&schedule, &groups, frontier.at, now, now));
 	pgn_scan_end(&groups);
 	pgn_schedule_close(&schedule, AccessShareLock);
 	return first;

@@ -28,6 +28,6 @@ extern bool pgn_fifo_look_below(Queue *queue);
 extern void pgn_fifo_receive(FifoReceive *receive);
 extern bool pgn_fifo_sweep(DeliveryTable *deliveries, TimestampTz now, int most);
 extern TimestampTz pgn_fifo_first_due(Queue *queue, TimestampTz from, TimestampTz until);
-extern TimestampTz pgn_fifo_available(DeliveryTable *deliveries, TimestampTz now, bool *busy);
+extern TimestampTz pgn_fifo_available(DeliveryTable *deliveries, TimestampTz now);
 
 #endif							/* PIGEON_FIFO_RECEIVE_H */

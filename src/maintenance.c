@@ -175,13 +175,17 @@ sweep_dead_letters(DeliveryTable *deliveries, TimestampTz now)
 	return moved == STEP_MESSAGES ? PGN_AGAIN : pgn_earlier(next, next_dead_letter(deliveries, now));
 }
 
-/* From which page on the worker is to go on with the deduplication keys. */
-static BlockNumber
-next_key_page(Queue *queue)
+/* Is the worker in the midst of the deduplication keys, and were other things done a moment ago? */
+static bool
+is_among_keys(Queue *queue, TimestampTz now)
 {
 	SharedQueue *shared = pgn_shared_queue(queue);
+	TimestampTz maintained_at;
 
-	return shared ? pg_atomic_read_u32(&shared->key_page) : 0;
+	if (shared == NULL || pg_atomic_read_u32(&shared->key_page) == 0)
+		return false;
+	maintained_at = (TimestampTz) pg_atomic_read_u64(&shared->maintained_at);
+	return maintained_at <= now && now < maintained_at + USECS_PER_SEC;
 }
 
 /* Forget deduplication keys that have expired: all if "thorough", or else a step in what is to be read by now. */
@@ -244,8 +248,7 @@ maintain_queue(int64 queue_id, bool thorough)
 		return maintain_topic(queue_id, thorough);
 	if (!pgn_queue_lock_now(queue, RowExclusiveLock))
 		return now + BUSY_INTERVAL;
-	/* A pass over the keys ends before the rest has its turn again. */
-	if (queue->attributes.fifo && !thorough && next_key_page(queue) != 0 && expire_keys(queue, now, false) == PGN_AGAIN)
+	if (queue->attributes.fifo && !thorough && is_among_keys(queue, now) && expire_keys(queue, now, false) == PGN_AGAIN)
 		return PGN_AGAIN;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	next = pgn_earlier(next, expire_messages(&deliveries, now));
@@ -255,6 +258,8 @@ maintain_queue(int64 queue_id, bool thorough)
 		if (queue->attributes.max_receive_count > 0 && pgn_fifo_sweep(&deliveries, now, STEP_MESSAGES))
 			next = PGN_AGAIN;
 		pgn_attempts_expire(queue);
+		if (pgn_shared_queue(queue))
+			pg_atomic_write_u64(&pgn_shared_queue(queue)->maintained_at, (uint64) now);
 		next = pgn_earlier(next, now + FIFO_INTERVAL);
 		next = pgn_earlier(next, expire_keys(queue, now, thorough));
 	}

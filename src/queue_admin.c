@@ -572,28 +572,35 @@ lock_side_tables(Queue *queue)
 		pgn_schedule_close(&schedule, AccessExclusiveLock);
 		return false;
 	}
+	pgn_table_unlock_indexes(&schedule.table, AccessExclusiveLock);
 	pgn_schedule_close(&schedule, NoLock);
 	return true;
 }
 
 /*
- * Lock the tables of a queue in order to truncate them, or return false.  That
- * of the deliveries comes last: on a standby a lock that was taken is kept to
- * the end of the transaction, and this one would be in the way of who looks.
+ * Lock the tables of a queue in order to truncate them, or return false.  A
+ * standby hears of the locks that stop everybody and keeps them to the end of
+ * the transaction, so a lesser one is tried before.
  */
 static bool
 lock_for_truncation(Queue *queue)
 {
-	if (queue->attributes.fifo && !lock_side_tables(queue))
+	bool		locked;
+
+	if (!pgn_queue_lock_now(queue, ExclusiveLock))
 		return false;
-	if (pgn_queue_lock_now(queue, AccessExclusiveLock))
-		return true;
-	if (queue->attributes.fifo)
+	locked = !queue->attributes.fifo || lock_side_tables(queue);
+	if (locked && !pgn_queue_lock_now(queue, AccessExclusiveLock))
 	{
-		pgn_schedule_unlock(queue, AccessExclusiveLock);
-		pgn_deduplication_unlock(queue, AccessExclusiveLock);
+		locked = false;
+		if (queue->attributes.fifo)
+		{
+			pgn_schedule_unlock(queue, AccessExclusiveLock);
+			pgn_deduplication_unlock(queue, AccessExclusiveLock);
+		}
 	}
-	return false;
+	pgn_queue_unlock(queue, ExclusiveLock);
+	return locked;
 }
 
 /*

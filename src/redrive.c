@@ -67,6 +67,38 @@ typedef struct Target
 } Target;
 
 /*
+ * How many deliveries of the queue are due and can be moved: those that have
+ * not expired, and those without a source only if there is a destination for
+ * all.  Some may be held, or wait behind such.
+ */
+static int64
+count_movable(Queue *queue, bool has_destination, TimestampTz now)
+{
+	DeliveryTable deliveries;
+	DeliveryScan scan;
+	DeliveryVersion version;
+	Delivery	last;
+	bool		any = false;
+	int64		n = 0;
+
+	pgn_deliveries_open(&deliveries, queue, AccessShareLock);
+	pgn_message_scan_begin(&scan, &deliveries, 0, PG_INT64_MAX, NULL);
+	while (pgn_scan_next(&scan, &version))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (version.uncommitted || (any && pgn_same_delivery(&last, &version.row)))
+			continue;
+		any = true;
+		last = version.row;
+		n += version.row.visible_at <= now && !pgn_delivery_expired(queue, &version.row, now) &&
+			(has_destination || version.row.source != 0);
+	}
+	pgn_scan_end(&scan);
+	pgn_deliveries_close(&deliveries, NoLock);
+	return n;
+}
+
+/*
  * The queue that a message goes to, opened at its first message.  NULL if the
  * task cannot go on, with task->failure set, or not now.
  */
@@ -209,38 +241,6 @@ is_visible(const Task *task, const Queue *source, const DeliveryVersion *version
 	return visible && !(source->attributes.fifo && hash_search(hidden, &group, HASH_FIND, NULL));
 }
 
-/* Can the task move a message, if nothing is in the way where it goes to? */
-static bool
-is_movable(const Task *task, const Queue *source, const DeliveryVersion *version, TimestampTz now, HTAB *hidden)
-{
-	return !pgn_delivery_expired(source, &version->row, now) &&
-		(task->destination != NULL || version->row.source != 0) &&
-		is_visible(task, source, version, now, hidden);
-}
-
-/* How many messages of the queue a task could move now. */
-static int64
-count_movable(const Task *task, Queue *source, TimestampTz now)
-{
-	HTAB	   *hidden = no_groups();
-	DeliveryTable deliveries;
-	DeliveryScan scan;
-	DeliveryVersion version;
-	int64		n = 0;
-
-	pgn_deliveries_open(&deliveries, source, AccessShareLock);
-	pgn_message_scan_begin(&scan, &deliveries, 0, PG_INT64_MAX, NULL);
-	while (pgn_scan_next(&scan, &version))
-	{
-		CHECK_FOR_INTERRUPTS();
-		n += is_movable(task, source, &version, now, hidden);
-	}
-	pgn_scan_end(&scan);
-	pgn_deliveries_close(&deliveries, NoLock);
-	hash_destroy(hidden);
-	return n;
-}
-
 /*
  * Move a message of a FIFO queue.  False if somebody is busy with it, or with
  * the group it would go to, or was when an earlier message of the group was to
@@ -251,7 +251,7 @@ move_in_order(const Task *task, DeliveryTable *source, DeliveryVersion *version,
 			  const Delivery *row, TimestampTz now, HTAB *in_use)
 {
 	GroupInUse	group = group_of(task, &version->row);
-	bool		changed;
+	bool		changed = false;
 
 	if (hash_search(in_use, &group, HASH_FIND, NULL))
 		return false;
@@ -289,7 +289,9 @@ move_messages(Task *task, Queue *source, int budget, bool *more)
 		Delivery	row;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!is_movable(task, source, &version, now, hidden))
+		if (pgn_delivery_expired(source, &version.row, now) ||
+			(task->destination == NULL && version.row.source == 0) ||
+			!is_visible(task, source, &version, now, hidden))
 			continue;
 
 		/*
@@ -451,7 +453,6 @@ pgn_redrive(PG_FUNCTION_ARGS)
 	char		nulls[] = "        ";
 	NameData	role;
 	Queue	   *queue;
-	Task		task = {0};
 	int64		task_id;
 
 	pgn_begin_write("pigeon.redrive()");
@@ -465,10 +466,7 @@ pgn_redrive(PG_FUNCTION_ARGS)
 	queue = pgn_queue_open(text_to_cstring(PG_GETARG_TEXT_PP(0)), 0, RowExclusiveLock);
 	pgn_queue_check_owner(queue);
 	if (!PG_ARGISNULL(1))
-	{
-		task.destination = text_to_cstring(PG_GETARG_TEXT_PP(1));
-		check_destination(queue, task.destination);
-	}
+		check_destination(queue, text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	if (!is_dead_letter_queue(PG_GETARG_DATUM(0)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -482,7 +480,7 @@ pgn_redrive(PG_FUNCTION_ARGS)
 	values[2] = Int32GetDatum(queue->id);
 	values[3] = PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1);
 	values[4] = PG_ARGISNULL(2) ? (Datum) 0 : PG_GETARG_DATUM(2);
-	values[5] = Int64GetDatum(count_movable(&task, queue, GetCurrentTimestamp()));
+	values[5] = Int64GetDatum(count_movable(queue, !PG_ARGISNULL(1), GetCurrentTimestamp()));
 	values[6] = NameGetDatum(&role);
 	values[7] = Int64GetDatum(pgn_task_origin());
 	nulls[3] = PG_ARGISNULL(1) ? 'n' : ' ';

@@ -515,10 +515,11 @@ pgn_schedule_first_message(const ScheduleLookup *lookup)
  * Prepare all entries of a group for a message that comes in between or before
  * others.  False if that cannot be done now, as somebody is changing one of
  * them that begins too late.  The caller has the group's latch, and puts the
- * message there before he gives it back.
+ * message there before he gives it back.  *changed becomes true if an entry was
+ * changed.
  */
 bool
-pgn_schedule_lower(Schedule *schedule, int64 group_key, int64 message_id)
+pgn_schedule_lower(Schedule *schedule, int64 group_key, int64 message_id, bool *changed)
 {
 	ScheduleScan scan;
 	ScheduleVersion version;
@@ -532,6 +533,7 @@ pgn_schedule_lower(Schedule *schedule, int64 group_key, int64 message_id)
 			continue;
 		version.row.first_message_id = message_id;
 		lowered = is_free(&version) && pgn_schedule_move(schedule, &version, &version.row);
+		*changed |= lowered;
 	}
 	pgn_schedule_scan_end(&scan);
 	return lowered;

@@ -93,7 +93,7 @@ extern bool pgn_schedule_covers(const ScheduleLookup *lookup, const ScheduleEntr
 extern void pgn_schedule_ensure(Schedule *schedule, const ScheduleLookup *lookup,
 								const ScheduleEntry *entry, TimestampTz now);
 extern int64 pgn_schedule_first_message(const ScheduleLookup *lookup);
-extern bool pgn_schedule_lower(Schedule *schedule, int64 group_key, int64 message_id);
+extern bool pgn_schedule_lower(Schedule *schedule, int64 group_key, int64 message_id, bool *changed);
 extern void pgn_schedule_clear(Schedule *schedule, const ScheduleLookup *lookup);
 extern bool pgn_schedule_move(Schedule *schedule, const ScheduleVersion *version,
 							  const ScheduleEntry *entry);

@@ -92,9 +92,10 @@ typedef struct SharedQueue
 	pg_atomic_uint32 failures;	/* of maintenance, in a row */
 	pg_atomic_uint32 notify_failures;
 
-	/* maintenance.c: deduplication keys are read again then, and from there */
-	pg_atomic_uint64 keys_at;
-	pg_atomic_uint32 key_page;
+	/* maintenance.c */
+	pg_atomic_uint64 maintained_at; /* a FIFO queue, but for its keys */
+	pg_atomic_uint64 keys_at;	/* when its keys are to be read again */
+	pg_atomic_uint32 key_page;	/* and from where on */
 
 	/* vacuum.c */
 	pg_atomic_uint64 vacuum_at; /* when it is due */

@@ -71,12 +71,6 @@ PG_FUNCTION_INFO_V1(pgn_wait_for_message);
 
 #define WATCH_INTERVAL USECS_PER_MINUTE
 
-/*
- * The same if somebody is busy with the first message of a FIFO queue's group:
- * if others were sent to it meanwhile, he may not know of them, and tell nobody.
- */
-#define BUSY_INTERVAL (USECS_PER_SEC / 10)
-
 /* The queue that this backend waits for, or has waited for until just now. */
 static SharedQueue *waiting_for = NULL;
 
@@ -382,14 +376,11 @@ pgn_next_due(DeliveryTable *deliveries, TimestampTz now)
 												 * between */
 	if (deliveries->queue->attributes.fifo)
 	{
-		bool		busy = false;
-		TimestampTz available = pgn_fifo_available(deliveries, now, &busy);
+		TimestampTz available = pgn_fifo_available(deliveries, now);
 
 		/* A lease that was extended may end later than its group is due. */
 		if (available > now)
 			due = Min(due, available);
-		if (busy)
-			due = Min(due, now + BUSY_INTERVAL);
 	}
 	return due;
 }
@@ -418,11 +409,7 @@ static bool
 any_due(DeliveryTable *deliveries, TimestampTz now)
 {
 	if (deliveries->queue->attributes.fifo)
-	{
-		bool		busy;
-
-		return pgn_fifo_available(deliveries, now, &busy) <= now;
-	}
+		return pgn_fifo_available(deliveries, now) <= now;
 	for (int16 lane = 0; lane < PGN_LANES; lane++)
 	{
 		Frontier	frontier;
