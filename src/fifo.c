@@ -389,7 +389,7 @@ later_in_flight(DeliveryTable *deliveries, int64 group_key, int64 message_id, Ti
  * False, and nothing done, if somebody else holds it or is busy with the group
  * it would go to; "patient": also if a message that it would come before is in
  * flight there.  The group it leaves must be rescheduled by the caller.
- * *changed becomes true if something was written, be it all the same.
+ * *changed becomes true if something was written, also if the answer is false.
  */
 bool
 pgn_fifo_move(DeliveryTable *from, const DeliveryVersion *version,

@@ -188,6 +188,16 @@ is_among_keys(Queue *queue, TimestampTz now)
 	return maintained_at <= now && now < maintained_at + USECS_PER_SEC;
 }
 
+/* The other things are done. */
+static void
+note_maintained(Queue *queue, TimestampTz now)
+{
+	SharedQueue *shared = pgn_shared_queue(queue);
+
+	if (shared)
+		pg_atomic_write_u64(&shared->maintained_at, (uint64) now);
+}
+
 /* Forget deduplication keys that have expired: all if "thorough", or else a step in what is to be read by now. */
 static TimestampTz
 expire_keys(Queue *queue, TimestampTz now, bool thorough)
@@ -258,8 +268,7 @@ maintain_queue(int64 queue_id, bool thorough)
 		if (queue->attributes.max_receive_count > 0 && pgn_fifo_sweep(&deliveries, now, STEP_MESSAGES))
 			next = PGN_AGAIN;
 		pgn_attempts_expire(queue);
-		if (pgn_shared_queue(queue))
-			pg_atomic_write_u64(&pgn_shared_queue(queue)->maintained_at, (uint64) now);
+		note_maintained(queue, now);
 		next = pgn_earlier(next, now + FIFO_INTERVAL);
 		next = pgn_earlier(next, expire_keys(queue, now, thorough));
 	}
