@@ -15,6 +15,10 @@
  * to be copied.  The worker looks when it expects the segment to be full, from
  * how fast it has grown.  It gives the messages of the few segments that were
  * sealed last some seconds to be deleted before it copies what is left of them.
+ * While segments have to wait for older snapshots (see below), the ring must hold
+ * what comes in that time, so a segment is not full before it is old enough for
+ * that.  Otherwise the ring would be full of small ones, and the current one
+ * would grow until the first of them may go, and then wait itself as long.
  *
  * Truncating is the one step that could lose a message.  What makes it safe:
  *
@@ -118,6 +122,16 @@ static struct
 /* When this process sealed a segment that is not free yet; 0: never. */
 static TimestampTz sealed_at[PGN_LOG_SEGMENTS];
 
+/* For how many seconds the segment that this process freed last had waited for older snapshots. */
+static int64 snapshot_wait = 0;
+
+/* The mark of an unused segment. */
+typedef struct Mark
+{
+	FullTransactionId xid;		/* older snapshots are waited for */
+	int64		age;			/* in seconds */
+} Mark;
+
 /* A set of messages. */
 typedef struct MessageIds
 {
@@ -197,32 +211,41 @@ segment_is_empty(int segment)
 											 CStringGetTextDatum("main"))) == 0;
 }
 
-/* Is a segment marked as unused?  *ripe tells whether it has waited for older snapshots long enough. */
+/* Is a segment marked as unused?  "mark" may be NULL. */
 static bool
-is_unused(int segment, bool *ripe)
+is_unused(int segment, Mark *mark)
 {
-	Oid			types[] = {INT4OID, INT4OID};
-	Datum		values[] = {Int32GetDatum(segment), Int32GetDatum(pgn_log_snapshot_threshold)};
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(segment)};
 	Datum		row[2];
 	bool		isnull[2];
 
-	if (!pgn_owner_row("SELECT xid, since <= clock_timestamp() - make_interval(secs => $2)"
-					   " FROM pigeon.log_unused WHERE segment = $1", 2, types, values, 2, row, isnull))
+	if (!pgn_owner_row("SELECT xid, floor(extract(epoch FROM clock_timestamp() - since))::bigint"
+					   " FROM pigeon.log_unused WHERE segment = $1", 1, types, values, 2, row, isnull))
 		return false;
-	*ripe = DatumGetBool(row[1]) ||
-		no_older_snapshot(pgn_log_segment(segment), DatumGetFullTransactionId(row[0]));
+	if (mark)
+	{
+		mark->xid = DatumGetFullTransactionId(row[0]);
+		mark->age = DatumGetInt64(row[1]);
+	}
 	return true;
+}
+
+/* Has an unused segment waited for older snapshots long enough? */
+static bool
+is_ripe(int segment, const Mark *mark)
+{
+	return mark->age >= pgn_log_snapshot_threshold ||
+		no_older_snapshot(pgn_log_segment(segment), mark->xid);
 }
 
 /* Is no segment left to become current, nor about to be? */
 static bool
 ring_is_full(void)
 {
-	bool		ripe;
-
 	for (int segment = 0; segment < PGN_LOG_SEGMENTS; segment++)
 		if (segment != pgn_log_current_segment() &&
-			(segment_is_empty(segment) || is_unused(segment, &ripe)))
+			(segment_is_empty(segment) || is_unused(segment, NULL)))
 			return false;
 	return true;
 }
@@ -242,13 +265,28 @@ full_size(void)
 	int64		limit = (int64) pgn_log_segment_size * 1024;
 	int64		size = SMALLEST_SEGMENT;
 	int			sealed = 0;
-	bool		ripe;
 
 	for (int segment = 0; segment < PGN_LOG_SEGMENTS && size < limit; segment++)
 		if (segment != pgn_log_current_segment() && !segment_is_empty(segment) &&
-			!is_unused(segment, &ripe) && ++sealed > FEW)
+			!is_unused(segment, NULL) && ++sealed > FEW)
 			size *= 4;
 	return Min(size, limit);
+}
+
+/*
+ * How old, in seconds, the current segment must be to be full: while others
+ * wait for older snapshots, a share of the time they wait.  One of the ring is
+ * current, and one may not be marked yet.
+ */
+static int64
+full_age(void)
+{
+	Mark		mark;
+
+	for (int segment = 0; segment < PGN_LOG_SEGMENTS && snapshot_wait > 0; segment++)
+		if (is_unused(segment, &mark) && !is_ripe(segment, &mark))
+			return snapshot_wait / (PGN_LOG_SEGMENTS - 2);
+	return 0;
 }
 
 /* Take note of the size of the current segment; what it grew in a moment says nothing. */
@@ -283,7 +321,8 @@ pgn_log_rotate(void)
 	size = query_number(psprintf("SELECT pg_table_size('pigeon.log_%d')", current), 0);
 	age = current_age();
 	note_size(current, size);
-	if (segment_is_empty(current) || (size < full_size() && age < pgn_log_segment_age))
+	if (segment_is_empty(current) ||
+		(age < pgn_log_segment_age && (size < full_size() || age < full_age())))
 		return;
 
 	for (int i = 1; i < PGN_LOG_SEGMENTS; i++)
@@ -436,18 +475,19 @@ mark_unused(int segment, bool patient)
 bool
 pgn_log_free_segment(int segment, bool patient)
 {
-	bool		ripe;
+	Mark		mark;
 
 	if (!become_maintainer() || segment == pgn_log_current_segment() || segment_is_empty(segment))
 		return false;
-	if (!is_unused(segment, &ripe))
+	if (!is_unused(segment, &mark))
 		return mark_unused(segment, patient);
-	if (!ripe || !ConditionalLockRelationOid(pgn_log_segment(segment), AccessExclusiveLock))
+	if (!is_ripe(segment, &mark) || !ConditionalLockRelationOid(pgn_log_segment(segment), AccessExclusiveLock))
 		return false;
 	if (nothing_missing(segment))
 		(void) query_number(psprintf("TRUNCATE pigeon.log_%d", segment), 0);
 	(void) query_number(psprintf("DELETE FROM pigeon.log_unused WHERE segment = %d", segment), 0);
 	sealed_at[segment] = 0;
+	snapshot_wait = mark.age;
 	return false;
 }
 
@@ -580,15 +620,16 @@ pgn_log_old_is_empty(void)
 	return query_number("SELECT pg_relation_size('pigeon.log_old')", 0) == 0;
 }
 
-/* When the current segment will be full if it grows as it did; PG_INT64_MAX if it does not. */
+/* When the current segment, which is that many seconds old, will be full if it grows as it did; PG_INT64_MAX if it does not. */
 static TimestampTz
-full_at(int current, TimestampTz now)
+full_at(int current, int64 age, TimestampTz now)
 {
 	double		left = seen.rate > 0 ? (full_size() - seen.size) / seen.rate : 0;
 
 	if (seen.rate <= 0 || seen.segment != current || left > SEALED_INTERVAL)
 		return PG_INT64_MAX;
-	return Max(seen.at + (TimestampTz) left, now + CURRENT_INTERVAL);
+	return pgn_later(seen.at + (TimestampTz) left,
+					 now + Max(CURRENT_INTERVAL, (full_age() - age) * USECS_PER_SEC));
 }
 
 /*
@@ -601,7 +642,6 @@ pgn_log_next_look(TimestampTz now)
 {
 	int			current = pgn_log_current_segment();
 	TimestampTz next = PG_INT64_MAX;
-	bool		ripe;
 
 	if (!pgn_references_complete())
 		return now + SEALED_INTERVAL;
@@ -610,13 +650,13 @@ pgn_log_next_look(TimestampTz now)
 		if (segment_is_empty(segment))
 			continue;
 		if (segment != current)
-			next = pgn_earlier(next, now + (is_unused(segment, &ripe) ? UNUSED_INTERVAL : SEALED_INTERVAL));
+			next = pgn_earlier(next, now + (is_unused(segment, NULL) ? UNUSED_INTERVAL : SEALED_INTERVAL));
 		else
 		{
-			int64		left = (pgn_log_segment_age - current_age()) * USECS_PER_SEC;
+			int64		age = current_age();
 
-			next = pgn_earlier(next, full_at(current, now));
-			next = pgn_earlier(next, now + Max(SEALED_INTERVAL, left));
+			next = pgn_earlier(next, full_at(current, age, now));
+			next = pgn_earlier(next, now + Max(SEALED_INTERVAL, (pgn_log_segment_age - age) * USECS_PER_SEC));
 		}
 	}
 	return next;

@@ -105,5 +105,35 @@ $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', 'restored', "$dumps/d
 is($node->safe_psql('restored', q{SELECT count(DISTINCT body) FROM pigeon.pop('q', 2000)}),
 	1000, 'and has all bodies');
 
+# While segments wait for a snapshot, the ring must last as long as they wait.
+my $maintainer = $node->background_psql('postgres');
+
+# Sends more than a small segment holds, maintains the log, and tells which segment is current then.
+sub current_after_much
+{
+	$node->safe_psql('postgres', q{SELECT pigeon.send_batch('q', array_fill(repeat('x', 1000), ARRAY[4000]))});
+	$maintainer->query_safe('CALL pigeon.maintain()');
+	$maintainer->query_safe('CALL pigeon.maintain()');
+	return $node->safe_psql('postgres', 'SELECT current_segment FROM pigeon.log_state');
+}
+
+send_and_seal();
+$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+pop_and_maintain(2000);
+$node->safe_psql('postgres', q{UPDATE pigeon.log_unused SET since = since - interval '10 min'});
+$maintainer->query_safe('CALL pigeon.maintain()');
+is(sealed(), 0, 'a segment is truncated that has waited for ten minutes');
+send_and_seal();
+pop_and_maintain(2000);
+is(sealed(), 1, 'another one waits');
+my $current = $node->safe_psql('postgres', 'SELECT current_segment FROM pigeon.log_state');
+is(current_after_much(), $current, 'the next one becomes larger than otherwise');
+$node->safe_psql('postgres', q{UPDATE pigeon.log_state SET current_since = current_since - interval '100 s'});
+isnt(current_after_much(), $current, 'until a good part of that time is over');
+$reader->query_safe('COMMIT');
+$current = current_after_much();
+isnt(current_after_much(), $current, 'it is as small as ever when nothing waits');
+
+$maintainer->quit;
 $reader->quit;
 done_testing();
