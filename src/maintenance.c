@@ -127,6 +127,32 @@ expire_messages(DeliveryTable *deliveries, TimestampTz now)
 	return deleted == STEP_MESSAGES ? PGN_AGAIN : next;
 }
 
+/*
+ * The same for the worker, which comes to a FIFO queue more often than
+ * anything can expire there.  A look passes over all that was deleted while a
+ * snapshot that is still held was taken.  What the shared memory has is no
+ * later than the time from which on the retention of any message counts.
+ */
+static TimestampTz
+expire_messages_in_time(DeliveryTable *deliveries, TimestampTz now)
+{
+	SharedQueue *shared = pgn_shared_queue(deliveries->queue);
+	int64		retention = deliveries->queue->attributes.retention;
+	TimestampTz next;
+
+	if (shared)
+	{
+		next = (TimestampTz) pg_atomic_read_u64(&shared->oldest) + retention;
+		/* The clock may have been set back. */
+		if (next > now && next <= now + LONGEST_INTERVAL)
+			return next;
+	}
+	next = Min(expire_messages(deliveries, now), now + LONGEST_INTERVAL);
+	if (shared)
+		pg_atomic_write_u64(&shared->oldest, (uint64) (Max(next, now) - retention));
+	return next;
+}
+
 /* When the next message comes back from its last allowed receive. */
 static TimestampTz
 next_dead_letter(DeliveryTable *deliveries, TimestampTz now)
@@ -261,7 +287,8 @@ maintain_queue(int64 queue_id, bool thorough)
 	if (queue->attributes.fifo && !thorough && is_among_keys(queue, now) && expire_keys(queue, now, false) == PGN_AGAIN)
 		return PGN_AGAIN;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
-	next = pgn_earlier(next, expire_messages(&deliveries, now));
+	next = pgn_earlier(next, queue->attributes.fifo && !thorough ? expire_messages_in_time(&deliveries, now) :
+					   expire_messages(&deliveries, now));
 	if (queue->attributes.fifo)
 	{
 		CommandCounterIncrement();

@@ -129,6 +129,7 @@ init_queue(SharedQueue *shared, int32 id)
 	pg_atomic_init_u32(&shared->failures, 0);
 	pg_atomic_init_u32(&shared->notify_failures, 0);
 	pg_atomic_init_u64(&shared->maintained_at, 0);
+	pg_atomic_init_u64(&shared->oldest, 0);
 	pg_atomic_init_u64(&shared->keys_at, 0);
 	pg_atomic_init_u32(&shared->key_page, 0);
 	pg_atomic_init_u64(&shared->vacuum_at, (uint64) PG_INT64_MAX);

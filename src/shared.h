@@ -94,6 +94,8 @@ typedef struct SharedQueue
 
 	/* maintenance.c */
 	pg_atomic_uint64 maintained_at; /* a FIFO queue, but for its keys */
+	pg_atomic_uint64 oldest;	/* what its retention counts from at the
+								 * earliest */
 	pg_atomic_uint64 keys_at;	/* when its keys are to be read again */
 	pg_atomic_uint32 key_page;	/* and from where on */
 
