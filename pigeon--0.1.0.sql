@@ -901,12 +901,16 @@ CREATE VIEW pigeon.log_metrics AS
 		  UNION ALL SELECT NULL, 'log_old') AS log;
 COMMENT ON VIEW pigeon.log_metrics IS 'size of the message log, by segment; segment NULL is the old generation';
 
--- What keeps VACUUM, and with it the queues' tables, from forgetting rows.
+-- What keeps VACUUM, and with it the queues' tables, from forgetting rows: snapshots, and transactions that have
+-- written something and are open; but not a VACUUM.
 CREATE VIEW pigeon.xmin_horizon AS
 	SELECT kind, holder, since, pg_catalog.age(xmin) AS age
-	FROM (SELECT 'session', 'pid ' || pid || coalesce(' (' || usename || ')', ''), xact_start, backend_xmin
+	FROM (SELECT 'session', 'pid ' || pid || coalesce(' (' || usename || ')', ''), xact_start,
+				 CASE WHEN pg_catalog.age(backend_xid) > pg_catalog.age(backend_xmin) OR backend_xmin IS NULL
+					  THEN backend_xid ELSE backend_xmin END
 		  FROM pg_catalog.pg_stat_activity
 		  WHERE backend_type <> 'walsender' AND pid <> pg_catalog.pg_backend_pid()
+			AND coalesce(leader_pid, pid) NOT IN (SELECT v.pid FROM pg_catalog.pg_stat_progress_vacuum v)
 		  UNION ALL
 		  SELECT 'prepared transaction', gid, prepared, transaction FROM pg_catalog.pg_prepared_xacts
 		  UNION ALL

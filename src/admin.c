@@ -105,15 +105,20 @@ pgn_check_tags(Jsonb *tags)
 	}
 }
 
-/* Is there anything in the schema with a name that a queue or topic of this number has for its tables? */
+/* Is there anything in the schema with a name that a queue or topic of this number has for its tables and indexes? */
 static bool
 id_is_taken(int32 id)
 {
-	static const char prefixes[] = "qgdt";
+	static const char *const parts[][2] = {
+		{"q", ""}, {"q", "_due"}, {"q", "_group"},
+		{"g", ""}, {"g", "_due"}, {"g", "_group"},
+		{"d", ""}, {"d", "_key"},
+		{"t", ""}
+	};
 	bool		taken = false;
 
-	for (int i = 0; prefixes[i] != '\0'; i++)
-		taken |= OidIsValid(pgn_relation(psprintf("%c_%d", prefixes[i], id)));
+	for (int i = 0; i < lengthof(parts); i++)
+		taken |= OidIsValid(pgn_relation(psprintf("%s_%d%s", parts[i][0], id, parts[i][1])));
 	for (int segment = 0; segment < PGN_ARCHIVE_SEGMENTS; segment++)
 		taken |= OidIsValid(pgn_relation(psprintf("t_%d_%d", id, segment)));
 	return taken;

@@ -37,6 +37,7 @@ typedef struct References
 {
 	const char *absent;			/* "old" or "new" */
 	List	   *refs;			/* ColumnRefs to it, in no order */
+	List	   *expanded;		/* nodes of which "row.*" means many columns */
 } References;
 
 /* The expression's parse tree; an error if it is not a single expression. */
@@ -79,6 +80,8 @@ find_references(Node *node, void *context)
 			references->refs = lappend(references->refs, node);
 		return false;
 	}
+	if (IsA(node, RowExpr))
+		references->expanded = list_concat(references->expanded, ((RowExpr *) node)->args);
 	return raw_expression_tree_walker(node, find_references, context);
 }
 
@@ -141,9 +144,13 @@ skip_reference(const char *p, int nnames)
 	return p;
 }
 
-/* What a reference to a row that is not there stands for; NULL if there is no such column. */
+/*
+ * What a reference to a row that is not there stands for; NULL if there is no
+ * such column.  "row.*" is the columns of the row if it is expanded, and the row
+ * itself elsewhere.
+ */
 static char *
-null_value(const ColumnRef *ref, Oid relid)
+null_value(const ColumnRef *ref, bool is_expanded, Oid relid)
 {
 	const char *table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
 												   get_rel_name(relid));
@@ -154,16 +161,16 @@ null_value(const ColumnRef *ref, Oid relid)
 	int32		typmod;
 
 	if (second == NULL)
-		return psprintf("CAST(NULL AS %s)", table);
+		return psprintf("(CAST(NULL AS %s))", table);
 	if (IsA(second, A_Star))
-		return psprintf("(CAST(NULL AS %s)).*", table);
+		return psprintf(is_expanded ? "(CAST(NULL AS %s)).*" : "(CAST(NULL AS %s))", table);
 	attnum = get_attnum(relid, strVal(second));
 	if (attnum == InvalidAttrNumber)
 		return NULL;
 	get_atttypetypmodcoll(relid, attnum, &type, &typmod, &collation);
 	/* A domain may not allow NULL. */
 	type = getBaseTypeAndTypmod(type, &typmod);
-	return psprintf("CAST(NULL AS %s)",
+	return psprintf("(CAST(NULL AS %s))",
 					format_type_extended(type, typmod,
 										 FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 }
@@ -188,7 +195,7 @@ pgn_condition(const char *condition, Oid relid, const char *absent)
 	{
 		ColumnRef  *ref = lfirst(lc);
 		const char *end = skip_reference(statement + ref->location, list_length(ref->fields));
-		char	   *replacement = null_value(ref, relid);
+		char	   *replacement = null_value(ref, list_member_ptr(references.expanded, ref), relid);
 
 		if (replacement != NULL)
 			statement = psprintf("%.*s%s%s", ref->location, statement, replacement, end);

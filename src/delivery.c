@@ -191,6 +191,15 @@ pgn_delivery_lease(Delivery *row, TimestampTz now, int64 visibility_timeout)
 	return now + Max(visibility_timeout, 1);
 }
 
+/* Until when the queue keeps the delivery.  SQL may have said "for ever", or something else that is no time. */
+TimestampTz
+pgn_delivery_kept_until(const Queue *queue, const Delivery *row)
+{
+	TimestampTz until;
+
+	return pg_add_s64_overflow(row->enqueued_at, queue->attributes.retention, &until) ? DT_NOEND : until;
+}
+
 /* Has the delivery outlived its queue's retention? */
 bool
 pgn_delivery_expired(const Queue *queue, const Delivery *row, TimestampTz now)
@@ -426,6 +435,6 @@ pgn_delivery_move(DeliveryTable *from, const DeliveryVersion *version,
 	pgn_activity_gone(from->queue, &version->row);
 	pgn_deliveries_insert(to, row, 1, NULL);
 	/* It may be older than anything else there. */
-	pgn_activity_maintain(to->queue, row->enqueued_at + to->queue->attributes.retention);
+	pgn_activity_maintain(to->queue, pgn_delivery_kept_until(to->queue, row));
 	return true;
 }

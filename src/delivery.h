@@ -43,6 +43,7 @@ extern Delivery pgn_delivery_make(Queue *queue, const Message *message,
 extern void pgn_delivery_show(Delivery *row, TimestampTz visible_at);
 extern void pgn_delivery_return(const Queue *queue, Delivery *row, TimestampTz visible_at);
 extern TimestampTz pgn_delivery_lease(Delivery *row, TimestampTz now, int64 visibility_timeout);
+extern TimestampTz pgn_delivery_kept_until(const Queue *queue, const Delivery *row);
 extern bool pgn_delivery_expired(const Queue *queue, const Delivery *row, TimestampTz now);
 extern bool pgn_received_too_often(const Queue *queue, const Delivery *row);
 extern TM_Result pgn_delivery_replace(DeliveryTable *deliveries, ItemPointer tid,

@@ -141,7 +141,7 @@ pgn_forget_dropped_tables(PG_FUNCTION_ARGS)
 					" array_agg(substr(object_name, 3)::integer) FILTER (WHERE object_type = 'view')"
 					" FROM pg_event_trigger_dropped_objects()"
 					" WHERE schema_name = 'pigeon' AND object_name ~"
-					" CASE object_type WHEN 'table' THEN '^q_[0-9]{1,9}$' WHEN 'view' THEN '^t_[0-9]{1,9}$' END",
+					" CASE object_type WHEN 'table' THEN '^q_[1-9][0-9]{0,8}$' WHEN 'view' THEN '^t_[1-9][0-9]{0,8}$' END",
 					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not list the dropped tables");
 	queues = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &no_queues);

@@ -132,7 +132,7 @@ open_destination(const FanOut *out, Destination *destination, const char *name, 
 	destination->tried = true;
 	do
 	{
-		queue = pgn_queue_find(name);
+		queue = pgn_queue_find_as(name, ACL_INSERT, owner);
 		if (queue == NULL)
 			return;
 	} while (!pgn_queue_lock(queue, RowExclusiveLock));
@@ -308,7 +308,9 @@ route_message(FanOut *out, Route *route, const Message *message)
 
 /*
  * The messages that are waiting for a destination, but for those that a FIFO
- * queue has seen already; how many they are.
+ * queue has seen already; how many they are.  Dead letters are never
+ * duplicates: equal ids of different topics, or of different times, say
+ * nothing, and what is left out would be lost.
  */
 static int
 take_waiting(FanOut *out, Destination *destination, Message *waiting)
@@ -320,7 +322,8 @@ take_waiting(FanOut *out, Destination *destination, Message *waiting)
 	for (int i = 0; i < n; i++)
 		waiting[i] = out->logged[destination->messages[i]];
 	destination->n = 0;
-	if (!queue->attributes.fifo || waiting[0].replayed_message_id != 0)
+	if (!queue->attributes.fifo || waiting[0].replayed_message_id != 0 ||
+		destination == &destination->route->dead_letter_queue)
 		return n;
 	fresh = palloc(n * sizeof(Message));
 	n = pgn_deduplicate(queue, waiting, n, out->now, fresh);

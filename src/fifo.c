@@ -60,6 +60,7 @@
 #include "activity.h"
 #include "compat.h"
 #include "delivery_scan.h"
+#include "earlier.h"
 #include "fifo.h"
 #include "message_group.h"
 
@@ -70,7 +71,7 @@
 TimestampTz
 pgn_fifo_available_at(const Queue *queue, const Delivery *row)
 {
-	return Min(row->visible_at, row->enqueued_at + queue->attributes.retention);
+	return pgn_earlier(row->visible_at, pgn_delivery_kept_until(queue, row));
 }
 
 /*

@@ -92,8 +92,7 @@ PG_FUNCTION_INFO_V1(pgn_maintain);
 static TimestampTz
 expire_messages(DeliveryTable *deliveries, TimestampTz now)
 {
-	int64		retention = deliveries->queue->attributes.retention;
-	TimestampTz next = now + retention;
+	TimestampTz next = now + deliveries->queue->attributes.retention;
 	DeliveryScan scan;
 	DeliveryVersion version;
 	int			unexpired = 0,
@@ -107,7 +106,7 @@ expire_messages(DeliveryTable *deliveries, TimestampTz now)
 		if (!pgn_delivery_expired(deliveries->queue, &version.row, now))
 		{
 			unexpired++;
-			next = Min(next, version.row.enqueued_at + retention);
+			next = pgn_earlier(next, pgn_delivery_kept_until(deliveries->queue, &version.row));
 		}
 		else if (!version.uncommitted && !version.held &&
 				 pgn_delivery_delete(deliveries, &version.tid, false) == TM_Ok)

@@ -352,18 +352,20 @@ int64
 pgn_interval(const Interval *interval, const char *what)
 {
 	int64		days = (int64) interval->month * 30 + interval->day;
-	double		total = (double) days * USECS_PER_DAY + (double) interval->time;
+	double		about = (double) days * USECS_PER_DAY + (double) interval->time;
+	int64		total;
 
+	/* A quarter of the range leaves room for sums; it is 73,000 years. */
+	if (about > (double) (PG_INT64_MAX / 4))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s is too long", what)));
+	total = about < (double) (PG_INT64_MIN / 4) ? -1 : days * USECS_PER_DAY + interval->time;
 	if (total < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must not be negative", what)));
-	/* A quarter of the range leaves room for sums; it is 73,000 years. */
-	if (total > (double) (PG_INT64_MAX / 4))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s is too long", what)));
-	return days * USECS_PER_DAY + interval->time;
+	return total;
 }
 
 /* A time and a duration; fails if the sum is no timestamp. */

@@ -491,7 +491,7 @@ enlarge_fifo(Tally *tally, double more, const Counts *largest, int64 live)
 
 /* Count what is not visible of a FIFO queue that has "live" messages in all. */
 static void
-count_hidden(Tally *tally, DeliveryTable *deliveries, int64 live)
+count_hidden(Tally *tally, DeliveryTable *deliveries, Schedule *schedule, int64 live)
 {
 	const Counts *counts = &tally->counts[QUIET];
 	Counts		largest = {0};
@@ -500,12 +500,10 @@ count_hidden(Tally *tally, DeliveryTable *deliveries, int64 live)
 	int64		counted = 0,
 				uncounted = 0;	/* groups */
 	DeliveryScan scan;
-	Schedule	schedule;
 	ScheduleScan groups;
 	ScheduleVersion version;
 
-	pgn_schedule_open(&schedule, tally->queue, AccessShareLock);
-	pgn_schedule_scan_begin(&groups, &schedule, tally->now + 1, PG_INT64_MAX);
+	pgn_schedule_scan_begin(&groups, schedule, tally->now + 1, PG_INT64_MAX);
 	pgn_group_scan_begin(&scan, deliveries);
 	while (pgn_schedule_scan_next_within(&groups, &version, &entries))
 	{
@@ -529,12 +527,11 @@ count_hidden(Tally *tally, DeliveryTable *deliveries, int64 live)
 		enlarge_fifo(tally, (double) uncounted / counted, &largest, live);
 	pgn_scan_end(&scan);
 	pgn_schedule_scan_end(&groups);
-	pgn_schedule_close(&schedule, AccessShareLock);
 }
 
 /* Count a FIFO queue; false if the numbers are approximate. */
 static bool
-count_fifo(Tally *tally, DeliveryTable *deliveries)
+count_fifo(Tally *tally, DeliveryTable *deliveries, Schedule *schedule)
 {
 	Tally		empty = *tally;
 	Counts	   *counts = &tally->counts[QUIET];
@@ -553,7 +550,7 @@ count_fifo(Tally *tally, DeliveryTable *deliveries)
 
 	oldest = counts->oldest;
 	*tally = empty;
-	count_hidden(tally, deliveries, live);
+	count_hidden(tally, deliveries, schedule, live);
 	live -= total(tally);
 	counts->visible = Max(0, live);
 	counts->oldest = Min(counts->oldest, oldest);
@@ -614,33 +611,71 @@ figures_result(FunctionCallInfo fcinfo, Datum *values, bool *isnull)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull));
 }
 
-/* queue_figures(queue_id): NULLs for a queue that is gone */
+/*
+ * Lock a queue, so that what is in it can be counted; NULL if it is gone, or
+ * locked by somebody for whom we will not wait: others are to be counted, too.
+ */
+static Queue *
+lock_to_count(int32 id)
+{
+	Queue	   *queue = pgn_queue_find_by_id(id);
+
+	if (queue && !pgn_queue_lock_now(queue, AccessShareLock))
+	{
+		/* What we knew of it may have been out of date. */
+		queue = pgn_queue_find_anew(id);
+		if (queue && !pgn_queue_lock_now(queue, AccessShareLock))
+			queue = NULL;
+	}
+	return queue;
+}
+
+/* Count what is in a queue; false if its owner has changed its tables so that they are of no use. */
+static bool
+count_queue(Tally *tally, bool *exact)
+{
+	Queue	   *queue = tally->queue;
+	DeliveryTable deliveries;
+	Schedule	schedule;
+	bool		usable;
+
+	if (!pgn_deliveries_try_open_indexed(&deliveries, queue, AccessShareLock))
+		return false;
+	usable = !queue->attributes.fifo || pgn_schedule_try_open(&schedule, queue, AccessShareLock);
+	if (usable && queue->attributes.fifo)
+	{
+		*exact = count_fifo(tally, &deliveries, &schedule);
+		pgn_schedule_close(&schedule, AccessShareLock);
+	}
+	else if (usable)
+		*exact = count_standard(tally, &deliveries);
+	pgn_deliveries_close(&deliveries, AccessShareLock);
+	return usable;
+}
+
+/* queue_figures(queue_id): NULLs for a queue that is gone or locked; counters only for one that is not as it should be */
 Datum
 pgn_queue_figures(PG_FUNCTION_ARGS)
 {
-	Queue	   *queue = pgn_queue_find_by_id(PG_GETARG_INT32(0));
+	Queue	   *queue = lock_to_count(PG_GETARG_INT32(0));
 	SharedQueue *shared;
 	Datum		values[FIGURES] = {0};
-	bool		isnull[FIGURES] = {false};
+	bool		isnull[FIGURES];
 	bool		exact;
-	DeliveryTable deliveries;
 	Tally		tally;
 
-	if (queue == NULL || !pgn_queue_lock(queue, AccessShareLock))
-	{
-		memset(isnull, true, sizeof(isnull));
+	memset(isnull, true, sizeof(isnull));
+	if (queue == NULL)
 		return figures_result(fcinfo, values, isnull);
-	}
 	pgn_queue_check_rights(queue, ACL_SELECT);
 	begin_tally(&tally, queue);
-	pgn_deliveries_open(&deliveries, queue, AccessShareLock);
-	exact = queue->attributes.fifo ? count_fifo(&tally, &deliveries) :
-		count_standard(&tally, &deliveries);
-	pgn_deliveries_close(&deliveries, AccessShareLock);
-
-	tally_figures(&tally, values, isnull);
-	fairness_figures(&tally, values, isnull);
-	values[FIGURE_APPROXIMATE] = BoolGetDatum(!exact);
+	if (count_queue(&tally, &exact))
+	{
+		memset(isnull, false, sizeof(isnull));
+		tally_figures(&tally, values, isnull);
+		fairness_figures(&tally, values, isnull);
+		values[FIGURE_APPROXIMATE] = BoolGetDatum(!exact);
+	}
 	shared = pgn_shared_queue(queue);
 	for (int i = 0; i <= COUNT_REDRIVEN; i++)
 	{

@@ -36,6 +36,7 @@
 #include "common/hashfn.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgrprotos.h"
@@ -225,6 +226,27 @@ nothing_changed(const Source *source, TupleDesc desc, HeapTuple old, HeapTuple n
 	return source->chosen;
 }
 
+/* Append JSON, with escapes for the two characters that a message must not have as such. */
+static void
+append_json(StringInfo json, const char *value)
+{
+	static const char start[] = "\xEF\xBF";	/* of U+FFFE, U+FFFF, and others */
+	const char *p;
+
+	while (GetDatabaseEncoding() == PG_UTF8 && (p = strstr(value, start)) != NULL)
+	{
+		unsigned char last = p[2];
+
+		appendBinaryStringInfo(json, value, p - value);
+		if (last >= 0xBE)
+			appendStringInfo(json, "\\uff%s", last == 0xBE ? "fe" : "ff");
+		else
+			appendBinaryStringInfo(json, p, 3);
+		value = p + 3;
+	}
+	appendStringInfoString(json, value);
+}
+
 /* Append a row as a JSON object, null if there is none. */
 static void
 append_row(StringInfo json, const char *name, const Source *source, TupleDesc desc, HeapTuple tuple)
@@ -248,7 +270,7 @@ append_row(StringInfo json, const char *name, const Source *source, TupleDesc de
 	}
 	else
 		row = heap_copy_tuple_as_datum(tuple, desc);
-	appendStringInfoString(json, TextDatumGetCString(DirectFunctionCall1(row_to_json, row)));
+	append_json(json, TextDatumGetCString(DirectFunctionCall1(row_to_json, row)));
 }
 
 /* The body of the message. */

@@ -7,6 +7,10 @@
  * hands them on to its partitions, and they go with the table.  There is no
  * other record of them; what is published is asked of pg_trigger.
  *
+ * Triggers of an event fire in the order of their names.  Ours come first, so
+ * that changes are published in the order in which they were made: a trigger
+ * of somebody else may change the row, or another one, again.
+ *
  * The search_path is the caller's, since the caller's condition is parsed with
  * it.  Everything else is named with its schema.
  */
@@ -56,6 +60,9 @@ static const struct
 
 #define NEVENTS lengthof(events)
 #define TRUNCATE (NEVENTS - 1)
+
+/* Of the event and the topic's number. */
+#define TRIGGER_NAME "!pigeon_%s_%d"
 
 /* The trigger function. */
 static Oid
@@ -244,7 +251,7 @@ pgn_publish_changes(PG_FUNCTION_ARGS)
 	SPI_connect();
 	for (int i = 0; i < NEVENTS; i++)
 	{
-		char	   *name = psprintf("pigeon_%s_%d", events[i].name, topic->id);
+		char	   *name = psprintf("\"" TRIGGER_NAME "\"", events[i].name, topic->id);
 		char	   *when = "";
 
 		if (!chosen[i])

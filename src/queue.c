@@ -287,6 +287,23 @@ pgn_queue_check_owner(const Queue *queue)
 }
 
 /*
+ * The queue of this name if there is one, and a role has one of the rights
+ * there; NULL if not.  Who has none must not have to wait for a lock on it.
+ */
+Queue *
+pgn_queue_find_as(const char *name, AclMode rights, Oid role)
+{
+	Queue	   *queue = pgn_queue_find(name);
+
+	if (queue == NULL || pgn_has_right(queue->relid, rights, role))
+		return queue;
+	/* It may have been created anew, or the right given, a moment ago. */
+	AcceptInvalidationMessages();
+	queue = pgn_queue_find(name);
+	return queue && pgn_has_right(queue->relid, rights, role) ? queue : NULL;
+}
+
+/*
  * Find and lock the queue of this name for the current user.  Errors: 42704
  * if there is none, 42501 if one of the rights is missing.
  */

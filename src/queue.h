@@ -52,6 +52,7 @@ extern Queue *pgn_queue_open(const char *name, AclMode rights, LOCKMODE lockmode
 extern Queue *pgn_queue_find(const char *name);
 extern Queue *pgn_queue_find_by_id(int32 id);
 extern Queue *pgn_queue_find_anew(int32 id);
+extern Queue *pgn_queue_find_as(const char *name, AclMode rights, Oid role);
 extern int32 *pgn_registry_ids(const char *table, Snapshot snapshot, int *n);
 extern int32 *pgn_queue_ids(Snapshot snapshot, int *n);
 extern bool pgn_queue_lock(Queue *queue, LOCKMODE lockmode);

@@ -49,6 +49,7 @@
 #include "registry.h"
 #include "schedule.h"
 #include "table.h"
+#include "topic.h"
 
 PG_FUNCTION_INFO_V1(pgn_create_queue);
 PG_FUNCTION_INFO_V1(pgn_alter_queue);
@@ -252,6 +253,46 @@ check_dead_letter_queue(const char *name, const QueueAttributes *a)
 				 errhint("Change redrive_allow_policy of the dead-letter queue.")));
 }
 
+/* Fail because the creator of a queue would get messages from somebody else. */
+static void
+would_receive(const char *name, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("queue \"%s\" would receive %s of somebody else", name, what),
+			 errhint("Choose another name.")));
+}
+
+/*
+ * Fail if others have subscribed this queue, which is to be created, to a
+ * topic, or named it for the dead letters of a subscription, or redrive to it:
+ * its creator would get their messages.  Of a topic to which he may subscribe
+ * he can have them.
+ */
+static void
+check_subscriptions(const char *name)
+{
+	Oid			types[] = {TEXTOID, OIDOID};
+	Datum		values[] = {CStringGetTextDatum(name), ObjectIdGetDatum(GetUserId())};
+	int			n;
+	int64	   *topics = pgn_owner_numbers("SELECT DISTINCT topic_id::bigint FROM pigeon.subscription"
+										   " JOIN pg_authid ON rolname = owner"
+										   " WHERE $1 IN (queue, dead_letter_queue) AND NOT pg_has_role($2, oid, 'USAGE')",
+										   2, types, values, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		Topic	   *topic = pgn_topic_find_by_id(topics[i]);
+
+		if (topic && !pgn_has_right(topic->relid, PGN_ACL_SUBSCRIBE, GetUserId()) && !pgn_just_dropped(topic->relid))
+			would_receive(name, "messages of a subscription");
+	}
+	if (pgn_owner_row("SELECT FROM pigeon.redrive_task JOIN pg_authid ON rolname = started_by"
+					  " WHERE destination = $1 AND status = 'RUNNING' AND NOT pg_has_role($2, oid, 'USAGE')",
+					  2, types, values, 0, NULL, NULL))
+		would_receive(name, "messages of a redrive");
+}
+
 /*
  * Fail if queues of others name this queue, which is to be created, as their
  * dead-letter queue: its creator would get their messages.
@@ -270,10 +311,7 @@ check_sources(const char *name)
 		Queue	   *source = pgn_queue_find_by_id(ids[i]);
 
 		if (source && !pgn_is_owner(source->relid, GetUserId()) && !pgn_just_dropped(source->relid))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("queue \"%s\" would receive the dead letters of a queue of somebody else", name),
-					 errhint("Choose another name.")));
+			would_receive(name, "the dead letters of a queue");
 	}
 }
 
@@ -430,6 +468,7 @@ pgn_create_queue(PG_FUNCTION_ARGS)
 	apply(&given, name, &a);
 	check_visibility_timeout(&a);
 	check_sources(name);
+	check_subscriptions(name);
 	if (a.dead_letter_queue[0] != '\0')
 		check_dead_letter_queue(name, &a);
 

@@ -311,10 +311,11 @@ find_obstacle(const Task *task, Topic *topic, const Subscription **subscription)
 		return "the sequence of message numbers is not restored yet";
 
 	/*
-	 * A message that the subscriber cannot get would be a dead letter, or
-	 * lost.
+	 * A message that the subscriber cannot get would be lost, or a dead
+	 * letter, which it need not be while a dump is being restored.
 	 */
-	if (task->restored && !pgn_fan_out_reaches(topic, *subscription))
+	if ((task->restored || (*subscription)->dead_letter_queue == NULL) &&
+		!pgn_fan_out_reaches(topic, *subscription))
 		return "the owner of the subscription cannot get messages to its queue";
 	return NULL;
 }

@@ -159,7 +159,8 @@ pgn_schedule_try_open(Schedule *schedule, Queue *queue, LOCKMODE lockmode)
 	schedule->queue = queue;
 	usable = pgn_table_try_open(&schedule->table, relid, lockmode);
 	UnlockRelationOid(relid, lockmode);
-	if (usable && !pgn_table_has_columns(schedule->table.rel, schedule_columns, Natts_schedule))
+	if (usable && !(pgn_table_has_columns(schedule->table.rel, schedule_columns, Natts_schedule) &&
+					pgn_table_find_index(&schedule->table, due_index, lengthof(due_index))))
 	{
 		pgn_table_close(&schedule->table, lockmode);
 		return false;

@@ -241,6 +241,17 @@ pgn_create_topic(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Fail unless there is a topic of this name, and the caller is its owner. */
+static void
+check_own_topic(const char *name)
+{
+	Topic	   *topic = pgn_topic_find(name);
+
+	if (topic == NULL)
+		pgn_unknown(PGN_TOPIC, name);
+	pgn_topic_check_owner(topic);
+}
+
 /*
  * The topic that the arguments name, locked; the caller must be its owner.
  * That is checked before any lock, so that only who may change a topic can
@@ -249,11 +260,9 @@ pgn_create_topic(PG_FUNCTION_ARGS)
 static Topic *
 open_own_topic(const char *name)
 {
-	Topic	   *topic = pgn_topic_find(name);
+	Topic	   *topic;
 
-	if (topic == NULL)
-		pgn_unknown(PGN_TOPIC, name);
-	pgn_topic_check_owner(topic);
+	check_own_topic(name);
 	LockRelationOid(pgn_relation("topic"), ShareRowExclusiveLock);
 	topic = pgn_topic_open(name, 0, AccessShareLock);
 	pgn_topic_check_owner(topic);
@@ -302,6 +311,10 @@ pgn_drop_topic(PG_FUNCTION_ARGS)
 	char	   *source;
 
 	pgn_begin_write("pigeon.drop_topic()");
+	if (PG_GETARG_BOOL(1) && pgn_topic_find(name) == NULL)
+		PG_RETURN_BOOL(false);
+	check_own_topic(name);
+	LockRelationOid(pgn_relation("topic"), ShareRowExclusiveLock);
 	if (PG_GETARG_BOOL(1) && pgn_topic_find(name) == NULL)
 		PG_RETURN_BOOL(false);
 	topic = open_own_topic(name);

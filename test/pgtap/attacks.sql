@@ -1,6 +1,6 @@
 -- What somebody with some rights may try in order to get more: objects of his in our schema, what he does to the tables of his
 -- queues and topics, names that are SQL, default privileges, row security, event triggers.
-SELECT plan(150);
+SELECT plan(157);
 CREATE ROLE pgn_victim;
 CREATE ROLE pgn_eve;
 CREATE ROLE pgn_reader;
@@ -97,6 +97,7 @@ SELECT last_value + 1 AS next FROM pigeon.queue_id_seq \gset
 SET ROLE pgn_eve;
 SELECT format('CREATE TABLE pigeon.%s_%s ()', prefix, :next + place) FROM unnest('{q,g,d,t}'::text[]) WITH ORDINALITY AS prefixes (prefix, place) \gexec
 SELECT format('CREATE TABLE pigeon.t_%s_7 ()', :next) \gexec
+SELECT format('CREATE TABLE pigeon.%s ()', replace(name, 'N', (:next + 4 + place)::text)) FROM unnest('{q_N_due,q_N_group,g_N_due,g_N_group,d_N_key}'::text[]) WITH ORDINALITY AS names (name, place) \gexec
 SET ROLE pgn_victim;
 SELECT lives_ok($$SELECT pigeon.create_queue('orders')$$, 'creating a queue when names are taken');
 SELECT lives_ok($$SELECT pigeon.create_topic('sales', archive_retention => '1 day')$$, 'creating a topic');
@@ -113,6 +114,12 @@ SET ROLE pgn_eve;
 SELECT format('DROP TABLE %s', oid::regclass) FROM pg_class WHERE relowner = 'pgn_eve'::regrole AND relkind = 'r' AND relnamespace = 'pigeon'::regnamespace \gexec
 RESET ROLE;
 SELECT is((SELECT count(*) FROM pigeon.queues WHERE queue = 'orders') + (SELECT count(*) FROM pigeon.topics), 2::bigint, 'dropping them drops nothing of others');
+SELECT topic_view AS sales FROM pigeon.topics WHERE topic = 'sales' \gset
+SET ROLE pgn_eve;
+SELECT format('CREATE TABLE %1$s (); DROP TABLE %1$s', replace(:'orders', '_', '_0')) \gexec
+SELECT format('CREATE VIEW %1$s AS SELECT 1; DROP VIEW %1$s', replace(:'sales', '_', '_0')) \gexec
+RESET ROLE;
+SELECT is((SELECT count(*) FROM pigeon.queues WHERE queue = 'orders') + (SELECT count(*) FROM pigeon.topics), 2::bigint, 'nor does dropping what has nearly the name of others');
 
 -- Code on the tables of one's own queue: never run by others
 SET ROLE pgn_eve;
@@ -214,6 +221,21 @@ FROM unnest(ARRAY[:'eve', :'eve_fifo']) AS name,
 		(format('ALTER TABLE %s DROP CONSTRAINT %s', name, replace(name, 'pigeon.', '') || '_pkey')),
 		(format('DROP INDEX %s', name || CASE name WHEN :'eve' THEN '_due' ELSE '_group' END)),
 		(format('REVOKE ALL ON %s FROM pgn_eve', name))) AS changes (change);
+
+-- A queue in the place of one that was dropped gets nothing that its creator could not have otherwise
+SET ROLE pgn_victim;
+SELECT pigeon.create_topic('secret'), pigeon.create_queue('bills'), pigeon.create_queue('bills dead'), pigeon.create_queue('letters'), pigeon.create_queue('there');
+SELECT pigeon.create_queue('source', dead_letter_queue => 'letters');
+SELECT pigeon.subscribe('secret', 'bills', dead_letter_queue => 'bills dead');
+SELECT count(*) FROM pigeon.send_batch('letters', array_fill('x'::text, ARRAY[100]));
+SELECT pigeon.redrive('letters', 'there', max_per_second => 1);
+SELECT pigeon.drop_queue('bills'), pigeon.drop_queue('bills dead'), pigeon.drop_queue('there');
+RESET ROLE;
+SELECT is(attempt('pgn_eve', format('SELECT pigeon.create_queue(%L)', name)), '42501', 'creating ' || name) FROM unnest('{bills,bills dead,there}'::text[]) AS name;
+SELECT is(attempt('pgn_victim', format('SELECT pigeon.create_queue(%1$L), pigeon.drop_queue(%1$L)', name)), 'OK', 'its owner may create ' || name) FROM unnest('{bills,there}'::text[]) AS name;
+SELECT pigeon.grant_access('secret', 'pgn_eve', '{subscribe}');
+SELECT is(attempt('pgn_eve', $$SELECT pigeon.create_queue('bills'), pigeon.drop_queue('bills')$$), 'OK', 'who may subscribe may create it');
+SELECT pigeon.revoke_access('secret', 'pgn_eve', '{subscribe}');
 
 -- Nor get what he has no right to any more
 SET ROLE pgn_victim;

@@ -1,6 +1,6 @@
 -- publish_changes: what is published of a table's changes, and by whose rights.
 BEGIN;
-SELECT plan(74);
+SELECT plan(82);
 SELECT pigeon.create_topic('changes'), pigeon.create_queue('q');
 SELECT pigeon.subscribe('changes', 'q');
 CREATE TABLE orders (id int PRIMARY KEY, customer text, status text, total numeric, note text DEFAULT 'n');
@@ -216,6 +216,40 @@ SELECT throws_ok($$SELECT pigeon.publish_changes('of_another', 'changes')$$, '42
 SELECT pigeon.create_topic('dropped');
 CREATE TRIGGER t AFTER INSERT ON of_another FOR EACH ROW EXECUTE FUNCTION pigeon.publish_change('dropped', '');
 SELECT is(pigeon.drop_topic('dropped'), true, 'its trigger does not hold a topic');
+
+-- The order of changes, with a trigger that changes the row again
+CREATE TABLE priced (id int, total int);
+CREATE FUNCTION compute_total() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE priced SET total = 10 WHERE id = NEW.id; RETURN NULL; END';
+CREATE TRIGGER compute_total AFTER INSERT ON priced FOR EACH ROW EXECUTE FUNCTION compute_total();
+SELECT pigeon.publish_changes('priced', 'changes');
+SELECT pigeon.purge_queue('q');
+INSERT INTO priced VALUES (1, 0);
+SELECT is((SELECT array_agg(c) FROM changes() AS c), ARRAY['insert  -> {"id": 1, "total": 0}', 'update {"id": 1, "total": 0} -> {"id": 1, "total": 10}'],
+	'changes are published in the order in which they are made');
+
+-- Characters that a text may have, and a message not as such
+CREATE TABLE odd (a text);
+SELECT pigeon.publish_changes('odd', 'changes');
+INSERT INTO odd VALUES (U&'\FFFE \FFFF\FFFD' || E'\u2028\x01');
+SELECT is((SELECT body::json #>> '{new,a}' FROM pigeon.pop('q')), (SELECT a FROM odd), 'all characters of a row');
+
+-- Other forms of conditions for all events
+CREATE TABLE item (id int, tags text[], doc jsonb);
+CREATE FUNCTION write_items(condition text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pigeon.purge_queue('q');
+	INSERT INTO item VALUES (1, '{x}', '{"a": 1}');
+	UPDATE item SET doc = '{"a": 2}';
+	UPDATE item SET id = id;
+	DELETE FROM item;
+	RETURN QUERY SELECT changes();
+END $$;
+SELECT lives_ok(format($$SELECT pigeon.publish_changes('item', 'changes', condition => %L)$$, condition), condition),
+	is((SELECT string_agg(split_part(c, ' ', 1), ' ') FROM write_items(condition) AS c), events, 'that is fulfilled by some'),
+	pigeon.stop_publishing_changes('item', 'changes')
+FROM (VALUES ('OLD.* IS DISTINCT FROM NEW.*', 'insert update delete'),
+	($$NEW.tags[1] = 'x' OR OLD.doc['a'] = '2'$$, 'insert update update delete'),
+	('ROW(OLD.*) = ROW(NEW.*)', 'update')) AS conditions (condition, events);
 
 -- A condition on a column whose domain has no NULL
 CREATE DOMAIN email AS text NOT NULL;

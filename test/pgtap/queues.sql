@@ -1,6 +1,6 @@
 -- Queues: attributes and their bounds, names, if_not_exists, alter, tags, the redrive allow policy.
 BEGIN;
-SELECT plan(74);
+SELECT plan(75);
 
 -- What the view says of a queue, as one row of text.
 CREATE FUNCTION attributes(name text) RETURNS text LANGUAGE sql AS $$
@@ -30,6 +30,8 @@ SELECT lives_ok($$SELECT pigeon.create_queue('month', retention => '1 month')$$,
 SELECT is((SELECT retention FROM pigeon.queues WHERE queue = 'month'), interval '30 days', 'has 30 days');
 SELECT lives_ok($$SELECT pigeon.create_queue('mixed', delay => '1 day -23:59:59')$$, 'an interval of mixed signs');
 SELECT is((SELECT delay FROM pigeon.queues WHERE queue = 'mixed'), interval '1 s', 'is its sum');
+SELECT throws_ok($$SELECT pigeon.create_queue('less', delay => interval '1000000 days -24000000:00:00.000001')$$, '22023',
+	'delay must not be negative', 'a sum that is hardly negative');
 SELECT lives_ok($$SELECT pigeon.create_queue('micro', delay => '0.000001 s')$$, 'a microsecond');
 SELECT is((SELECT delay FROM pigeon.queues WHERE queue = 'micro'), interval '0.000001 s', 'is kept');
 

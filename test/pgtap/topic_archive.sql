@@ -1,5 +1,5 @@
 -- The archive of a topic: what it keeps, for how long, and replay.  No transaction around the whole, since maintenance commits.
-SELECT plan(49);
+SELECT plan(50);
 SELECT pigeon.create_queue('q'), pigeon.create_queue('late');
 SELECT lives_ok($$SELECT pigeon.create_topic('t', archive_retention => '6 days')$$, 'a topic with an archive');
 SELECT topic_view AS view, replace(topic_view::text, 'pigeon.t_', '') AS id FROM pigeon.topics WHERE topic = 't' \gset
@@ -76,6 +76,16 @@ BEGIN
 	END LOOP;
 END $$;
 SELECT is((SELECT status || ': ' || failure_reason FROM pigeon.replay_tasks WHERE task_id = :task), 'FAILED: subscription does not exist any more', 'it fails when its subscription ends');
+
+-- A replay to a queue that is not there does not seem to succeed
+SELECT pigeon.create_queue('gone');
+SELECT pigeon.subscribe('t', 'gone') AS gone \gset
+SELECT pigeon.drop_queue('gone');
+SELECT pigeon.replay(:gone, '-infinity') AS task \gset
+CALL pigeon.maintain();
+SELECT is((SELECT status || ' ' || replayed || ': ' || failure_reason FROM pigeon.replay_tasks WHERE task_id = :task),
+	'FAILED 0: the owner of the subscription cannot get messages to its queue', 'a replay to nowhere fails');
+SELECT pigeon.unsubscribe(:gone);
 
 -- Expiry.  A sixth of the retention of 6 days is a day.
 CREATE PROCEDURE days_pass(n int) LANGUAGE plpgsql AS $$

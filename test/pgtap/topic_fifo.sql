@@ -1,6 +1,6 @@
 -- FIFO topics: groups, deduplication, order, and standard queues as subscribers.
 BEGIN;
-SELECT plan(33);
+SELECT plan(35);
 SELECT pigeon.create_topic('t', fifo => true), pigeon.create_queue('f', fifo => true), pigeon.create_queue('g', fifo => true),
 	pigeon.create_queue('std'), pigeon.create_queue('dead', fifo => true);
 SELECT lives_ok($$SELECT pigeon.subscribe('t', 'f'), pigeon.subscribe('t', 'g', raw_delivery => false, dead_letter_queue => 'dead'), pigeon.subscribe('t', 'std')$$,
@@ -73,6 +73,16 @@ SELECT is((SELECT body FROM pigeon.pop('shared')), 'm2', 'and the second');
 SELECT pigeon.send('shared', 'm3', group_id => 'g', deduplication_id => '3');
 SELECT is((SELECT body FROM pigeon.pop('shared')), 'm3', 'the group goes on');
 SELECT is_empty($$SELECT FROM pigeon.peek('shared')$$, 'nothing is stuck');
+
+-- Dead letters of several topics, and what was sent, with one id
+SELECT pigeon.create_topic('three', fifo => true), pigeon.create_queue('third', fifo => true);
+SELECT pigeon.subscribe('three', 'third', dead_letter_queue => 'shared');
+SELECT pigeon.drop_queue('third');
+SELECT pigeon.send('shared', 'sent', group_id => 'g', deduplication_id => 'same');
+SELECT pigeon.publish('two', 'of two', attributes => '{"n": "1"}', group_id => 'g', deduplication_id => 'same');
+SELECT pigeon.publish('three', 'of three', group_id => 'g', deduplication_id => 'same');
+SELECT is((SELECT array_agg(body ORDER BY message_id) FROM pigeon.peek('shared')), '{sent,of two,of three}', 'no dead letter is taken for a duplicate');
+SELECT is((SELECT array_agg(body ORDER BY n) FROM generate_series(1, 3) AS n, pigeon.pop('shared', least(n, 1))), '{sent,of two,of three}', 'and all are received');
 
 -- Outbox, replay and filters
 CREATE TABLE orders (id int, customer text);

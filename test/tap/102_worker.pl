@@ -119,6 +119,12 @@ sql(q{ALTER EVENT TRIGGER pigeon_forget_dropped_tables DISABLE;
 	SELECT pigeon.receive('q', visibility_timeout => '0')});
 becomes_true('half a queue does no harm', q{count(*) = 1 FROM pigeon.peek('dead', 100) WHERE body = 'poison'});
 
+# What is kept for ever is no reason to look again and again.
+sql(q{SELECT pigeon.create_queue('for ever'); SELECT pigeon.send('for ever', 'x');
+	SELECT queue_table AS t FROM pigeon.queues WHERE queue = 'for ever' \gset
+	UPDATE :t SET enqueued_at = 'infinity';
+	SELECT pigeon.alter_queue('for ever', delay => '0')});
+
 # An idle database has no worker, even if its log cannot be maintained while half a queue is there.
 becomes_true('the worker leaves', "$workers = 0");
 sql(q{ROLLBACK PREPARED 'old'});

@@ -170,7 +170,49 @@ foreach my $n (30000, 200000)
 	is(metrics($quiet, $queue), join('|', 5029 + $n, 5029, $received, 1, 't'),
 		"of $n messages of a noisy group, and the remains of $received others, none counts as of quiet ones");
 }
+
+# So do open transactions that have written something, but not a VACUUM.
+$holder->query(q{COMMIT; BEGIN});
+$holder->query(q{SELECT pg_current_xact_id()});
+is(sql(q{SELECT count(*) FROM pigeon.xmin_horizon h JOIN pg_stat_activity a ON holder LIKE 'pid ' || pid || '%'
+	WHERE a.state = 'idle in transaction'}), '1', 'who has written something is shown');
 $holder->quit;
+sql(q{CREATE TABLE large AS SELECT n FROM generate_series(1, 100000) AS n; DELETE FROM large});
+my $vacuum = IPC::Run::start([ 'psql', '-Xq', '-d', $node->connstr('postgres'), '-c', q{SET vacuum_cost_delay = 100},
+	'-c', q{SET vacuum_cost_limit = 1}, '-c', 'VACUUM large' ], '2>', '/dev/null');
+$node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM pg_stat_progress_vacuum') or die 'no VACUUM';
+is(sql(q{SELECT count(*) FROM pigeon.xmin_horizon h JOIN pg_stat_progress_vacuum v ON holder LIKE 'pid ' || v.pid || '%'}),
+	'0', 'a VACUUM is not');
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_progress_vacuum});
+$vacuum->finish;
+
+# A queue that cannot be counted does not keep others from it.
+sql(q{SELECT pigeon.create_queue('altered'); SELECT pigeon.send('altered', 'x');
+	SELECT pigeon.create_queue('altered fifo', fifo => true);
+	SELECT pigeon.create_queue('locked'); SELECT pigeon.send('locked', 'x')});
+sql(q{SELECT queue_table AS t FROM pigeon.queues WHERE queue = 'altered' \gset
+	ALTER TABLE :t ADD COLUMN c integer});
+sql(q{SELECT format('ALTER TABLE pigeon.g_%s ADD COLUMN c integer', id) FROM pigeon.queue WHERE name = 'altered fifo' \gexec});
+is(metrics('visible IS NULL, sent', 'altered'), 't|1', 'of a queue that its owner has altered the counters are shown');
+is(metrics('visible IS NULL, sent', 'altered fifo'), 't|0', 'and of a FIFO queue');
+my $locker = $node->background_psql('postgres');
+$locker->query_safe(q{SELECT queue_table AS t FROM pigeon.queues WHERE queue = 'locked' \gset});
+$locker->query_safe(q{BEGIN; LOCK TABLE :t});
+is(metrics('visible IS NULL, sent IS NULL', 'locked'), 't|t', 'of one that somebody has locked nothing');
+is(sql('SELECT count(*) > 3 FROM pigeon.queue_metrics WHERE visible IS NOT NULL'), 't', 'all other queues are counted');
+$locker->query_safe('COMMIT');
+is(metrics('visible, sent', 'locked'), '1|1', 'and that one when it is free');
+
+# Nor does one whose owner is somebody else since it was looked at.
+sql(q{CREATE ROLE another});
+my $watcher = $node->background_psql('postgres');
+$watcher->query_safe('SELECT count(*) FROM pigeon.queue_metrics');
+sql(q{SELECT queue_table AS t FROM pigeon.queues WHERE queue = 'locked' \gset
+	ALTER TABLE :t OWNER TO another});
+is($watcher->query_safe(q{SELECT visible FROM pigeon.queue_metrics WHERE queue = 'locked'}), '1', 'a queue that has changed hands');
+$locker->quit;
+$watcher->quit;
+sql(q{SELECT pigeon.drop_queue(queue) FROM pigeon.queues WHERE queue IN ('altered', 'altered fifo', 'locked')});
 
 # Restarts.
 my $before = sql(q{SELECT queue, sent, sent_bytes, received, deleted, purged, dead_lettered, deduplicated
