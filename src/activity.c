@@ -378,6 +378,16 @@ pgn_activity_count(Queue *queue, QueueCounter counter, int64 n)
 		activity->counts[counter] += n;
 }
 
+/* Count one that stays counted if the transaction rolls back: nothing was changed, and no lock may be kept. */
+void
+pgn_activity_count_now(Queue *queue, QueueCounter counter)
+{
+	SharedQueue *shared = pgn_shared_queue(queue);
+
+	if (shared)
+		pg_atomic_fetch_add_u64(&shared->counters[counter], 1);
+}
+
 /* Note a message for fairness. */
 static void
 note_in_flight(Queue *queue, const TenantMessage *message)

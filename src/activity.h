@@ -16,6 +16,7 @@ extern void pgn_activity_claimed(Queue *queue, int n);
 extern void pgn_activity_maintain(Queue *queue, TimestampTz at);
 extern void pgn_activity_notify(Queue *queue);
 extern void pgn_activity_count(Queue *queue, QueueCounter counter, int64 n);
+extern void pgn_activity_count_now(Queue *queue, QueueCounter counter);
 extern void pgn_activity_received(Queue *queue, const Delivery *row);
 extern void pgn_activity_gone(Queue *queue, const Delivery *row);
 extern void pgn_activity_job(DatabaseJob job);

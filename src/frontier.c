@@ -143,6 +143,16 @@ pgn_frontier_reach(const Frontier *frontier, const FrontierMet *met, TimestampTz
 	return Min(now, reach);
 }
 
+/* Was something at this place left behind before?  The lane is locked. */
+static bool
+is_straggler(const SharedLane *shared, TimestampTz place)
+{
+	for (int i = 0; i < shared->nstragglers; i++)
+		if (shared->stragglers[i] == place)
+			return true;
+	return false;
+}
+
 /*
  * Advance a frontier that was read before, leaving stragglers and sleepers
  * behind.  False if it is somewhere else by now, or there is no room for the
@@ -153,18 +163,22 @@ pgn_frontier_advance(Queue *queue, int lane, TimestampTz now, const Frontier *fr
 					 TimestampTz to, const FrontierMet *met, const SleeperList *asleep)
 {
 	SharedLane *shared = shared_lane(queue, lane);
-	int			nleft_behind = from->stuck ? met->nheld : 0;
+	TimestampTz left_behind[PGN_STRAGGLERS];
+	int			nleft_behind = 0;
 	bool		advance;
 
 	if (shared == NULL)
 		return false;
 	SpinLockAcquire(&shared->lock);
+	for (int i = 0; from->stuck && i < met->nheld; i++)
+		if (met->held[i] < to && !is_straggler(shared, met->held[i]))
+			left_behind[nleft_behind++] = met->held[i];
 	advance = (TimestampTz) pg_atomic_read_u64(&shared->frontier) == from->at &&
 		shared->nstragglers + nleft_behind <= PGN_STRAGGLERS;
 	if (advance)
 	{
-		for (int i = 0; i < nleft_behind; i++)
-			shared->stragglers[shared->nstragglers++] = met->held[i];
+		memcpy(&shared->stragglers[shared->nstragglers], left_behind, nleft_behind * sizeof(TimestampTz));
+		shared->nstragglers += nleft_behind;
 		if (asleep)
 			pgn_sleepers_add_all(&shared->sleepers, asleep, now);
 		/* Ahead of the clock it stays where it is until then. */

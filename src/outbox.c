@@ -230,7 +230,7 @@ nothing_changed(const Source *source, TupleDesc desc, HeapTuple old, HeapTuple n
 static void
 append_json(StringInfo json, const char *value)
 {
-	static const char start[] = "\xEF\xBF";	/* of U+FFFE, U+FFFF, and others */
+	static const char start[] = "\xEF\xBF"; /* of U+FFFE, U+FFFF, and others */
 	const char *p;
 
 	while (GetDatabaseEncoding() == PG_UTF8 && (p = strstr(value, start)) != NULL)

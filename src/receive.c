@@ -125,8 +125,8 @@ receive_fifo(Receive *receive, Queue *queue, bool advance)
 		fifo.advance = false;
 		pgn_fifo_receive(&fifo);
 	}
-	receive->changed = fifo.cleared + fifo.rescheduled > 0;
-	pgn_deliveries_close(&deliveries, fifo.found > 0 || receive->changed ? NoLock : RowExclusiveLock);
+	receive->changed = fifo.found + fifo.cleared + fifo.rescheduled > 0;
+	pgn_deliveries_close(&deliveries, receive->changed ? NoLock : RowExclusiveLock);
 	for (int i = 0; i < fifo.found; i++)
 		pgn_result_add_received(&receive->result, queue, &fifo.rows[i], receive->pop);
 	if (receive->attempt_id && fifo.found > 0)
@@ -150,7 +150,7 @@ receive_standard(Receive *receive, Queue *queue, bool advance)
 	};
 
 	pgn_standard_receive(&standard, queue);
-	receive->changed = standard.cleared > 0;
+	receive->changed = standard.taken + standard.cleared > 0;
 	return standard.advance;
 }
 
@@ -233,10 +233,10 @@ pgn_receive(PG_FUNCTION_ARGS)
 		 * What was changed on the way, dead letters that were moved say,
 		 * takes effect with the caller's commit, so it must not wait.
 		 */
-		enough = receive.result.n > 0 || receive.changed || GetCurrentTimestamp() >= wait_until;
-		if (enough)
-			pgn_activity_count(queue, COUNT_EMPTY_RECEIVES, receive.result.n == 0);
-		if (receive.result.n == 0 && !receive.changed)
+		enough = receive.changed || GetCurrentTimestamp() >= wait_until;
+		if (enough && receive.result.n == 0)
+			pgn_activity_count_now(queue, COUNT_EMPTY_RECEIVES);
+		if (!receive.changed)
 			pgn_queue_unlock(queue, RowExclusiveLock);
 		if (enough)
 			break;

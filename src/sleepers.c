@@ -194,7 +194,7 @@ pgn_sleepers_due(Queue *queue, int lane, TimestampTz now, Sleepers due[PGN_SLEEP
 	SharedLane *shared_lane;
 	int			n = 0;
 
-	/* One that is just being added is hardly due. */
+	/* One that is just being added is met by who looks at the frontier first. */
 	if (shared == NULL || shared->lanes[lane].sleepers.n == 0)
 		return 0;
 	shared_lane = &shared->lanes[lane];

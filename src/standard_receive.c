@@ -80,6 +80,7 @@ return_claimed(StandardReceive *receive)
 	Queue	   *queue = claims->deliveries->queue;
 
 	pgn_claims_complete(claims);
+	receive->taken += claims->n;
 	for (int i = 0; i < claims->n; i++)
 	{
 		const Delivery *row = &claims->rows[i];
@@ -144,8 +145,11 @@ note_delivery(ScanResult *result, const DeliveryVersion *version, TimestampTz no
 	{
 		Sleepers	sleeper = {.from = at,.to = at,.until = version->row.visible_at};
 
+		/* Ours or not, others must look there again. */
 		if (at < result->known_until)
 			pgn_sleepers_add(&result->asleep, &sleeper, now);
+		else
+			note_awake(result, version, now);
 		return;
 	}
 	note_awake(result, version, now);
@@ -234,7 +238,8 @@ receive_candidates(StandardReceive *receive, DeliveryTable *deliveries, DeadLett
 		if (!pgn_is_claimed(receive->claims, &place) && pgn_scan_place(&scan, &place, &version) &&
 			version.row.lane == PGN_LANE_NORMAL && version.row.visible_at <= now)
 		{
-			receive->changed_from = Min(receive->changed_from, version.row.due_at);
+			if (!version.uncommitted && !version.held)
+				receive->changed_from = Min(receive->changed_from, version.row.due_at);
 			receive_version(receive, deliveries, letters, &version, now);
 		}
 	}
@@ -373,10 +378,10 @@ receive_sleepers(StandardReceive *receive, DeliveryTable *deliveries, DeadLetter
 	}
 }
 
-/* Receive what is due in one lane, until there is enough. */
+/* Receive what is due in one lane at the stragglers and from the frontier on, until there is enough. */
 static void
-receive_lane(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *letters,
-			 int16 lane, TimestampTz now)
+receive_awake(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *letters,
+			  int16 lane, TimestampTz now)
 {
 	Queue	   *queue = deliveries->queue;
 	Frontier	frontier;
@@ -413,6 +418,20 @@ receive_lane(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *l
 	if (receive->advance && to > frontier.at &&
 		pgn_frontier_advance(queue, lane, now, &frontier, to, &result.met, &result.asleep))
 		look_again(deliveries, lane, frontier.at, to - 1);
+}
+
+/*
+ * Receive what is due in one lane, until there is enough.  Those who sleep
+ * were looked at before.  If the frontier has passed somebody since, he was
+ * among them then, and may have woken up: who finds nothing looks at them again.
+ */
+static void
+receive_lane(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *letters,
+			 int16 lane, TimestampTz now)
+{
+	receive_awake(receive, deliveries, letters, lane, now);
+	if (receive->result->n == 0 && has_sleepers(lane))
+		receive_sleepers(receive, deliveries, letters, lane, now);
 }
 
 /* Receive from the lanes of noisy tenants. */
@@ -466,7 +485,7 @@ pgn_standard_receive(StandardReceive *receive, Queue *queue)
 		if (receive->result->n > 0 || !pgn_frontier_doubt(queue, now) || !pgn_standard_look_below(&deliveries))
 			break;
 		/* What was cleared away in this call may come back. */
-		receive->knows = receive->advance = receive->knows && receive->cleared == 0;
+		receive->knows = receive->advance = receive->knows && receive->cleared + receive->taken == 0;
 		receive->in_place = receive->in_place && receive->knows;
 	}
 	if (receive->result->n == 0)
@@ -474,5 +493,5 @@ pgn_standard_receive(StandardReceive *receive, Queue *queue)
 	receive->claims = NULL;
 	pgn_dead_letters_end(&letters);
 	/* Who found nothing keeps no lock, least of all while waiting for more. */
-	pgn_deliveries_close(&deliveries, receive->result->n + receive->cleared > 0 ? NoLock : RowExclusiveLock);
+	pgn_deliveries_close(&deliveries, receive->taken + receive->cleared > 0 ? NoLock : RowExclusiveLock);
 }

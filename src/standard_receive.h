@@ -19,6 +19,8 @@ typedef struct StandardReceive
 	bool		advance;		/* advance the frontier on the way; if so, it
 								 * knows */
 	int			cleared;		/* expired messages and dead letters */
+	int			taken;			/* messages, those included that turn out to
+								 * be lost */
 
 	/* The rest is for the look itself. */
 	Claims	   *claims;			/* what is to be returned next */

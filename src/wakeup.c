@@ -414,12 +414,14 @@ any_due(DeliveryTable *deliveries, TimestampTz now)
 	{
 		Frontier	frontier;
 		Sleepers	due[PGN_SLEEPERS];
-		int			n = pgn_sleepers_due(deliveries->queue, lane, now, due);
+		int			n;
 
+		/* In this order: whom the frontier has passed is among the sleepers. */
+		pgn_frontier_read(deliveries->queue, lane, now, &frontier);
+		n = pgn_sleepers_due(deliveries->queue, lane, now, due);
 		for (int i = 0; i < n; i++)
 			if (any_in_range(deliveries, lane, due[i].from, due[i].to, now))
 				return true;
-		pgn_frontier_read(deliveries->queue, lane, now, &frontier);
 		for (int i = 0; i < frontier.nstragglers; i++)
 			if (any_in_range(deliveries, lane, frontier.stragglers[i], frontier.stragglers[i], now))
 				return true;
@@ -441,6 +443,21 @@ pgn_any_due(DeliveryTable *deliveries, TimestampTz now)
 		 any_due(deliveries, now));
 }
 
+/*
+ * Until when who keeps watch may sleep.  Somebody may say meanwhile that
+ * something falls due earlier; the look may swallow what wakes us then.
+ */
+static TimestampTz
+watch_until(DeliveryTable *deliveries, SharedQueue *shared, TimestampTz now)
+{
+	TimestampTz until = pgn_earlier(pgn_next_due(deliveries, now), now + WATCH_INTERVAL);
+	TimestampTz due_at = (TimestampTz) pg_atomic_read_u64(&shared->due_at);
+
+	if (due_at <= now && deliveries->queue->changed_in != pgn_local_transaction())
+		due_at = now + pgn_poll_interval * INT64CONST(1000);
+	return due_at > now ? Min(until, due_at) : until;
+}
+
 /* Join the waiters of a queue and look; until when to sleep, "now" if there is no reason to. */
 static TimestampTz
 join_and_look(Queue *queue, TimestampTz now)
@@ -460,11 +477,15 @@ join_and_look(Queue *queue, TimestampTz now)
 		if (pgn_any_due(&deliveries, now))
 			sleep_until = in_vain ? now + pgn_poll_interval * INT64CONST(1000) : now;
 		else if (keeps_watch())
-			sleep_until = pgn_earlier(pgn_next_due(&deliveries, now), now + WATCH_INTERVAL);
+			sleep_until = watch_until(&deliveries, shared, now);
 		pgn_deliveries_close(&deliveries, AccessShareLock);
 	}
 	else
+	{
+		/* It may have been created anew since, and there be no room for it. */
+		pgn_wait_end();
 		sleep_until = now + pgn_poll_interval * INT64CONST(1000);
+	}
 	pgn_queue_unlock(queue, AccessShareLock);
 	return sleep_until;
 }

@@ -57,6 +57,9 @@ is(metrics('sent, sent_bytes, received, deleted, dead_lettered, approximate', 'q
 is(sql(q{SELECT pigeon.receive('dead', visibility_timeout => '0') \g /dev/null
 	SELECT pigeon.purge_queue('dead') \g /dev/null
 	SELECT count(*) FROM pigeon.receive('dead')}), '0', 'nothing left');
+my $empty = metrics('empty_receives', 'dead');
+sql(q{BEGIN; SELECT pigeon.receive('dead'); ROLLBACK});
+is(metrics('empty_receives', 'dead'), $empty + 1, 'an empty receive counts in any case');
 is(metrics('purged, empty_receives >= 1, sent', 'dead'), '1|t|2', 'purges and empty receives; moves are not sends');
 is(metrics(q{oldest_message_age BETWEEN '0' AND '1 h'}, 'q'), 't', 'age of the oldest message');
 is(sql(q{SELECT visible, in_flight, delayed FROM pigeon.exact_queue_metrics('q')}), '1|1|1', 'exact metrics agree');
