@@ -990,6 +990,16 @@ $$;
 COMMENT ON FUNCTION pigeon.schedule_command(text, text, text)
 	IS 'have pg_cron run a command of the caller, return the job''s id';
 
+-- What a scheduled command gives as deduplication_id: each run is another message, so in a FIFO queue or topic it needs another id.
+CREATE FUNCTION pigeon.scheduled_id(fifo boolean, deduplication_id text) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE WHEN fifo AND deduplication_id IS NULL THEN 'pg_catalog.gen_random_uuid()::text' ELSE format('%L::text', deduplication_id) END
+$$;
+COMMENT ON FUNCTION pigeon.scheduled_id(boolean, text)
+	IS 'the deduplication_id of a scheduled command, as SQL; used by schedule_send and schedule_publish';
+
 CREATE FUNCTION pigeon.schedule_send(
 	name text, cron text, queue text, body text, attributes jsonb DEFAULT NULL,
 	delay interval DEFAULT NULL, group_id text DEFAULT NULL, deduplication_id text DEFAULT NULL
@@ -1002,8 +1012,9 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'queue and body must not be null';
 	END IF;
 	RETURN pigeon.schedule_command(name, cron,
-		format('SELECT pigeon.send(%L::text, %L::text, %L::jsonb, %L::interval, %L::text, %L::text)',
-			queue, body, attributes, delay, group_id, deduplication_id));
+		format('SELECT pigeon.send(%L::text, %L::text, %L::jsonb, %L::interval, %L::text, %s)',
+			queue, body, attributes, delay, group_id, pigeon.scheduled_id(
+				(SELECT q.fifo FROM pigeon.queues q WHERE q.queue = schedule_send.queue), deduplication_id)));
 END
 $$;
 COMMENT ON FUNCTION pigeon.schedule_send(text, text, text, text, jsonb, interval, text, text)
@@ -1021,8 +1032,9 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'topic and body must not be null';
 	END IF;
 	RETURN pigeon.schedule_command(name, cron,
-		format('SELECT pigeon.publish(%L::text, %L::text, %L::text, %L::jsonb, %L::text, %L::text)',
-			topic, body, subject, attributes, group_id, deduplication_id));
+		format('SELECT pigeon.publish(%L::text, %L::text, %L::text, %L::jsonb, %L::text, %s)',
+			topic, body, subject, attributes, group_id, pigeon.scheduled_id(
+				(SELECT t.fifo FROM pigeon.topics t WHERE t.topic = schedule_publish.topic), deduplication_id)));
 END
 $$;
 COMMENT ON FUNCTION pigeon.schedule_publish(text, text, text, text, text, jsonb, text, text)
@@ -1289,7 +1301,7 @@ GRANT EXECUTE ON FUNCTION
 	pigeon.redrive, pigeon.cancel_redrive,
 	pigeon.replay, pigeon.cancel_replay, pigeon.topic_counters,
 	pigeon.queue_figures, pigeon.exact_queue_metrics,
-	pigeon.schedule_command, pigeon.schedule_send, pigeon.schedule_publish, pigeon.unschedule,
+	pigeon.schedule_command, pigeon.scheduled_id, pigeon.schedule_send, pigeon.schedule_publish, pigeon.unschedule,
 	pigeon.filter_matches, pigeon.filter_result,
 	pigeon.create_topic, pigeon.alter_topic, pigeon.drop_topic, pigeon.topic_view,
 	pigeon.publish_rows, pigeon.publish_change, pigeon.guard_deliveries,

@@ -159,25 +159,46 @@ check_total_visibility(const Delivery *row, TimestampTz visible_at)
 				 errhint("The limit is the setting pigeon.max_visibility.")));
 }
 
-/* May the holder of the receipt do this to the delivery? */
+/*
+ * Has this transaction leased the delivery?  Then nobody else can have received
+ * it since, even if its timeout is over (of a receive without one it is at once).
+ */
 static bool
-is_allowed(const Queue *queue, const Delivery *row, const Receipt *receipt, const Action *action)
+is_ours(const DeliveryVersion *version)
 {
+	return TransactionIdIsCurrentTransactionId(version->writer) &&
+		version->row.visible_at > version->row.received_at + 1;
+}
+
+/*
+ * May the holder of the receipt do this to the delivery?  In a FIFO queue not
+ * when its timeout is over, since others may have gone on with the group.
+ */
+static bool
+is_allowed(const Queue *queue, const DeliveryVersion *version, const Receipt *receipt, const Action *action)
+{
+	const Delivery *row = &version->row;
 	bool		leased = row->lease == receipt->lease;
 
 	if (row->lease == PGN_NO_LEASE)
 		return false;
 	if (queue->attributes.fifo)
-		return leased && row->visible_at > action->now;
+		return leased && (row->visible_at > action->now || is_ours(version));
 	return action->is_delete || leased;
 }
 
-/* Give a delivery a new version that is visible from that time on; answers as pgn_delivery_update. */
+/*
+ * Give a delivery a new version that is visible from that time on; answers as
+ * pgn_delivery_update.  "release": the receipt ends with that, which it does
+ * otherwise in a FIFO queue only when the time has passed.
+ */
 static TM_Result
-update(DeliveryTable *deliveries, DeliveryVersion *version, TimestampTz visible_at)
+update(DeliveryTable *deliveries, DeliveryVersion *version, TimestampTz visible_at, bool release)
 {
 	if (deliveries->queue->attributes.fifo)
 	{
+		if (release)
+			version->row.lease = PGN_NO_LEASE;
 		pgn_delivery_show(&version->row, visible_at);
 		return pgn_fifo_update(deliveries, version);
 	}
@@ -197,7 +218,7 @@ acknowledge(Lookup *lookup, const Receipt *receipt, Action *action, GroupSet *ch
 		Delivery   *row = &version.row;
 		TM_Result	result;
 
-		if (!is_allowed(deliveries->queue, row, receipt, action))
+		if (!is_allowed(deliveries->queue, &version, receipt, action))
 			return false;
 		if (version.held)
 		{
@@ -217,7 +238,7 @@ acknowledge(Lookup *lookup, const Receipt *receipt, Action *action, GroupSet *ch
 
 			if (action->visibility_timeout > 0)
 				check_total_visibility(row, visible_at);
-			result = update(deliveries, &version, visible_at);
+			result = update(deliveries, &version, visible_at, action->visibility_timeout == 0);
 		}
 		if (result == TM_Ok)
 		{
@@ -308,7 +329,7 @@ is_free(const Walk *walk, DeliveryTable *deliveries, const Receipt *receipt, con
 	const DeliveryVersion *version = &walk->version;
 
 	return !version->uncommitted && !version->held &&
-		is_allowed(deliveries->queue, &version->row, receipt, action);
+		is_allowed(deliveries->queue, version, receipt, action);
 }
 
 /* Delete the delivery that a walk has come to; false, and nothing done, if that is not plain. */

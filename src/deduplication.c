@@ -106,14 +106,15 @@ typedef struct KeyTable
 	TimestampTz now;
 } KeyTable;
 
-/* The statements that create the table of a queue. */
+/* The statements that create the table of a queue.  It has no key; for logical replication the whole row is one. */
 char *
 pgn_deduplication_table_sql(int32 queue_id)
 {
 	return psprintf("CREATE TABLE pigeon.d_%d (key_high bigint NOT NULL, key_low bigint NOT NULL,"
 					" message_id bigint NOT NULL, expires_at timestamptz NOT NULL) USING heap;"
-					"CREATE INDEX d_%d_key ON pigeon.d_%d (key_high) WITH (deduplicate_items = off)",
-					queue_id, queue_id, queue_id);
+					"CREATE INDEX d_%d_key ON pigeon.d_%d (key_high) WITH (deduplicate_items = off);"
+					"ALTER TABLE pigeon.d_%d REPLICA IDENTITY FULL",
+					queue_id, queue_id, queue_id, queue_id);
 }
 
 /* The table of a queue. */

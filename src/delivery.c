@@ -111,16 +111,36 @@ pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmo
 	return usable;
 }
 
+/* Are the indexes there by which we look for rows?  If not, the table is closed. */
+static bool
+is_indexed(DeliveryTable *deliveries, LOCKMODE lockmode)
+{
+	if (pgn_table_find_index(&deliveries->table, pgn_message_index, 2) &&
+		pgn_table_find_index(&deliveries->table, deliveries->queue->attributes.fifo ? pgn_group_index : pgn_due_index, 2))
+		return true;
+	pgn_deliveries_close(deliveries, lockmode);
+	return false;
+}
+
 /* Like pgn_deliveries_try_open, but the indexes by which we look for rows must be there, too. */
 bool
 pgn_deliveries_try_open_indexed(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode)
 {
-	if (!pgn_deliveries_try_open(deliveries, queue, lockmode))
+	return pgn_deliveries_try_open(deliveries, queue, lockmode) && is_indexed(deliveries, lockmode);
+}
+
+/* The same for who does not insert, and so does not care what else the owner wants to be unique. */
+bool
+pgn_deliveries_try_read(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode)
+{
+	PgnTable   *table = &deliveries->table;
+
+	deliveries->queue = queue;
+	if (!pgn_table_try_open(table, queue->relid, lockmode))
 		return false;
-	if (pgn_table_find_index(&deliveries->table, pgn_message_index, 2) &&
-		pgn_table_find_index(&deliveries->table, queue->attributes.fifo ? pgn_group_index : pgn_due_index, 2))
-		return true;
-	pgn_deliveries_close(deliveries, lockmode);
+	if (pgn_table_has_columns(table->rel, pgn_delivery_columns, Natts_delivery))
+		return is_indexed(deliveries, lockmode);
+	pgn_table_close(table, lockmode);
 	return false;
 }
 

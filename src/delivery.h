@@ -21,7 +21,8 @@ typedef struct DeliveryVersion
 {
 	Delivery	row;
 	ItemPointerData tid;
-	bool		uncommitted;	/* written by somebody who is still open */
+	TransactionId writer;		/* who has written it */
+	bool		uncommitted;	/* that is somebody who is still open */
 	bool		held;			/* being changed by somebody who is still open */
 	TransactionId holder;		/* who that is */
 } DeliveryVersion;
@@ -35,6 +36,7 @@ extern char *pgn_delivery_table_sql(int32 queue_id, bool fifo);
 extern void pgn_deliveries_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
 extern bool pgn_deliveries_try_open(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
 extern bool pgn_deliveries_try_open_indexed(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
+extern bool pgn_deliveries_try_read(DeliveryTable *deliveries, Queue *queue, LOCKMODE lockmode);
 extern void pgn_deliveries_close(DeliveryTable *deliveries, LOCKMODE lockmode);
 extern void pgn_deliveries_insert(DeliveryTable *deliveries, const Delivery *rows, int n,
 								  ItemPointerData *before);

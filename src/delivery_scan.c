@@ -168,6 +168,7 @@ read_version(DeliveryScan *scan, DeliveryVersion *version)
 
 	pgn_delivery_read_row(scan->deliveries->table.rel, tuple, &version->row);
 	version->tid = scan->slot->tts_tid;
+	version->writer = HeapTupleHeaderGetXmin(tuple->t_data);
 	version->uncommitted = TransactionIdIsValid(scan->dirty.xmin);
 	version->held = TransactionIdIsValid(scan->dirty.xmax);
 	version->holder = scan->dirty.xmax;

@@ -37,7 +37,7 @@
  * in the order of their numbers, so that publishers to different topics do not
  * deadlock.  A FIFO queue recognises duplicates
  * of its own, sent to it by other ways; but a replay is not a duplicate of
- * what it repeats.  Standard queues that subscribe to a FIFO topic learn
+ * what it repeats, nor a dead letter one of anything.  Standard queues that subscribe to a FIFO topic learn
  * nothing of groups.
  */
 #include "postgres.h"
@@ -515,16 +515,16 @@ pgn_fan_out_end(FanOut *out)
 	pfree(out);
 }
 
-/* Would a message of the topic, which is locked, come to the subscriber's queue, and is that complete? */
+/* Would a message of the topic, which is locked, come to the subscriber's queue, and is that complete (if it must be)? */
 bool
-pgn_fan_out_reaches(Topic *topic, const Subscription *subscription)
+pgn_fan_out_reaches(Topic *topic, const Subscription *subscription, bool complete)
 {
 	FanOut	   *out = pgn_fan_out_begin(topic, subscription, 1, NULL, 0);
 	bool		reaches;
 
 	open_queue(out, &out->routes[0]);
 	reaches = out->routes[0].queue.open &&
-		pgn_table_find_index(&out->routes[0].queue.deliveries.table, pgn_message_index, 2);
+		(!complete || pgn_table_find_index(&out->routes[0].queue.deliveries.table, pgn_message_index, 2));
 	pgn_fan_out_end(out);
 	return reaches;
 }

@@ -10,7 +10,7 @@
 
 typedef struct FanOut FanOut;
 
-extern bool pgn_fan_out_reaches(Topic *topic, const Subscription *subscription);
+extern bool pgn_fan_out_reaches(Topic *topic, const Subscription *subscription, bool complete);
 extern FanOut *pgn_fan_out_begin(Topic *topic, const Subscription *subscriptions, int nsubscriptions,
 								 const Message *messages, int n);
 extern void pgn_fan_out(FanOut *out, Message *messages, int n, TimestampTz now);

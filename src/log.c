@@ -160,7 +160,7 @@ form_row(TupleDesc desc, int i, void *state)
 	 isnull[Anum_log_##column - 1] = (pointer) == NULL)
 	SET(message_id, Int64GetDatum(message->message_id));
 	SET(log_key, Int64GetDatum(message->log_key));
-	SET(sent_at, TimestampTzGetDatum(append->sent_at));
+	SET(sent_at, TimestampTzGetDatum(message->replayed_message_id == 0 ? append->sent_at : message->published_at));
 	SET(sender, PointerGetDatum(message->sender ? cstring_to_text(NameStr(*message->sender)) : append->sender));
 	SET_POINTER(body, message->body);
 	SET_POINTER(attributes, message->attributes);
@@ -190,10 +190,15 @@ pgn_log_append(Message *messages, int n, TimestampTz sent_at)
 	BlockNumber last = 0;
 	LogAppend	append = {
 		.messages = messages,
-		.sent_at = sent_at,
-		.segment = pgn_log_current_segment()
+		.sent_at = sent_at
 	};
 
+	/*
+	 * What sealed the segment may not have been heard of by who holds his
+	 * locks already.
+	 */
+	AcceptInvalidationMessages();
+	append.segment = pgn_log_current_segment();
 	pgn_number_messages(messages, n);
 	append.sender = cstring_to_text(GetUserNameFromId(GetUserId(), false));
 	pgn_table_open(&table, pgn_log_segment(append.segment), RowExclusiveLock);

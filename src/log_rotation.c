@@ -375,7 +375,11 @@ copy_survivors(int segment, const MessageIds *survivors)
 	AtEOXact_GUC(true, level);
 }
 
-/* How many of the messages are in the segment but not in the old generation? */
+/*
+ * How many of the messages are in the segment but not in the old generation?
+ * One that has the number of another one there (the sequence was set back) can
+ * never go there, and the segment stays.
+ */
 static int64
 count_missing(int segment, const MessageIds *survivors)
 {
@@ -384,7 +388,8 @@ count_missing(int segment, const MessageIds *survivors)
 	int			level = begin_joins();
 	int64		missing = pgn_owner_number(psprintf("SELECT count(*) FROM pigeon.log_%d s"
 													" WHERE message_id IN (SELECT unnest($1)) AND NOT EXISTS"
-													" (SELECT FROM pigeon.log_old o WHERE o.message_id = s.message_id)",
+													" (SELECT FROM pigeon.log_old o WHERE o.message_id = s.message_id"
+													" AND o.log_key = s.log_key)",
 													segment), 1, types, values, 0);
 
 	AtEOXact_GUC(true, level);
@@ -617,7 +622,7 @@ pgn_log_clean_old(void)
 bool
 pgn_log_old_is_empty(void)
 {
-	return query_number("SELECT pg_relation_size('pigeon.log_old')", 0) == 0;
+	return query_number("SELECT message_id FROM pigeon.log_old LIMIT 1", 0) == 0;
 }
 
 /* When the current segment, which is that many seconds old, will be full if it grows as it did; PG_INT64_MAX if it does not. */
@@ -632,6 +637,15 @@ full_at(int current, int64 age, TimestampTz now)
 					 now + Max(CURRENT_INTERVAL, (full_age() - age) * USECS_PER_SEC));
 }
 
+/* When to look at an unused segment again: soon, and when it has waited for snapshots long enough. */
+static int64
+ripening(const Mark *mark)
+{
+	int64		left = (pgn_log_snapshot_threshold - mark->age) * USECS_PER_SEC;
+
+	return Max(CURRENT_INTERVAL, Min(left, UNUSED_INTERVAL));
+}
+
 /*
  * When to look at the segments again if nothing happens until then: when the
  * current one is full or old enough, or somewhat later if one could not be
@@ -642,6 +656,7 @@ pgn_log_next_look(TimestampTz now)
 {
 	int			current = pgn_log_current_segment();
 	TimestampTz next = PG_INT64_MAX;
+	Mark		mark;
 
 	if (!pgn_references_complete())
 		return now + SEALED_INTERVAL;
@@ -650,7 +665,7 @@ pgn_log_next_look(TimestampTz now)
 		if (segment_is_empty(segment))
 			continue;
 		if (segment != current)
-			next = pgn_earlier(next, now + (is_unused(segment, NULL) ? UNUSED_INTERVAL : SEALED_INTERVAL));
+			next = pgn_earlier(next, now + (is_unused(segment, &mark) ? ripening(&mark) : SEALED_INTERVAL));
 		else
 		{
 			int64		age = current_age();

@@ -88,19 +88,19 @@ PG_FUNCTION_INFO_V1(pgn_maintain);
 /* How often a redrive or replay task with a rate takes a step. */
 #define REDRIVE_INTERVAL (USECS_PER_SEC / 4)
 
-/* Delete what has outlived the queue's retention. */
+/* Delete what has outlived the queue's retention; *deleted tells how many. */
 static TimestampTz
-expire_messages(DeliveryTable *deliveries, TimestampTz now)
+expire_messages(DeliveryTable *deliveries, TimestampTz now, int *deleted)
 {
 	TimestampTz next = now + deliveries->queue->attributes.retention;
 	DeliveryScan scan;
 	DeliveryVersion version;
-	int			unexpired = 0,
-				deleted = 0;
+	int			unexpired = 0;
 	GroupSet	changed = {0};
 
+	*deleted = 0;
 	pgn_message_scan_begin(&scan, deliveries, 0, PG_INT64_MAX, NULL);
-	while (unexpired < UNEXPIRED_IN_A_ROW && deleted < STEP_MESSAGES && pgn_scan_next(&scan, &version))
+	while (unexpired < UNEXPIRED_IN_A_ROW && *deleted < STEP_MESSAGES && pgn_scan_next(&scan, &version))
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (!pgn_delivery_expired(deliveries->queue, &version.row, now))
@@ -114,7 +114,7 @@ expire_messages(DeliveryTable *deliveries, TimestampTz now)
 			if (deliveries->queue->attributes.fifo)
 				pgn_group_set_add(&changed, &version.row);
 			pgn_activity_gone(deliveries->queue, &version.row);
-			deleted++;
+			(*deleted)++;
 			unexpired = 0;
 		}
 		else
@@ -122,15 +122,17 @@ expire_messages(DeliveryTable *deliveries, TimestampTz now)
 	}
 	pgn_scan_end(&scan);
 	pgn_fifo_reschedule_groups(deliveries, &changed, now);
-	pgn_activity_count(deliveries->queue, COUNT_EXPIRED, deleted);
-	return deleted == STEP_MESSAGES ? PGN_AGAIN : next;
+	pgn_activity_count(deliveries->queue, COUNT_EXPIRED, *deleted);
+	return *deleted == STEP_MESSAGES ? PGN_AGAIN : next;
 }
 
 /*
  * The same for the worker, which comes to a FIFO queue more often than
  * anything can expire there.  A look passes over all that was deleted while a
  * snapshot that is still held was taken.  What the shared memory has is no
- * later than the time from which on the retention of any message counts.
+ * later than the time from which on the retention of any message counts that
+ * the last look came to.  Who has deleted some looks again next time: his
+ * transaction may roll back.
  */
 static TimestampTz
 expire_messages_in_time(DeliveryTable *deliveries, TimestampTz now)
@@ -138,6 +140,7 @@ expire_messages_in_time(DeliveryTable *deliveries, TimestampTz now)
 	SharedQueue *shared = pgn_shared_queue(deliveries->queue);
 	int64		retention = deliveries->queue->attributes.retention;
 	TimestampTz next;
+	int			deleted;
 
 	if (shared)
 	{
@@ -146,9 +149,9 @@ expire_messages_in_time(DeliveryTable *deliveries, TimestampTz now)
 		if (next > now && next <= now + LONGEST_INTERVAL)
 			return next;
 	}
-	next = Min(expire_messages(deliveries, now), now + LONGEST_INTERVAL);
+	next = Min(expire_messages(deliveries, now, &deleted), now + LONGEST_INTERVAL);
 	if (shared)
-		pg_atomic_write_u64(&shared->oldest, (uint64) (Max(next, now) - retention));
+		pg_atomic_write_u64(&shared->oldest, (uint64) ((deleted > 0 ? now : next) - retention));
 	return next;
 }
 
@@ -278,6 +281,7 @@ maintain_queue(int64 queue_id, bool thorough)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = now + LONGEST_INTERVAL;
 	DeliveryTable deliveries;
+	int			deleted;
 
 	if (queue == NULL)
 		return maintain_topic(queue_id, thorough);
@@ -287,7 +291,7 @@ maintain_queue(int64 queue_id, bool thorough)
 		return PGN_AGAIN;
 	pgn_deliveries_open(&deliveries, queue, RowExclusiveLock);
 	next = pgn_earlier(next, queue->attributes.fifo && !thorough ? expire_messages_in_time(&deliveries, now) :
-					   expire_messages(&deliveries, now));
+					   expire_messages(&deliveries, now, &deleted));
 	if (queue->attributes.fifo)
 	{
 		CommandCounterIncrement();

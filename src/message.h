@@ -35,6 +35,7 @@ typedef struct Message
 	text	   *topic;
 	text	   *subject;
 	int64		replayed_message_id;	/* 0: none */
+	TimestampTz published_at;	/* of one that is replayed */
 	Name		sender;			/* NULL: the current user */
 	int64		size;			/* of body and attributes, as SQS counts it */
 } Message;

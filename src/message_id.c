@@ -12,7 +12,7 @@
  * can be taken without; a crash loses what is left of them, as it does for any
  * sequence.  Whatever is not plain is left to nextval(): the first number of
  * all, the end of the sequence, one that somebody has altered so that it goes in
- * other steps.
+ * other steps.  A cache does not count here: order is worth more.
  */
 #include "postgres.h"
 
@@ -63,21 +63,18 @@ sequence(void)
 	return sequence_relid;
 }
 
-/* Does the sequence count one by one?  Up to which number? */
-static bool
-counts_by_one(Relation rel, int64 *max)
+/* How the sequence counts. */
+static FormData_pg_sequence
+sequence_form(void)
 {
-	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(RelationGetRelid(rel)));
-	Form_pg_sequence form;
-	bool		by_one;
+	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence()));
+	FormData_pg_sequence form;
 
 	if (!HeapTupleIsValid(tuple))
-		return false;
-	form = (Form_pg_sequence) GETSTRUCT(tuple);
-	*max = form->seqmax;
-	by_one = form->seqincrement == 1 && form->seqcache == 1;
+		elog(ERROR, "cache lookup failed for sequence %u", sequence());
+	form = *(Form_pg_sequence) GETSTRUCT(tuple);
 	ReleaseSysCache(tuple);
-	return by_one;
+	return form;
 }
 
 /*
@@ -152,19 +149,36 @@ take_together(int n, int64 *first)
 {
 	/* The lock is kept to the end of the transaction, as nextval() does. */
 	Relation	rel = relation_open(sequence(), RowExclusiveLock);
-	int64		max;
-	bool		taken = counts_by_one(rel, &max);
+	FormData_pg_sequence form = sequence_form();
+	bool		taken = form.seqincrement == 1;
 
 	if (taken)
 	{
 		Buffer		buffer = ReadBuffer(rel, 0);
 
 		LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-		taken = take_from_page(rel, buffer, n, max, first);
+		taken = take_from_page(rel, buffer, n, form.seqmax, first);
 		UnlockReleaseBuffer(buffer);
 	}
 	relation_close(rel, NoLock);
 	return taken;
+}
+
+/*
+ * Take a number as nextval() does.  Numbers must rise from one transaction of a
+ * message group to the next, which they do not if sessions have them in stock.
+ */
+static int64
+next_value(void)
+{
+	FormData_pg_sequence form = sequence_form();
+
+	if (form.seqincrement < 1 || form.seqcycle || (form.seqcache > 1 && form.seqincrement > 1))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sequence \"pigeon.message_id_seq\" does not give each message a higher number than the one before"),
+				 errhint("Use ALTER SEQUENCE pigeon.message_id_seq INCREMENT BY 1 CACHE 1 NO CYCLE.")));
+	return nextval_internal(sequence(), false);
 }
 
 /* The number of a new message. */
@@ -173,7 +187,7 @@ pgn_take_message_id(void)
 {
 	int64		message_id;
 
-	return take_together(1, &message_id) ? message_id : nextval_internal(sequence(), false);
+	return take_together(1, &message_id) ? message_id : next_value();
 }
 
 /* Give each message its message_id, in order, unless it has one. */
@@ -189,7 +203,7 @@ pgn_number_messages(Message *messages, int n)
 	together = missing > 0 && take_together(missing, &next);
 	for (int i = 0; i < n; i++)
 		if (messages[i].message_id == 0)
-			messages[i].message_id = together ? next++ : nextval_internal(sequence(), false);
+			messages[i].message_id = together ? next++ : next_value();
 }
 
 /* The last number that any message has got. */

@@ -639,7 +639,7 @@ count_queue(Tally *tally, bool *exact)
 	Schedule	schedule;
 	bool		usable;
 
-	if (!pgn_deliveries_try_open_indexed(&deliveries, queue, AccessShareLock))
+	if (!pgn_deliveries_try_read(&deliveries, queue, AccessShareLock))
 		return false;
 	usable = !queue->attributes.fifo || pgn_schedule_try_open(&schedule, queue, AccessShareLock);
 	if (usable && queue->attributes.fifo)

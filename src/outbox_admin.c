@@ -8,8 +8,8 @@
  * other record of them; what is published is asked of pg_trigger.
  *
  * Triggers of an event fire in the order of their names.  Ours come first, so
- * that changes are published in the order in which they were made: a trigger
- * of somebody else may change the row, or another one, again.
+ * that the changes of a row are published in the order in which they were made:
+ * a trigger of somebody else may change it again.
  *
  * The search_path is the caller's, since the caller's condition is parsed with
  * it.  Everything else is named with its schema.

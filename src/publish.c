@@ -38,6 +38,24 @@ PG_FUNCTION_INFO_V1(pgn_publish_batch_jsonb);
 /* The protocol of our subscribers, by which a message structure addresses them. */
 #define PROTOCOL "sqs"
 
+/*
+ * Does a control character or line break begin here, or (in UTF-8) what no
+ * message may have: U+0080 to U+009F, U+2028, U+2029, U+FFFE, U+FFFF?
+ */
+static bool
+is_control(const char *text, int len)
+{
+	const unsigned char *p = (const unsigned char *) text;
+
+	if (*p < ' ' || *p == 0x7F)
+		return true;
+	if (GetDatabaseEncoding() != PG_UTF8)
+		return false;
+	return (len >= 2 && p[0] == 0xC2 && p[1] < 0xA0) ||
+		(len >= 3 && p[0] == 0xE2 && p[1] == 0x80 && (p[2] == 0xA8 || p[2] == 0xA9)) ||
+		(len >= 3 && p[0] == 0xEF && p[1] == 0xBF && p[2] >= 0xBE);
+}
+
 /* Fail unless the text can be the subject of a message. */
 static void
 check_subject(const text *subject)
@@ -47,8 +65,8 @@ check_subject(const text *subject)
 	int			chars = pg_mbstrlen_with_len(p, len);
 	bool		good = chars > 0 && chars <= MAX_SUBJECT;
 
-	for (int i = 0; good && i < len; i++)
-		good = (unsigned char) p[i] >= ' ' && p[i] != 0x7F;
+	for (int i = 0; good && i < len; i += pg_mblen(&p[i]))
+		good = !is_control(&p[i], len - i);
 	if (!good)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -260,7 +260,7 @@ would_receive(const char *name, const char *what)
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("queue \"%s\" would receive %s of somebody else", name, what),
-			 errhint("Choose another name.")));
+			 errhint("Choose another name, or have them let go of this one first.")));
 }
 
 /*
@@ -276,7 +276,7 @@ check_subscriptions(const char *name)
 	Datum		values[] = {CStringGetTextDatum(name), ObjectIdGetDatum(GetUserId())};
 	int			n;
 	int64	   *topics = pgn_owner_numbers("SELECT DISTINCT topic_id::bigint FROM pigeon.subscription"
-										   " JOIN pg_authid ON rolname = owner"
+										   " JOIN pg_roles ON rolname = owner"
 										   " WHERE $1 IN (queue, dead_letter_queue) AND NOT pg_has_role($2, oid, 'USAGE')",
 										   2, types, values, &n);
 
@@ -287,7 +287,7 @@ check_subscriptions(const char *name)
 		if (topic && !pgn_has_right(topic->relid, PGN_ACL_SUBSCRIBE, GetUserId()) && !pgn_just_dropped(topic->relid))
 			would_receive(name, "messages of a subscription");
 	}
-	if (pgn_owner_row("SELECT FROM pigeon.redrive_task JOIN pg_authid ON rolname = started_by"
+	if (pgn_owner_row("SELECT FROM pigeon.redrive_task JOIN pg_roles ON rolname = started_by"
 					  " WHERE destination = $1 AND status = 'RUNNING' AND NOT pg_has_role($2, oid, 'USAGE')",
 					  2, types, values, 0, NULL, NULL))
 		would_receive(name, "messages of a redrive");

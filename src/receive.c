@@ -48,8 +48,8 @@ typedef struct Receive
 	bool		pop;			/* delete what is received */
 	int64		visibility_timeout; /* microseconds */
 	text	   *attempt_id;		/* NULL: none */
-	bool		changed;		/* the last look has changed something that it
-								 * has not returned */
+	bool		changed;		/* the last look has received, or otherwise
+								 * changed, something */
 } Receive;
 
 /* The max_messages argument, checked; the default if it is NULL. */
@@ -97,6 +97,7 @@ repeat_attempt(Receive *receive, Queue *queue)
 		pgn_result_add_received(&receive->result, queue, &rows[i], receive->pop);
 	if (n > 0)
 		pgn_attempt_record(queue, receive->attempt_id, rows, n, expires_at);
+	receive->changed = n > 0;
 	return n > 0;
 }
 

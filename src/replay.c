@@ -161,6 +161,7 @@ message_of_slot(TupleTableSlot *slot)
 	message.group_id = column(slot, Anum_archive_group_id);
 	message.deduplication_id = column(slot, Anum_archive_deduplication_id);
 	message.replayed_message_id = DatumGetInt64(slot_getattr(slot, Anum_archive_message_id, &isnull));
+	message.published_at = DatumGetTimestampTz(slot_getattr(slot, Anum_archive_published_at, &isnull));
 	message.sender = palloc(sizeof(NameData));
 	namestrcpy(message.sender, NameStr(*DatumGetName(slot_getattr(slot, Anum_archive_publisher, &isnull))));
 	message.size = VARSIZE_ANY_EXHDR(message.body) + pgn_attributes_size(message.attributes);
@@ -315,7 +316,7 @@ find_obstacle(const Task *task, Topic *topic, const Subscription **subscription)
 	 * letter, which it need not be while a dump is being restored.
 	 */
 	if ((task->restored || (*subscription)->dead_letter_queue == NULL) &&
-		!pgn_fan_out_reaches(topic, *subscription))
+		!pgn_fan_out_reaches(topic, *subscription, task->restored))
 		return "the owner of the subscription cannot get messages to its queue";
 	return NULL;
 }

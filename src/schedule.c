@@ -102,6 +102,7 @@ static const AttrNumber group_index[] = {Anum_schedule_group_key, Anum_schedule_
  * The statements that create the schedule of a queue.  Its pages are a quarter
  * full: an entry changes all the time, and the dead versions that leaves are
  * pruned by whoever comes by, at a cost that grows with what is on the page.
+ * It has no key; for logical replication the whole row is one.
  */
 char *
 pgn_schedule_table_sql(int32 queue_id)
@@ -109,8 +110,9 @@ pgn_schedule_table_sql(int32 queue_id)
 	return psprintf("CREATE TABLE pigeon.g_%d (group_key bigint NOT NULL, first_message_id bigint NOT NULL,"
 					" visible_at timestamptz NOT NULL, final boolean NOT NULL) USING heap WITH (fillfactor = 25);"
 					"CREATE INDEX g_%d_due ON pigeon.g_%d (visible_at) WITH (deduplicate_items = off);"
-					"CREATE INDEX g_%d_group ON pigeon.g_%d (group_key, visible_at) WITH (deduplicate_items = off)",
-					queue_id, queue_id, queue_id, queue_id, queue_id);
+					"CREATE INDEX g_%d_group ON pigeon.g_%d (group_key, visible_at) WITH (deduplicate_items = off);"
+					"ALTER TABLE pigeon.g_%d REPLICA IDENTITY FULL",
+					queue_id, queue_id, queue_id, queue_id, queue_id, queue_id);
 }
 
 /* The table of a queue's schedule, InvalidOid if it is missing. */

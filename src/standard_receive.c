@@ -420,6 +420,15 @@ receive_awake(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *
 		look_again(deliveries, lane, frontier.at, to - 1);
 }
 
+/* To look again where this call has looked already: what it has taken or cleared away there may come back. */
+static void
+look_anew(StandardReceive *receive)
+{
+	receive->knows = receive->knows && receive->cleared + receive->taken == 0;
+	receive->advance = receive->advance && receive->knows;
+	receive->in_place = receive->in_place && receive->knows;
+}
+
 /*
  * Receive what is due in one lane, until there is enough.  Those who sleep
  * were looked at before.  If the frontier has passed somebody since, he was
@@ -430,8 +439,10 @@ receive_lane(StandardReceive *receive, DeliveryTable *deliveries, DeadLetters *l
 			 int16 lane, TimestampTz now)
 {
 	receive_awake(receive, deliveries, letters, lane, now);
-	if (receive->result->n == 0 && has_sleepers(lane))
-		receive_sleepers(receive, deliveries, letters, lane, now);
+	if (receive->result->n > 0 || !has_sleepers(lane))
+		return;
+	look_anew(receive);
+	receive_sleepers(receive, deliveries, letters, lane, now);
 }
 
 /* Receive from the lanes of noisy tenants. */
@@ -484,9 +495,8 @@ pgn_standard_receive(StandardReceive *receive, Queue *queue)
 			receive_noisy(receive, &deliveries, &letters, now);
 		if (receive->result->n > 0 || !pgn_frontier_doubt(queue, now) || !pgn_standard_look_below(&deliveries))
 			break;
-		/* What was cleared away in this call may come back. */
-		receive->knows = receive->advance = receive->knows && receive->cleared + receive->taken == 0;
-		receive->in_place = receive->in_place && receive->knows;
+		look_anew(receive);
+		receive->advance = receive->knows;
 	}
 	if (receive->result->n == 0)
 		pgn_fair_backlog_cleared(queue, now);

@@ -307,7 +307,8 @@ class Fuzzer:
             subject = self.pick(["s", "x" * 100, "x" * 101,
                                  self.characters(self.length())])
             good = (good and 1 <= len(subject.encode(self.codec) if self.codec == "latin-1" else subject) <= 100 and
-                    all(c >= " " and c != "\x7f" for c in subject))
+                    all(c >= " " and c != "\x7f" for c in subject) and
+                    (self.codec != "utf-8" or not any("\x80" <= c <= "\x9f" or c in "\u2028\u2029\ufffe\uffff" for c in subject)))
         return (str(number), "message", body, attributes, group,
                 deduplication, subject, "t" if good else "f")
 

@@ -1,6 +1,6 @@
 -- FIFO queues: order and blocking of message groups, leases, receive attempts.
 BEGIN;
-SELECT plan(105);
+SELECT plan(112);
 
 CREATE TEMP TABLE got (body text, receipt pigeon.receipt);
 
@@ -90,9 +90,9 @@ SELECT take(3, '3 s');
 SELECT is(extend('a2', '1 h'), true, 'one in the middle is extended');
 SELECT pg_sleep(3);
 SELECT is(take(), 'a1', 'which hides it and what follows; what came before returns');
-SELECT is(gone('a3'), '{f}', 'an expired receipt does not delete');
-SELECT is(extend('a3', '1 h'), false, 'nor change the visibility');
-SELECT is((SELECT count(*) FROM pigeon.peek('f')), 4::bigint, 'the message is still there');
+SELECT is(gone('a3'), '{t}', 'what follows can be deleted, by the transaction that has received it');
+SELECT is(extend('a3', '1 h'), false, 'but not extended then');
+SELECT is((SELECT count(*) FROM pigeon.peek('f')), 3::bigint, 'the others are still there');
 SELECT clear();
 SELECT put('a1', 'a2');
 SELECT is(take(1, '0'), 'a1', 'a receive with timeout 0');
@@ -194,6 +194,24 @@ SELECT is(pigeon.delete('f', receipt), true, 'the receipt is good') FROM attempt
 SELECT is((SELECT count(*) FROM pigeon.receive('f', 3, receive_attempt_id => 'try-1')), 0::bigint, 'after a delete the attempt cannot be repeated');
 SELECT throws_ok($$SELECT pigeon.receive('standard', receive_attempt_id => 'x')$$, '22023', NULL, 'standard queues have no attempts');
 SELECT throws_ok($$SELECT pigeon.receive('f', receive_attempt_id => 'a b')$$, '22023', 'invalid receive_attempt_id', 'an attempt id has no blanks');
+
+-- A repeated attempt does not wait for more
+SELECT clear();
+SELECT put('a1');
+SELECT is((SELECT count(*) FROM pigeon.receive('f', 3, '10 min', receive_attempt_id => 'try-3')), 1::bigint, 'an attempt');
+SELECT is((SELECT count(*) FROM pigeon.receive('f', 3, '10 min', wait_time => '2 min', receive_attempt_id => 'try-3')), 1::bigint, 'repeated with a wait_time');
+
+-- What a transaction has received nobody else can have, however long it takes
+SELECT clear();
+SELECT put('a1', 'a2', 'b1');
+SELECT is(take(10, '0.001 s'), 'a1 a2 b1', 'short leases');
+SELECT pg_sleep(0.01);
+SELECT is(gone('a1'), '{t}', 'one is deleted after its end');
+SELECT is(gone('a2', 'b1'), '{t,t}', 'and others together');
+SELECT put('a3');
+SELECT is(take(1, '0.001 s'), 'a3', 'another one');
+SELECT pg_sleep(0.01);
+SELECT is(extend('a3', '1 h'), true, 'is extended after its end');
 
 -- Repeating an attempt hides its messages within the limit, does not make the five minutes longer, and ends with the retention.
 SELECT clear();

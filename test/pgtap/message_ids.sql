@@ -1,6 +1,6 @@
 -- The numbers of messages: a batch takes its own from the sequence at once (src/message_id.c).
 CREATE EXTENSION dblink;
-SELECT plan(19);
+SELECT plan(22);
 
 SELECT dblink_connect('other', format('host=%L port=%s dbname=%L user=%L',
 	split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port'), current_database(), current_user));
@@ -61,6 +61,15 @@ ALTER SEQUENCE pigeon.message_id_seq INCREMENT BY 3;
 SELECT is(distances(sent('q', 40)), '3', 'other steps');
 ALTER SEQUENCE pigeon.message_id_seq INCREMENT BY 1 CACHE 5;
 SELECT is(distances(sent('q', 40)), '1', 'a cache');
+SELECT pigeon.send('q', 'x') AS before \gset
+SELECT id AS of_other FROM dblink('other', 'SELECT pigeon.send(''q'', ''x'')') AS t (id bigint) \gset
+SELECT pigeon.send('q', 'x') AS after \gset
+SELECT ok(:before < :of_other AND :of_other < :after, 'of which no session keeps numbers for later');
+ALTER SEQUENCE pigeon.message_id_seq INCREMENT BY -1;
+SELECT throws_ok($$SELECT pigeon.send('q', 'x')$$, '55000', NULL, 'steps down');
+ALTER SEQUENCE pigeon.message_id_seq INCREMENT BY 2;
+SELECT throws_ok($$SELECT pigeon.send('q', 'x')$$, '55000', NULL, 'a cache of other steps');
+ALTER SEQUENCE pigeon.message_id_seq INCREMENT BY 1;
 ALTER SEQUENCE pigeon.message_id_seq CACHE 1 MAXVALUE 5000 RESTART 4980;
 SELECT is(sent('q', 3), '{4980,4981,4982}', 'near its end');
 SELECT throws_ok($$SELECT sent('q', 20)$$, '2200H', NULL, 'beyond it nothing is sent');

@@ -1,7 +1,7 @@
 -- Who may do what: every object of the extension against the owner of a queue or topic, a member of that role, a role for
 -- each action, a role that may create queues, and a stranger, who has what PUBLIC has. An object that is not in the matrix
 -- fails the test.
-SELECT plan(183);
+SELECT plan(184);
 CREATE ROLE pgn_owner;
 CREATE ROLE pgn_member IN ROLE pgn_owner;
 CREATE ROLE pgn_send;
@@ -135,6 +135,7 @@ INSERT INTO matrix VALUES
 	('receipt_eq(receipt,receipt)', true, $$SELECT pigeon.receipt_eq('1-1-1-1', '1-1-1-1')$$, 'all'),
 	('receipt_hash(receipt)', true, $$SELECT pigeon.receipt_hash('1-1-1-1')$$, 'all'),
 	('schedule_command(text,text,text)', true, NULL, NULL),
+	('scheduled_id(boolean,text)', true, $$SELECT pigeon.scheduled_id(true, 'x')$$, 'all'),
 	('schedule_send(text,text,text,text,jsonb,interval,text,text)', true, NULL, NULL),
 	('schedule_publish(text,text,text,text,text,jsonb,text,text)', true, NULL, NULL),
 	('unschedule(text)', true, $$SELECT pigeon.unschedule('x')$$, 'all'),

@@ -1,5 +1,5 @@
 -- The archive of a topic: what it keeps, for how long, and replay.  No transaction around the whole, since maintenance commits.
-SELECT plan(50);
+SELECT plan(53);
 SELECT pigeon.create_queue('q'), pigeon.create_queue('late');
 SELECT lives_ok($$SELECT pigeon.create_topic('t', archive_retention => '6 days')$$, 'a topic with an archive');
 SELECT topic_view AS view, replace(topic_view::text, 'pigeon.t_', '') AS id FROM pigeon.topics WHERE topic = 't' \gset
@@ -183,4 +183,15 @@ SELECT pigeon.drop_topic('kept');
 RESET ROLE;
 REVOKE CREATE ON SCHEMA pigeon FROM pgn_keeper;
 DROP ROLE pgn_keeper;
+-- A replay repeats what a FIFO queue has had within its window, with the time of the first
+SELECT pigeon.create_topic('fifo', fifo => true, archive_retention => '1 day'), pigeon.create_queue('again', fifo => true), pigeon.create_queue('enveloped', fifo => true);
+SELECT pigeon.subscribe('fifo', 'again') AS again \gset
+SELECT pigeon.subscribe('fifo', 'enveloped', raw_delivery => false) AS enveloped \gset
+SELECT pigeon.publish('fifo', n::text, group_id => 'g', deduplication_id => n::text) FROM generate_series(1, 3) AS n;
+SELECT is((SELECT string_agg(body, ' ') FROM pigeon.pop('again', 10)), '1 2 3', 'messages of a FIFO topic');
+SELECT body::jsonb->>'Timestamp' AS first_time FROM pigeon.pop('enveloped', 10) LIMIT 1 \gset
+SELECT pg_sleep(0.01);
+SELECT pigeon.replay(:again, '-infinity'), pigeon.replay(:enveloped, '-infinity');
+SELECT is((SELECT string_agg(body, ' ' ORDER BY message_id) FROM pigeon.pop('again', 10) WHERE replayed_message_id IS NOT NULL), '1 2 3', 'come again, in order');
+SELECT is((SELECT body::jsonb->>'Timestamp' FROM pigeon.pop('enveloped', 10) LIMIT 1), :'first_time', 'with the time of the first');
 SELECT * FROM finish();

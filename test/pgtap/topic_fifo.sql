@@ -1,6 +1,6 @@
 -- FIFO topics: groups, deduplication, order, and standard queues as subscribers.
 BEGIN;
-SELECT plan(35);
+SELECT plan(38);
 SELECT pigeon.create_topic('t', fifo => true), pigeon.create_queue('f', fifo => true), pigeon.create_queue('g', fifo => true),
 	pigeon.create_queue('std'), pigeon.create_queue('dead', fifo => true);
 SELECT lives_ok($$SELECT pigeon.subscribe('t', 'f'), pigeon.subscribe('t', 'g', raw_delivery => false, dead_letter_queue => 'dead'), pigeon.subscribe('t', 'std')$$,
@@ -32,6 +32,16 @@ SELECT bag_eq($$SELECT body, group_id, deduplication_id, sequence_number FROM pi
 	('a1', NULL::text, NULL::text, NULL::bigint), ('a2', NULL, NULL, NULL), ('b1', NULL, NULL, NULL), ('a3', NULL, NULL, NULL), ('b2', NULL, NULL, NULL), ('same', NULL, NULL, NULL)$$,
 	'a standard queue learns nothing of groups');
 SELECT is_empty($$SELECT FROM pigeon.receive('f')$$, 'groups are blocked while a message is in flight');
+
+-- An id is good again after five minutes; maintenance forgets it, and what a queue has had itself does not keep a replay from it
+SELECT id AS topic FROM pigeon.topic WHERE name = 't' \gset
+UPDATE pigeon.d_:topic SET expires_at = clock_timestamp();
+SELECT isnt(pigeon.publish('t', 'again', group_id => 'z', deduplication_id => '1'), NULL, 'an id of five minutes ago');
+SELECT is((SELECT count(*) FROM pigeon.peek('std', 100) WHERE body = 'again'), 1::bigint, 'is no duplicate');
+UPDATE pigeon.d_:topic SET expires_at = clock_timestamp();
+CALL pigeon.maintain();
+SELECT is((SELECT count(*) FROM pigeon.d_:topic), 0::bigint, 'maintenance forgets the ids of a topic');
+SELECT pigeon.pop('f', 100), pigeon.pop('g', 100), pigeon.pop('std', 100);
 
 -- A queue has its own memory
 SELECT pigeon.send('f', 'direct', group_id => 'c', deduplication_id => 'x');

@@ -1,5 +1,5 @@
 -- What is counted of topics.  No transaction around the whole, since a commit counts.
-SELECT plan(7);
+SELECT plan(9);
 SELECT current_setting('shared_preload_libraries') ~ 'pigeon' AS shared \gset
 SELECT pigeon.create_topic('t', max_message_size => 2048), pigeon.create_queue('all'), pigeon.create_queue('some'), pigeon.create_queue('body'),
 	pigeon.create_queue('small', max_message_size => 1024), pigeon.create_queue('gone'), pigeon.create_queue('dead', max_message_size => 1500);
@@ -27,6 +27,21 @@ SELECT is(metrics(), expected('{"published": 5, "published_bytes": 3033, "delive
 SELECT pigeon.alter_topic('t', archive_retention => '1 day');
 SELECT pigeon.publish('t', 'x');
 SELECT ok((SELECT archived_bytes > 0 FROM pigeon.topic_metrics), 'the archive has a size');
+
+-- Duplicates, replays and redrives
+SELECT pigeon.drop_topic(topic) FROM (SELECT pigeon.alter_topic('t', archive_retention => '0')) AS a, pigeon.topics WHERE topic = 't';
+SELECT pigeon.create_topic('f', fifo => true, archive_retention => '1 day'), pigeon.create_queue('fifo', fifo => true);
+SELECT pigeon.subscribe('f', 'fifo') AS subscription \gset
+SELECT pigeon.publish('f', 'x', group_id => 'g', deduplication_id => '1') FROM generate_series(1, 3);
+SELECT pigeon.replay(:subscription, '-infinity');
+SELECT is(metrics(), expected('{"published": 1, "published_bytes": 1, "deduplicated": 2, "delivered": 2}'), 'duplicates, and replays as deliveries');
+SELECT pigeon.create_queue('letters'), pigeon.create_queue('source', dead_letter_queue => 'letters', max_receive_count => 1);
+SELECT pigeon.send('source', 'x');
+SELECT pigeon.receive('source', visibility_timeout => '0');
+SELECT pigeon.receive('source');
+SELECT pigeon.redrive('letters');
+SELECT CASE WHEN :'shared' THEN is((SELECT array_agg((queue, dead_lettered, redriven)::text ORDER BY queue) FROM pigeon.queue_metrics WHERE queue IN ('letters', 'source')),
+	'{"(letters,0,1)","(source,1,0)"}', 'and redrives') ELSE pass('without shared memory nothing is counted') END;
 
 -- Plans that run in parallel
 SELECT set_config(name, 'on', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query');

@@ -1,6 +1,6 @@
 -- Topics and subscriptions: the registry, publishing in every way, delivery forms.
 BEGIN;
-SELECT plan(88);
+SELECT plan(99);
 
 -- Registry
 SELECT lives_ok($$SELECT pigeon.create_topic('news', tags => '{"team": "desk"}')$$, 'create_topic');
@@ -59,6 +59,12 @@ SELECT results_eq($$SELECT message_id, body::jsonb - 'Timestamp', attributes, to
 	UNION ALL SELECT two, jsonb_build_object('Type', 'Notification', 'MessageId', two::text, 'TopicArn', 'news', 'Message', '{"n": 2}'), NULL, 'news', NULL FROM p$$,
 	'an envelope for who wants one');
 SELECT is((SELECT count(*) FROM pigeon.log_0 WHERE message_id = one), 1::bigint, 'the body is stored once') FROM p;
+SELECT pigeon.publish('news', 'x', attributes => '{"b": {"binary": "AQID"}, "l": ["a", 1]}');
+SELECT is((SELECT body::jsonb->'MessageAttributes' FROM pigeon.peek('b') WHERE attributes IS NULL AND body ~ 'AQID'),
+	'{"b": {"Type": "Binary", "Value": "AQID"}, "l": {"Type": "String.Array", "Value": "[\"a\", 1]"}}', 'binary and array attributes in an envelope');
+SELECT ok((SELECT bool_and(body::jsonb->>'Timestamp' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$'
+	AND (body::jsonb->>'Timestamp')::timestamptz = date_trunc('milliseconds', sent_at)) FROM pigeon.peek('b')), 'and the time, in UTC');
+SELECT pigeon.pop('a', 10), pigeon.pop('b', 10);
 SELECT last_value AS last FROM pigeon.message_id_seq \gset
 SELECT results_eq(format($$SELECT id - %s FROM pigeon.publish_batch('news', ARRAY['x', 'y'], subjects => ARRAY['s', NULL], attributes => ARRAY['{"n": 1}', NULL]::jsonb[]) AS id$$, :last + 1),
 	$$VALUES (0::bigint), (1)$$, 'publish_batch returns ids in order');
@@ -72,6 +78,9 @@ SELECT throws_ok($$SELECT pigeon.publish('nothing', 'x')$$, '42704', NULL, 'an u
 SELECT throws_ok($$SELECT pigeon.publish('news', NULL::text)$$, '22023', NULL, 'no body');
 SELECT throws_ok($$SELECT pigeon.publish('news', repeat('x', 2001))$$, '54000', NULL, 'too large');
 SELECT throws_ok($$SELECT pigeon.publish('news', 'x', subject => '')$$, '22023', 'invalid subject', 'an empty subject');
+SELECT throws_ok(format($$SELECT pigeon.publish('news', 'x', subject => %L)$$, 'a' || c), '22023', 'invalid subject', 'a character that a subject must not have')
+FROM unnest(ARRAY[E'\n', E'\x7f', U&'\0085', U&'\2028', U&'\2029', U&'\FFFE']) AS c;
+SELECT lives_ok($$SELECT pigeon.publish('news', 'x', subject => U&'\00A0\2027\202A\FFFD')$$, 'their neighbours');
 SELECT throws_ok($$SELECT pigeon.publish('news', 'x', subject => E'a\nb')$$, '22023', NULL, 'a subject with a line break');
 SELECT throws_ok($$SELECT pigeon.publish('news', 'x', subject => repeat('ü', 101))$$, '22023', NULL, 'a long subject');
 SELECT lives_ok($$SELECT pigeon.publish('news', 'x', subject => repeat('ü', 100))$$, 'the longest subject');
@@ -79,7 +88,17 @@ SELECT throws_ok($$SELECT pigeon.publish('news', 'x', deduplication_id => 'd')$$
 SELECT throws_ok($$SELECT pigeon.publish('news', 'x', attributes => '{"bad name": 1}')$$, '22023', NULL, 'a bad attribute');
 SELECT lives_ok($$SELECT pigeon.publish('news', '{"default": "for all", "sqs": "for queues", "http": 1}', message_structure => 'json'),
 	pigeon.publish('news', '{"default": "for all", "sqs": 7}'::jsonb, message_structure => 'json')$$, 'message_structure');
-SELECT results_eq($$SELECT body FROM pigeon.pop('a', 10)$$, $$VALUES ('x'), ('for queues'), ('for all')$$, 'the text for queues, or else the default');
+SELECT results_eq($$SELECT body FROM pigeon.pop('a', 10)$$, $$VALUES ('x'), ('x'), ('for queues'), ('for all')$$, 'the text for queues, or else the default');
+SELECT pigeon.create_topic('structured'), pigeon.create_queue('is paid');
+SELECT pigeon.subscribe('structured', 'is paid', '{"status": ["paid"]}', 'body');
+SELECT pigeon.publish_batch('structured', ARRAY['{"default": "x", "sqs": "{\"status\": \"paid\", \"n\": 1}"}', '{"default": "{\"status\": \"new\"}", "status": "paid"}',
+	'{"default": "{\"status\": \"paid\", \"n\": 2}"}'], message_structure => 'json');
+SELECT results_eq($$SELECT body::jsonb->>'n' FROM pigeon.pop('is paid', 10)$$, $$VALUES ('1'), ('2')$$, 'filters see the text for queues');
+-- What the queue says holds for what comes from a topic
+SELECT pigeon.create_queue('later', delay => '1 h');
+SELECT pigeon.subscribe('structured', 'later');
+SELECT pigeon.publish('structured', '{"status": "paid"}');
+SELECT is((SELECT (delayed, visible)::text FROM pigeon.exact_queue_metrics('later')), '(1,0)', 'the delay of the subscriber''s queue');
 SELECT throws_ok($$SELECT pigeon.publish('news', '{"sqs": "x"}', message_structure => 'json')$$, '22023', 'invalid message structure', 'a structure needs a default');
 SELECT throws_ok($$SELECT pigeon.publish('news', 'x', message_structure => 'json')$$, '22P02', NULL, 'and is JSON');
 SELECT throws_ok($$SELECT pigeon.publish('news', 'x', message_structure => 'xml')$$, '22023', NULL, 'there is one structure');

@@ -17,6 +17,9 @@ my $schema = PostgreSQL::Test::Utils::tempdir . '/schema.sql';
 # pg_dump, roles (they are global) by hand, the rest by the subscription.
 $publisher->safe_psql('postgres', 'CREATE PUBLICATION everything FOR ALL TABLES');
 my @receipts = fill($publisher, 'postgres');
+$publisher->safe_psql('postgres', q{SELECT pigeon.create_queue('fifo', fifo => true), pigeon.create_queue('also fifo', fifo => true);
+	SELECT pigeon.create_topic('fifo topic', fifo => true);
+	SELECT pigeon.subscribe('fifo topic', 'also fifo')});
 $publisher->command_ok([ 'pg_dump', '--schema-only', '--no-publications', '-f', $schema, 'postgres' ],
 	'schema dump');
 $subscriber->safe_psql('postgres', 'CREATE ROLE worker; CREATE ROLE stranger');
@@ -43,6 +46,22 @@ $sql->(q{CALL pigeon.maintain()});
 $sql->(q{BEGIN; SELECT pigeon.send('orders', 'undone'); SELECT count(*) FROM pigeon.pop('orders', 100); ROLLBACK});
 $publisher->wait_for_catchup('everything');
 is(state($subscriber, 'postgres'), state($publisher, 'postgres'), 'operations are replicated');
+
+# FIFO queues and topics: groups that move in the schedule, ids that are withdrawn and forgotten
+$sql->(q{SELECT pigeon.send_batch('fifo', ARRAY['a1', 'a2', 'b1'], group_ids => ARRAY['a', 'a', 'b'], deduplication_ids => ARRAY['1', '2', '3']);
+	SELECT pigeon.publish('fifo topic', 'x', group_id => 'a', deduplication_id => '1')});
+is($sql->(q{SELECT body FROM pigeon.receive('fifo')}), 'a1', 'receive from a FIFO queue');
+is($sql->(q{SELECT string_agg(body, ' ') FROM pigeon.pop('also fifo')}), 'x', 'and of a FIFO topic');
+$sql->(q{BEGIN; SELECT pigeon.send('fifo', 'c', group_id => 'c', deduplication_id => '4'); ROLLBACK});
+$sql->(q{DELETE FROM pigeon.d_} . $sql->(q{SELECT id FROM pigeon.queue WHERE name = 'fifo'}));
+my $ids = join(', ', split(/\n/, $sql->(q{SELECT id FROM pigeon.queue WHERE fifo UNION ALL SELECT id FROM pigeon.topic})));
+$publisher->wait_for_catchup('everything');
+foreach my $table (split(/\n/, $sql->(qq{SELECT relname FROM pg_class WHERE relnamespace = 'pigeon'::regnamespace AND relkind = 'r'
+	AND relname ~ '^[gd]_' AND split_part(relname, '_', 2)::int IN ($ids)})))
+{
+	my $rows = "SELECT * FROM pigeon.$table ORDER BY 1, 2";
+	is($subscriber->safe_psql('postgres', $rows), $sql->($rows), "table $table is replicated");
+}
 
 $sql->(q{SELECT pigeon.purge_queue('orders')});
 $sql->(q{SELECT pigeon.alter_queue('orders', delay => '5 s')});

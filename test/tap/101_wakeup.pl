@@ -340,6 +340,14 @@ sqlstate_is($node, 'postgres', q{SET ROLE nobody; CALL pigeon.wait_for_message('
 	'waiting needs the right to receive');
 sqlstate_is($node, 'postgres', q{CALL pigeon.wait_for_message('none', '1 s')}, '42704', 'no such queue');
 sqlstate_is($node, 'postgres', q{CALL pigeon.wait_for_message('w', '-1 s')}, '22023', 'bad wait_time');
+
+# A queue's own wait_time, which a receive may overrule.
+sql(q{SELECT pigeon.create_queue('patient', wait_time => '50 s')});
+is(sql(q{SELECT count(*) FROM pigeon.receive('patient', wait_time => '0')}), '0', 'a receive that does not want to wait');
+my $patient = start(q{SELECT body FROM pigeon.receive('patient')});
+wait_for_waiters(1);
+sql(q{SELECT pigeon.send('patient', 'worth the wait')});
+is(finish($patient), 'worth the wait', 'a receive waits as its queue says');
 sqlstate_is($node, 'postgres', q{CALL pigeon.wait_for_message(NULL, '1 s')}, '22023', 'no queue');
 
 # An isolation level that would keep a snapshot.

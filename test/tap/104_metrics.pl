@@ -183,10 +183,10 @@ $holder->quit;
 sql(q{CREATE TABLE large AS SELECT n FROM generate_series(1, 100000) AS n; DELETE FROM large});
 my $vacuum = IPC::Run::start([ 'psql', '-Xq', '-d', $node->connstr('postgres'), '-c', q{SET vacuum_cost_delay = 100},
 	'-c', q{SET vacuum_cost_limit = 1}, '-c', 'VACUUM large' ], '2>', '/dev/null');
-$node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM pg_stat_progress_vacuum') or die 'no VACUUM';
-is(sql(q{SELECT count(*) FROM pigeon.xmin_horizon h JOIN pg_stat_progress_vacuum v ON holder LIKE 'pid ' || v.pid || '%'}),
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_progress_vacuum WHERE relid = 'large'::regclass}) or die 'no VACUUM';
+is(sql(q{SELECT count(*) FROM pigeon.xmin_horizon h JOIN pg_stat_progress_vacuum v ON holder LIKE 'pid ' || v.pid || '%' WHERE relid = 'large'::regclass}),
 	'0', 'a VACUUM is not');
-sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_progress_vacuum});
+sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_progress_vacuum WHERE relid = 'large'::regclass});
 $vacuum->finish;
 
 # A queue that cannot be counted does not keep others from it.
@@ -269,7 +269,7 @@ while ($collector =~ /query_name: (\w+)\n    query: \|\n((?:      .*\n)+)/g)
 	}
 	$queries++;
 }
-is($queries, 4, 'queries for Prometheus');
+is($queries, 5, 'queries for Prometheus');
 
 $node->stop;
 done_testing();

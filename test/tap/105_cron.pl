@@ -41,6 +41,17 @@ sql($command);
 is(sql(q{SELECT body, attributes, visible_at > now() FROM pigeon.peek('q')}), q{it's %L time|{"a": "b'c"}|t},
 	'the command sends the message');
 sql(q{SELECT pigeon.purge_queue('q')});
+sql(q{SELECT pigeon.create_queue('fifo', fifo => true, content_based_deduplication => true); SELECT pigeon.create_topic('fifo', fifo => true);
+	SELECT pigeon.subscribe('fifo', 'fifo');
+	SELECT pigeon.schedule_send('fifo', '0 0 29 2 *', 'fifo', 'tick', group_id => 'g');
+	SELECT pigeon.schedule_publish('fifo topic', '0 0 29 2 *', 'fifo', 'tack', group_id => 'g');
+	SELECT pigeon.schedule_send('once', '0 0 29 2 *', 'fifo', 'once', group_id => 'g', deduplication_id => 'id')});
+foreach my $job ('fifo', 'fifo', 'fifo topic', 'fifo topic', 'once', 'once')
+{
+	sql(sql("SELECT command FROM cron.job WHERE jobname = '$job'"));
+}
+is(sql(q{SELECT string_agg(body, ' ') FROM pigeon.pop('fifo', 10)}), 'tick tick tack tack once', 'each run sends another message, unless it gives an id');
+sql(q{SELECT pigeon.unschedule(name) FROM unnest('{fifo,fifo topic,once}'::text[]) AS name});
 is(sql(q{SELECT pigeon.schedule_publish('news', '0 0 29 2 *', 't', 'news', 'subject', '{"a": 1}') > 0}), 't',
 	'scheduled');
 sql(sql(q{SELECT command FROM cron.job WHERE jobname = 'news'}));

@@ -119,7 +119,8 @@ SKIP:
 }
 
 # The one inside of the database.
-sql(q{SELECT pigeon.create_queue('sql'); SELECT pigeon.send('sql', 'first')});
+sql(q{SELECT pigeon.create_queue('sql dead');
+	SELECT pigeon.create_queue('sql', visibility_timeout => '1 s', dead_letter_queue => 'sql dead', max_receive_count => 2); SELECT pigeon.send('sql', 'first')});
 my ($output, $errors) = ('', '');
 my $worker = IPC::Run::start([ 'psql', '-Xq', '-d', $node->connstr('postgres'), '-v', 'queue=sql', '-f', "$workers/worker.sql" ],
 	'<', \undef, '>', \$output, '2>', \$errors);
@@ -129,8 +130,12 @@ sql(q{SELECT pigeon.send_batch('sql', ARRAY['second', 'third'])});
 becomes_true('SQL: is woken', q{string_agg(body, ',' ORDER BY message_id) = 'first,second,third' FROM processed});
 becomes_true('SQL: holds no snapshot while it waits', q{count(*) = 1 FROM pg_stat_activity
 	WHERE query = 'CALL work(''sql'');' AND wait_event_type = 'Extension' AND backend_xmin IS NULL});
+sql(q{ALTER TABLE processed ADD CHECK (body <> 'poison'); SELECT pigeon.send_batch('sql', ARRAY['poison', 'fourth'])});
+becomes_true('SQL: goes on when a message fails', q{count(*) = 1 FROM processed WHERE body = 'fourth'});
+becomes_true('SQL: which ends in the dead-letter queue', q{count(*) = 1 FROM pigeon.peek('sql dead') WHERE body = 'poison'});
 $worker->signal('INT');
 $worker->finish;
+like($errors, qr/WARNING:  message \d+ failed: new row .* violates check constraint/, 'SQL: tells why');
 like($errors, qr/canceling statement due to user request/, 'SQL: can be stopped');
 sql(q{SELECT pigeon.send('sql', 'for another')});
 is(sql(q{SELECT body FROM pigeon.peek('sql')}), 'for another', 'SQL: and has stopped');

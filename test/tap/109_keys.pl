@@ -65,6 +65,8 @@ ok($node->poll_query_until('postgres', "SELECT idx_tup_read >= $before + 30000 F
 $before = entries_read();
 have_letter_moved('third');
 $reader->quit;
+# The worker reports what it has read when it ends; no other one is to follow.
+$node->append_conf('postgresql.conf', 'pigeon.max_workers = 0');
 $node->restart;
 cmp_ok(entries_read(), '<', $before + 10000, 'but not each time');
 
