@@ -630,11 +630,12 @@ static TimestampTz
 full_at(int current, int64 age, TimestampTz now)
 {
 	double		left = seen.rate > 0 ? (full_size() - seen.size) / seen.rate : 0;
+	TimestampTz old_enough = now + (full_age() - age) * USECS_PER_SEC;
 
 	if (seen.rate <= 0 || seen.segment != current || left > SEALED_INTERVAL)
 		return PG_INT64_MAX;
 	return pgn_later(seen.at + (TimestampTz) left,
-					 now + Max(CURRENT_INTERVAL, (full_age() - age) * USECS_PER_SEC));
+					 Max(now + CURRENT_INTERVAL, old_enough));
 }
 
 /* When to look at an unused segment again: soon, and when it has waited for snapshots long enough. */

@@ -149,7 +149,7 @@ expire_messages_in_time(DeliveryTable *deliveries, TimestampTz now)
 		if (next > now && next <= now + LONGEST_INTERVAL)
 			return next;
 	}
-	next = Min(expire_messages(deliveries, now, &deleted), now + LONGEST_INTERVAL);
+	next = pgn_earlier(expire_messages(deliveries, now, &deleted), now + LONGEST_INTERVAL);
 	if (shared)
 		pg_atomic_write_u64(&shared->oldest, (uint64) ((deleted > 0 ? now : next) - retention));
 	return next;

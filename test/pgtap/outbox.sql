@@ -1,6 +1,6 @@
 -- publish_changes: what is published of a table's changes, and by whose rights.
 BEGIN;
-SELECT plan(82);
+SELECT plan(85);
 SELECT pigeon.create_topic('changes'), pigeon.create_queue('q');
 SELECT pigeon.subscribe('changes', 'q');
 CREATE TABLE orders (id int PRIMARY KEY, customer text, status text, total numeric, note text DEFAULT 'n');
@@ -244,9 +244,9 @@ BEGIN
 	DELETE FROM item;
 	RETURN QUERY SELECT changes();
 END $$;
-SELECT lives_ok(format($$SELECT pigeon.publish_changes('item', 'changes', condition => %L)$$, condition), condition),
+SELECT unnest(ARRAY[lives_ok(format($$SELECT pigeon.publish_changes('item', 'changes', condition => %L)$$, condition), condition),
 	is((SELECT string_agg(split_part(c, ' ', 1), ' ') FROM write_items(condition) AS c), events, 'that is fulfilled by some'),
-	pigeon.stop_publishing_changes('item', 'changes')
+	ok(pigeon.stop_publishing_changes('item', 'changes'), 'which ends')])
 FROM (VALUES ('OLD.* IS DISTINCT FROM NEW.*', 'insert update delete'),
 	($$NEW.tags[1] = 'x' OR OLD.doc['a'] = '2'$$, 'insert update update delete'),
 	('ROW(OLD.*) = ROW(NEW.*)', 'update')) AS conditions (condition, events);
