@@ -132,6 +132,9 @@ open_destination(const FanOut *out, Destination *destination, const char *name, 
 	destination->tried = true;
 	do
 	{
+		queue = pgn_queue_find(name);
+		if (queue && pgn_queue_lock_now(queue, RowExclusiveLock))
+			break;
 		queue = pgn_queue_find_as(name, ACL_INSERT, owner);
 		if (queue == NULL)
 			return;

@@ -228,9 +228,7 @@ pgn_frontier_covers(Queue *queue, int lane, TimestampTz place, TimestampTz visib
 		return true;
 	SpinLockAcquire(&shared->lock);
 	covers = place >= (TimestampTz) pg_atomic_read_u64(&shared->frontier) ||
-		pgn_sleepers_cover(&shared->sleepers, place, visible_at);
-	for (int i = 0; i < shared->nstragglers && !covers; i++)
-		covers = shared->stragglers[i] == place;
+		pgn_sleepers_cover(&shared->sleepers, place, visible_at) || is_straggler(shared, place);
 	SpinLockRelease(&shared->lock);
 	return covers;
 }
